@@ -1,0 +1,65 @@
+# Every target makes what it needs: .venv too, when there is none.
+# `make demo` installs only what CPU serving and the demo pages need; the other targets install everything.
+
+PYTHON ?= python3
+PORT   ?= 3000
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
+
+DEMO_READY := $(VENV)/.installed-demo
+DEV_READY  := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format train bench clean
+
+help:  ## Print this list
+	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(DEMO_READY)  ## Serve the starter models with their demo page (PORT=3000)
+	@echo "Demo page  http://localhost:$(PORT)/ui"
+	@echo "API        http://localhost:$(PORT)/docs"
+	@echo "Metrics    http://localhost:$(PORT)/metrics"
+	@$(BIN)/percept serve --port $(PORT) $(ARGS)
+
+test: $(DEV_READY)  ## Run every test (ARGS="-m 'not slow'" leaves the slow ones out)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_READY)  ## Check style, formatting, types and who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(DEV_READY)  ## Format the code and mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+train: $(DEV_READY)  ## Train the smoke recipe to a bundle, in seconds on a CPU
+	@$(BIN)/percept fit tagging -c configs/vision/tagging_smoke.yaml $(ARGS)
+
+bench: $(DEV_READY)  ## Measure speed and quality on this machine
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:  ## Delete .venv, caches and build leftovers; runs/ and models/ stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is older than the lists of dependencies exactly when something may have to be installed.
+$(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing what serving and the demo page need into $(VENV) ..."
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(DEV_READY): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing everything for training and testing into $(VENV), torch among it: this takes minutes ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(DEMO_READY)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) found: install Python 3.11 or newer, or name one with PYTHON=/path/to/python."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Percept needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module failed: see above (on Debian: apt install python3-venv)."; exit 1; }

@@ -1,0 +1,1 @@
+"""The `percept` command: one thin module per subcommand."""

@@ -1,0 +1,1 @@
+"""The bridge between training and serving: a model folder that describes itself."""

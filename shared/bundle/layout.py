@@ -1,0 +1,138 @@
+"""The bundle's files and what config.json says: the one contract between training and serving.
+
+Neighbours: `read` and `write` move bundles from and to disk, `card` renders README.md, `calibration` fits the numbers
+that `Decision` holds. Names follow Hugging Face, so that language bundles load with `AutoModelFor…`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+FORMAT_VERSION = 1
+
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+WEIGHTS = "model.safetensors"
+ONNX = "model.onnx"
+GOLDEN = "golden.npz"
+CARD = "README.md"
+REQUIRED = (CONFIG, GOLDEN, CARD)
+"""Files without which no bundle is read; ONNX or WEIGHTS is needed by the runtime that is chosen."""
+
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSignature(_Part):
+    """One input or output of the network."""
+
+    name: str
+    dtype: str
+    """numpy's name: float32, int64."""
+    shape: tuple[int | str, ...]
+    """A string names a dimension that varies, such as "batch"."""
+
+
+class Signature(_Part):
+    """What the network takes and gives."""
+
+    inputs: tuple[TensorSignature, ...]
+    outputs: tuple[TensorSignature, ...]
+
+
+class Decision(_Part):
+    """How logits become an answer. Every value was fitted on validation data; none has a default."""
+
+    temperature: float = Field(gt=0)
+    """Logits are divided by it before sigmoid or softmax."""
+    thresholds: dict[str, float]
+    """Label -> least score at which the label is given. Every label has one."""
+
+
+class Artifact(_Part):
+    """One file of the bundle with its SHA-256."""
+
+    sha256: str
+    bytes: int
+
+
+class OnnxExport(_Part):
+    """How model.onnx was made and how near it is to the trained network."""
+
+    precision: Literal["fp32", "int8"]
+    opset: int
+    max_abs_difference: float
+    """Largest difference of an output between torch fp32 and this file on the golden inputs."""
+    tolerance: float
+    """Largest difference allowed when the golden outputs are checked on this file."""
+    int8_gate: dict[str, float | str | bool] | None = None
+    """What the int8 quality gate measured and decided; None where it was not tried."""
+
+
+class Provenance(_Part):
+    """Where the model comes from."""
+
+    dataset: list[dict[str, Any]]
+    """One entry a source: name, fingerprint, examples, licence, …"""
+    seed: int
+    git_commit: str | None
+    start_weights: str
+    command: str | None
+    created: str
+    """ISO 8601, UTC."""
+    versions: dict[str, str]
+
+
+class BundleConfig(BaseModel):
+    """config.json. Fields that Hugging Face knows keep its names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    format_version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")
+    task: str
+    architectures: list[str] = Field(min_length=1)
+    """The network's name, such as "mobilenet_v2"; what the torch runtime builds."""
+    problem_type: ProblemType
+    id2label: dict[int, str] = Field(min_length=1)
+    label2id: dict[str, int]
+    label_parents: dict[str, list[str]] = Field(default_factory=dict)
+    """Label -> direct parents. Empty where there is no taxonomy."""
+    signature: Signature
+    decision: Decision
+    onnx: OnnxExport | None
+    """None where the bundle has no model.onnx."""
+    provenance: Provenance
+    metrics: dict[str, Any]
+    """Split -> metric -> value, and what the model card draws (curves, per-label table, confusion pairs)."""
+    card: dict[str, Any] = Field(default_factory=dict)
+    """What a person says of the model: summary, licence, intended use, limits."""
+    files: dict[str, Artifact] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> BundleConfig:
+        names = self.labels
+        if sorted(self.id2label) != list(range(len(self.id2label))):
+            raise ValueError("id2label must number the labels 0, 1, 2, … without a gap")
+        if len(set(names)) != len(names):
+            raise ValueError("id2label names a label twice")
+        if self.label2id != {name: index for index, name in enumerate(names)}:
+            raise ValueError("label2id is not the inverse of id2label")
+        missing = sorted(set(names) - set(self.decision.thresholds))
+        if missing:
+            raise ValueError(f"decision.thresholds lacks {len(missing)} labels, the first: {missing[0]!r}")
+        strangers = {p for child, parents in self.label_parents.items() for p in (child, *parents)} - set(names)
+        if strangers:
+            raise ValueError(f"label_parents names labels that id2label lacks: {sorted(strangers)[:3]}")
+        return self
+
+    @property
+    def labels(self) -> list[str]:
+        """Label names in the order of the logits."""
+        return [self.id2label[index] for index in sorted(self.id2label)]

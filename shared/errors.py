@@ -1,0 +1,97 @@
+"""Every error that Percept raises on purpose.
+
+PerceptError
+├── ConfigError              a setting, flag or file of settings is wrong
+├── DataError                training or evaluation data cannot be used
+├── BundleError              a model folder is missing, broken or of another version
+├── CalibrationError         temperature or thresholds cannot be fitted
+├── ExportError              the exported model does not do what the trained one does
+├── RuntimeUnavailable       the device that was asked for is not here
+├── InputError               what a caller sent cannot be answered; sending it again will not help
+│   ├── InvalidImage         the bytes are no picture that can be decoded
+│   ├── UnsupportedMedia     a picture or body of a kind that is not accepted
+│   ├── TooLarge             more bytes, pixels or items than the limit
+│   ├── NotFound             no such model, label or route
+│   └── Unauthorized         no key, or a wrong one
+└── ServiceError             the service cannot answer now; the same request may go through later
+    ├── Overloaded           the queue is full
+    ├── NotReady             the model is not loaded yet, or the service is draining
+    └── DeadlineExceeded     the answer was not there in time
+
+Messages say what was expected, what came and what to do. An InputError or ServiceError is shown to the caller, so its
+message holds no path and nothing of the machine. HTTP status codes live in `shared.serving.edge` alone.
+"""
+
+from __future__ import annotations
+
+
+class PerceptError(Exception):
+    """Base of all errors raised on purpose; anything else that escapes is a bug."""
+
+
+class ConfigError(PerceptError):
+    """A setting, flag or file of settings is wrong."""
+
+
+class DataError(PerceptError):
+    """Training or evaluation data cannot be used."""
+
+
+class BundleError(PerceptError):
+    """A model folder is missing, broken or of another version."""
+
+
+class CalibrationError(PerceptError):
+    """Temperature or thresholds cannot be fitted on what was given."""
+
+
+class ExportError(PerceptError):
+    """The exported model does not do what the trained one does."""
+
+
+class RuntimeUnavailable(PerceptError):
+    """The device that was asked for is not here."""
+
+
+class InputError(PerceptError):
+    """What a caller sent cannot be answered; sending it again will not help."""
+
+
+class InvalidImage(InputError):
+    """The bytes are no picture that can be decoded."""
+
+
+class UnsupportedMedia(InputError):
+    """A picture or body of a kind that is not accepted."""
+
+
+class TooLarge(InputError):
+    """More bytes, pixels or items than the limit."""
+
+
+class NotFound(InputError):
+    """No such model, label or route."""
+
+
+class Unauthorized(InputError):
+    """No API key, or a wrong one."""
+
+
+class ServiceError(PerceptError):
+    """The service cannot answer now; the same request may go through later."""
+
+
+class Overloaded(ServiceError):
+    """The queue is full."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotReady(ServiceError):
+    """The model is not loaded yet, or the service is draining."""
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer was not there in time."""

@@ -1,0 +1,1 @@
+"""What all tasks share in training: the command line, callbacks, export and bundle writing."""

@@ -1,0 +1,1 @@
+"""The vision service: image tagging. Never imports nlp."""

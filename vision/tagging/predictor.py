@@ -1,0 +1,81 @@
+"""Photos to tags with a bundle and a runtime: preprocess, infer, decide. Torch-free.
+
+`preprocess` and `decide` work on one photo, `infer` on a batch, so that a bad photo never fails its neighbours and the
+service can decode in threads, batch only the network and answer each caller on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from shared.bundle.calibration import probabilities_from_logits
+from shared.bundle.read import Bundle
+from shared.runtime.protocol import Runtime
+from vision.images import ImagePreprocessor
+from vision.tagging.taxonomy import Hierarchy
+
+INPUT = "pixel_values"
+OUTPUT = "logits"
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One label with its calibrated probability."""
+
+    label: str
+    score: float
+    parents: tuple[str, ...]
+    """All ancestors, nearest first. Empty where there is no taxonomy."""
+
+
+class TagPredictor:
+    """Tags photos as the bundle says; holds no state between calls."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.preprocessor = ImagePreprocessor.from_config(bundle.preprocessor)
+        self.labels = bundle.config.labels
+        self.hierarchy = Hierarchy(self.labels, bundle.config.label_parents)
+        decision = bundle.config.decision
+        self._temperature = decision.temperature
+        self._thresholds = np.array([decision.thresholds[label] for label in self.labels])
+        self._problem_type = bundle.config.problem_type
+
+    def preprocess(self, image: Image.Image) -> np.ndarray:
+        """Return float32 [3, size, size] from a decoded RGB image."""
+        return self.preprocessor(image)
+
+    def infer(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return one float32 [num_labels] of logits for each preprocessed photo."""
+        logits = self.runtime.run({INPUT: np.stack(batch)})[OUTPUT]  # [N, 3, H, W] -> [N, num_labels]
+        return list(logits)
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities, float64 [..., num_labels]; no child is more probable than a parent."""
+        probabilities = probabilities_from_logits(logits, self._temperature, self._problem_type)
+        return self.hierarchy.reconcile(probabilities)
+
+    def decide(self, logits: np.ndarray, *, top_k: int | None = None, min_score: float | None = None) -> list[Tag]:
+        """Return the tags of one photo, the most probable first; an empty list is a normal answer.
+
+        Args:
+            logits: float32 [num_labels].
+            top_k: at most so many tags; None for all.
+            min_score: the least score; None for each label's own threshold, as fitted on validation data.
+        """
+        scores = self.scores(logits)
+        wanted = scores >= (self._thresholds if min_score is None else min_score)
+        order = np.argsort(-scores, kind="stable")
+        chosen = [int(index) for index in order if wanted[index]][:top_k]
+        return [Tag(self.labels[i], float(scores[i]), self.hierarchy.ancestors[i]) for i in chosen]
+
+    def predict(self, images: Sequence[Image.Image], *, top_k: int | None = None) -> list[list[Tag]]:
+        """Return the tags of each image; what `percept predict` and notebooks call."""
+        if not images:
+            return []
+        return [self.decide(row, top_k=top_k) for row in self.infer([self.preprocess(image) for image in images])]

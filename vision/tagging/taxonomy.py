@@ -1,0 +1,132 @@
+"""Labels that stand above other labels: reading a taxonomy, and what it means for targets and scores. numpy only.
+
+Neighbours: `data` makes training targets with it, `predictor` reconciles scores with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from shared.errors import DataError
+
+UNKNOWN = -1
+"""Target of a label of which the data does not say whether it holds; the loss leaves it out."""
+
+
+def read_taxonomy(path: Path) -> dict[str, list[str]]:
+    """Return label -> direct parents from a YAML or JSON mapping; a single parent may stand without a list.
+
+    Raises:
+        DataError: the file is missing, no such mapping, or a label is its own ancestor.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"the taxonomy {path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"the taxonomy {path} must map each label to its parents, as in `tabby: [cat]`.")
+    parents: dict[str, list[str]] = {}
+    for label, above in content.items():
+        names = [above] if isinstance(above, str) else above
+        if not isinstance(label, str) or not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise DataError(f"the taxonomy {path} must map text to text or a list of texts; see {label!r}: {above!r}.")
+        parents[label] = names
+    return parents
+
+
+def all_labels(labels: Iterable[str], parents: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the labels and all their ancestors, sorted.
+
+    >>> all_labels(["tabby"], {"tabby": ["cat"], "cat": ["animal"], "car": ["vehicle"]})
+    ['animal', 'cat', 'tabby']
+    """
+    found: set[str] = set()
+    waiting = list(labels)
+    while waiting:
+        label = waiting.pop()
+        if label not in found:
+            found.add(label)
+            waiting.extend(parents.get(label, ()))
+    return sorted(found)
+
+
+class Hierarchy:
+    """The taxonomy over a list of labels.
+
+    Args:
+        labels: in the order of the logits; all ancestors of a label are among them.
+        parents: label -> direct parents; entries of labels that are not in `labels` are left out.
+
+    Raises:
+        DataError: a label is its own ancestor, or a parent is not among the labels.
+    """
+
+    def __init__(self, labels: Sequence[str], parents: Mapping[str, Sequence[str]]) -> None:
+        self.labels = list(labels)
+        self.index = {label: i for i, label in enumerate(self.labels)}
+        self.parents = {label: list(parents[label]) for label in self.labels if parents.get(label)}
+        missing = sorted({p for above in self.parents.values() for p in above} - set(self.index))
+        if missing:
+            raise DataError(f"the taxonomy names parents that are not among the labels: {missing[:5]}")
+        self.ancestors = [tuple(self._ancestors(label)) for label in self.labels]
+
+    def _ancestors(self, label: str) -> list[str]:
+        found: list[str] = []
+        level = [label]
+        while level:
+            level = [parent for name in level for parent in self.parents.get(name, ())]
+            if label in level:
+                raise DataError(f"the taxonomy makes {label!r} its own ancestor. Remove one of the links of that circle.")
+            level = [name for i, name in enumerate(level) if name not in found and name not in level[:i]]
+            found.extend(level)
+        return found
+
+    @cached_property
+    def inner(self) -> list[int]:
+        """Indices of labels that stand above another label."""
+        return sorted({self.index[parent] for above in self.parents.values() for parent in above})
+
+    @cached_property
+    def _is_ancestor(self) -> np.ndarray:
+        """bool [num_labels, num_labels]; [i, j]: label j is an ancestor of label i."""
+        matrix = np.zeros((len(self.labels), len(self.labels)), dtype=bool)
+        for i, above in enumerate(self.ancestors):
+            matrix[i, [self.index[name] for name in above]] = True
+        return matrix
+
+    def targets(self, labels: Iterable[str], known: np.ndarray) -> np.ndarray:
+        """Return int8 [num_labels]: 1 holds, 0 does not hold, -1 unknown.
+
+        A label's ancestors hold with it. The descendants of a label that holds are unknown unless they hold themselves:
+        who calls a photo "cat" has not said whether it is a tabby.
+
+        Args:
+            labels: what the photo is labelled with.
+            known: bool [num_labels]; labels of which the data set says whether they hold.
+        """
+        targets = np.where(known, 0, UNKNOWN).astype(np.int8)
+        own = [self.index[label] for label in labels]
+        targets[self._is_ancestor[:, own].any(axis=1)] = UNKNOWN
+        positive = self._is_ancestor[own].any(axis=0)
+        positive[own] = True
+        targets[positive] = 1
+        return targets
+
+    def reconcile(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return probabilities in which each label has at least the score of its most probable descendant.
+
+        Args:
+            probabilities: [..., num_labels].
+        """
+        if not self.parents:
+            return probabilities
+        result = probabilities.copy()
+        for i in self.inner:
+            below = self._is_ancestor[:, i]
+            result[..., i] = np.maximum(result[..., i], probabilities[..., below].max(axis=-1))
+        return result
