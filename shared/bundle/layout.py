@@ -6,7 +6,7 @@ that `Decision` holds. Names follow Hugging Face, so that language bundles load 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,9 +48,9 @@ class Signature(_Part):
 class Decision(_Part):
     """How logits become an answer. Every value was fitted on validation data; none has a default."""
 
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
     """Logits are divided by it before sigmoid or softmax."""
-    thresholds: dict[str, float]
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]]
     """Label -> least score at which the label is given. Every label has one."""
 
 

@@ -1,0 +1,231 @@
+"""Temperature, thresholds and calibration error: fitted in training, applied in serving. numpy only.
+
+Neighbours: `layout.Decision` holds what is fitted here; predictors apply `probabilities_from_logits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.bundle.layout import ProblemType
+from shared.errors import CalibrationError
+
+UNKNOWN = -1
+"""Target of a label of which the data does not say whether it holds; it is left out."""
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""Ends of the search: a validation set without a single mistake would drive the temperature to 0."""
+THRESHOLD_RANGE = (0.05, 0.95)
+"""A threshold outside would follow a handful of validation examples."""
+
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+_TEMPERATURE_STEPS = 40  # log(400) * 0.618^40 = 3e-8: beyond what a temperature can mean
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """A reliability diagram: one entry a bin, NaN where the bin is empty."""
+
+    confidence: np.ndarray
+    """float64 [bins]: mean confidence."""
+    accuracy: np.ndarray
+    """float64 [bins]: share that was right."""
+    count: np.ndarray
+    """int64 [bins]."""
+
+
+def probabilities_from_logits(logits: np.ndarray, temperature: float, problem_type: ProblemType) -> np.ndarray:
+    """Return float64 probabilities of logits / temperature: softmax for a single label, else a sigmoid for each.
+
+    Args:
+        logits: [..., num_labels].
+        temperature: above 0.
+
+    >>> probabilities_from_logits(np.array([2.0, 0.0]), 2.0, "multi_label_classification").round(3).tolist()
+    [0.731, 0.5]
+    """
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    if problem_type == "single_label_classification":
+        powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+        result: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+        return result
+    decay = np.exp(-np.abs(scaled))  # in (0, 1]: never overflows
+    return np.where(scaled >= 0, 1.0, decay) / (1.0 + decay)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: ProblemType) -> float:
+    """Return the temperature that minimises validation negative log-likelihood, within `TEMPERATURE_RANGE`.
+
+    The likelihood is convex in 1 / temperature, so it has one minimum and a golden-section search finds it.
+
+    Args:
+        logits: [N, num_labels], unscaled.
+        targets: int [N], class indices, for a single label; else [N, num_labels] of 1, 0 and -1 for unknown.
+
+    Raises:
+        CalibrationError: there is no known target, a logit is not finite, or the shapes do not fit.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    """
+    values = _finite_matrix(logits, "logits")
+    targets = np.asarray(targets)
+    if problem_type == "single_label_classification":
+        _check_classes(targets, values.shape)
+        loss = _softmax_loss(values, targets)
+    else:
+        _check_matrix(targets, values.shape)
+        known = targets != UNKNOWN
+        if not known.any():
+            raise CalibrationError("no target is known (all are -1): nothing to fit a temperature on.")
+        loss = _sigmoid_loss(values[known], targets[known])
+    low, high = np.log(TEMPERATURE_RANGE)
+    return float(np.exp(_minimise(lambda log_temperature: loss(float(np.exp(log_temperature))), low, high)))
+
+
+def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, *, default: float | None = None) -> np.ndarray:
+    """Return float64 [num_labels]: for each label the threshold with the best F1, within `THRESHOLD_RANGE`.
+
+    Looked at are the midpoints between neighbouring probabilities and 0.5; of equally good ones the nearest to 0.5 is
+    taken. A label that has no positive example, or none that any threshold in range finds, gets `default`.
+
+    Args:
+        probabilities: [N, num_labels], calibrated.
+        targets: [N, num_labels] of 1, 0 and -1 for unknown (left out); one-hot for a single label.
+        default: None for the median of the thresholds that were fitted.
+
+    Raises:
+        CalibrationError: N is 0, a value is not finite, the shapes do not fit, or no label could be fitted and there is
+            no default.
+    """
+    values = _finite_matrix(probabilities, "probabilities")
+    targets = np.asarray(targets)
+    _check_matrix(targets, values.shape)
+    fitted = np.array([_best_threshold(values[:, i], targets[:, i]) for i in range(values.shape[1])])
+    missing = np.isnan(fitted)
+    if missing.all() and default is None:
+        raise CalibrationError(
+            "no label has a positive example that scores 0.05 or more: no threshold can be fitted. "
+            "Use more validation data, or train longer."
+        )
+    fitted[missing] = np.median(fitted[~missing]) if default is None else default
+    return fitted
+
+
+def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy over equal-width bins, weighted by their size; in [0, 1].
+
+    ECE = sum over bins of (count / N) * |accuracy - confidence|
+
+    Args:
+        confidences: [N] in [0, 1]: the score of the predicted class, or of each label.
+        correct: [N], whether the prediction was right, or the label holds.
+
+    Raises:
+        CalibrationError: N is 0, a confidence is outside [0, 1], or the lengths differ.
+
+    Source: Guo et al. 2017, equation 3; 15 bins as there.
+    """
+    diagram = reliability_bins(confidences, correct, bins)
+    filled = diagram.count > 0
+    gaps = np.abs(diagram.accuracy - diagram.confidence)[filled]
+    return float(gaps @ diagram.count[filled] / diagram.count.sum())
+
+
+def reliability_bins(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> ReliabilityBins:
+    """Return mean confidence, accuracy and count in the bins ((m-1)/bins, m/bins]; arguments as above.
+
+    Source: Guo et al. 2017, section 2.
+    """
+    values = np.asarray(confidences, dtype=np.float64)
+    hits = np.asarray(correct, dtype=np.float64)
+    if values.ndim != 1 or values.shape != hits.shape or values.size == 0:
+        raise CalibrationError(
+            f"expected as many confidences as answers, at least one; came {list(values.shape)} and {list(hits.shape)}."
+        )
+    if not ((values >= 0) & (values <= 1)).all() or not np.isfinite(hits).all():
+        raise CalibrationError("a confidence is not in [0, 1], or an answer is not finite.")
+    index = np.searchsorted(np.linspace(0, 1, bins + 1), values, side="left") - 1
+    index = np.maximum(index, 0)  # a confidence of exactly 0 belongs to the first bin
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0: the NaN of an empty bin
+        confidence = np.bincount(index, weights=values, minlength=bins) / count
+        accuracy = np.bincount(index, weights=hits, minlength=bins) / count
+    return ReliabilityBins(confidence, accuracy, count)
+
+
+def _finite_matrix(values: np.ndarray, name: str) -> np.ndarray:
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.size == 0:
+        raise CalibrationError(f"{name} must be [N, num_labels] with N of at least 1; came {list(matrix.shape)}.")
+    if not np.isfinite(matrix).all():
+        raise CalibrationError(f"{name} hold {int((~np.isfinite(matrix)).sum())} values that are not finite.")
+    return matrix
+
+
+def _check_classes(targets: np.ndarray, shape: tuple[int, ...]) -> None:
+    if targets.shape != shape[:1] or targets.dtype.kind not in "iu":
+        raise CalibrationError(f"targets must be int [{shape[0]}]; came {targets.dtype} {list(targets.shape)}.")
+    if targets.min() < 0 or targets.max() >= shape[1]:
+        raise CalibrationError(f"targets must be in [0, {shape[1]}); came [{targets.min()}, {targets.max()}].")
+
+
+def _check_matrix(targets: np.ndarray, shape: tuple[int, ...]) -> None:
+    if targets.shape != shape:
+        raise CalibrationError(f"targets must be {list(shape)} like the scores; came {list(targets.shape)}.")
+    if not np.isin(targets, (0, 1, UNKNOWN)).all():
+        raise CalibrationError("targets must be 1, 0 or -1 (unknown).")
+
+
+def _softmax_loss(logits: np.ndarray, targets: np.ndarray) -> Callable[[float], float]:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(targets)), targets]  # [N]
+
+    def loss(temperature: float) -> float:
+        return float(np.mean(np.log(np.exp(shifted / temperature).sum(axis=1)) - own / temperature))
+
+    return loss
+
+
+def _sigmoid_loss(logits: np.ndarray, targets: np.ndarray) -> Callable[[float], float]:
+    against = np.where(targets == 1, -logits, logits)  # [known]: -log(probability of the target) = softplus(against)
+
+    def loss(temperature: float) -> float:
+        scaled = against / temperature
+        return float(np.mean(np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))))
+
+    return loss
+
+
+def _minimise(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return the place of the only minimum in [low, high] by golden-section search."""
+    left = high - _GOLDEN_RATIO * (high - low)
+    right = low + _GOLDEN_RATIO * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(_TEMPERATURE_STEPS):
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN_RATIO * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN_RATIO * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
+
+
+def _best_threshold(scores: np.ndarray, targets: np.ndarray) -> float:
+    """Return the threshold with the best F1, or NaN where none finds a positive."""
+    known = np.sort(scores[targets != UNKNOWN])
+    positives = np.sort(scores[targets == 1])
+    low, high = THRESHOLD_RANGE
+    middles = (known[1:] + known[:-1]) / 2
+    candidates = np.concatenate([[0.5, low, high], middles[(middles >= low) & (middles <= high)]])
+    found = len(known) - np.searchsorted(known, candidates, side="left")  # scores >= candidate
+    right = len(positives) - np.searchsorted(positives, candidates, side="left")
+    f1 = 2 * right / np.maximum(found + len(positives), 1)
+    if f1.max() == 0:
+        return float("nan")
+    best = candidates[f1 == f1.max()]
+    return float(best[np.argmin(np.abs(best - 0.5))])

@@ -1,0 +1,183 @@
+"""Writing a bundle, whole or not at all.
+
+Neighbours: `layout` says what a bundle holds, `read` checks what was written, `shared.training` calls this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import datetime
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.bundle.layout import CARD, CONFIG, GOLDEN, PREPROCESSOR, Artifact, BundleConfig
+from shared.bundle.read import Bundle, Golden, read_bundle, sha256_of
+from shared.errors import BundleError
+
+_OWN_FILES = (CONFIG, GOLDEN, CARD, PREPROCESSOR)
+_AT_FDCWD = -100  # linux/fcntl.h
+_RENAME_EXCHANGE = 2  # linux/fs.h, man 2 renameat2
+
+
+def write_bundle(
+    path: str | Path,
+    config: BundleConfig,
+    *,
+    files: Mapping[str, bytes | Path],
+    preprocessor: Mapping[str, Any],
+    golden: Golden,
+    card_text: str | None = None,
+) -> Bundle:
+    """Return the bundle that was written to `path` and read back from there.
+
+    It is written beside `path`, checked, and put in place in one step. Until then an older bundle at `path` stays as it
+    was, whatever fails; afterwards it is gone.
+
+    Args:
+        path: the folder; its parents are made.
+        config: what config.json will say; its `files` are computed here.
+        files: name -> content, or the file to copy: model.safetensors, model.onnx, tokenizer.json, …
+        preprocessor: what preprocessor_config.json will say; empty for none.
+        golden: inputs and outputs that are checked at start-up.
+        card_text: README.md; None for a card that only names the model.
+
+    Raises:
+        BundleError: a file to copy is missing, `path` holds something that is no bundle, or what was written does not
+            read back.
+    """
+    target = Path(path)
+    _check_target(target)
+    contents: dict[str, bytes | Path] = {
+        **_checked(files),
+        GOLDEN: _golden_bytes(golden),
+        CARD: (card_text or _bare_card(config)).encode(),
+    }
+    if preprocessor:
+        contents[PREPROCESSOR] = _json_bytes(preprocessor)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    try:
+        staging.chmod(0o755)  # mkdtemp's 0700 would lock out a service that runs as another user
+        artifacts = {name: _write(staging / name, content) for name, content in sorted(contents.items())}
+        final = config.model_copy(update={"files": artifacts})
+        _write(staging / CONFIG, final.model_dump_json(indent=2).encode() + b"\n")
+        _sync_folder(staging)
+        bundle = read_bundle(staging)
+        _put_in_place(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # after an exchange this is the older bundle
+    return dataclasses.replace(bundle, path=target)
+
+
+def bundle_version(created: str, weights_sha256: str) -> str:
+    """Return a version that sorts by day and tells two trainings of one day apart.
+
+    >>> bundle_version("2026-11-23T03:40:00+00:00", "1a2b3c4d5e6f")
+    '2026.11.23-1a2b3c4d'
+    """
+    day = datetime.datetime.fromisoformat(created).date()
+    return f"{day:%Y.%m.%d}-{weights_sha256[:8]}"
+
+
+def _check_target(target: Path) -> None:
+    """A folder is replaced only where it is a bundle, or empty: a mistyped path must not cost someone's work."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise BundleError(f"{target} is no folder; a bundle cannot be written there. Name a folder.")
+    if target.is_dir() and any(target.iterdir()) and not (target / CONFIG).is_file():
+        raise BundleError(
+            f"{target} holds files but no {CONFIG}: it is no bundle, so it is not replaced. Name another folder."
+        )
+
+
+def _checked(files: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
+    for name, content in files.items():
+        if name in _OWN_FILES or Path(name).name != name:
+            raise BundleError(
+                f"{name!r} cannot be given as a file of the bundle: expected a plain name that is not in {_OWN_FILES}."
+            )
+        if isinstance(content, Path) and not content.is_file():
+            raise BundleError(f"{name} was to be copied from {content}, which is not there.")
+    return dict(files)
+
+
+def _golden_bytes(golden: Golden) -> bytes:
+    arrays = {f"inputs.{name}": array for name, array in golden.inputs.items()}
+    arrays |= {f"outputs.{name}": array for name, array in golden.outputs.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _bare_card(config: BundleConfig) -> str:
+    return f"# {config.name}\n\nA {config.task} model, version {config.version}. {CONFIG} says the rest.\n"
+
+
+def _json_bytes(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(content), indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _write(path: Path, content: bytes | Path) -> Artifact:
+    with path.open("wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+    return Artifact(sha256=sha256_of(content), bytes=path.stat().st_size)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(staging: Path, target: Path) -> None:
+    if target.is_dir() and any(target.iterdir()):
+        if not _exchange(staging, target):
+            _replace_in_two_steps(staging, target)
+    else:
+        if target.is_dir():
+            target.rmdir()
+        staging.rename(target)
+    _sync_folder(target.parent)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # glibc 2.28 and newer
+    if renameat2 is None:
+        return False
+    result: int = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return result == 0
+
+
+def _replace_in_two_steps(staging: Path, target: Path) -> None:
+    """For systems that cannot exchange folders: a kill in between leaves the older one as `.NAME.previous`."""
+    previous = target.with_name(f".{target.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    target.rename(previous)
+    try:
+        staging.rename(target)
+    except OSError:
+        previous.rename(target)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
