@@ -1,0 +1,82 @@
+"""Which runtime computes a bundle: the device that was asked for, or the best that is here. Says which and why."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sys
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+import onnxruntime
+
+from shared.bundle.layout import WEIGHTS
+from shared.bundle.read import Bundle
+from shared.errors import ConfigError, RuntimeUnavailable
+from shared.runtime.cpu import OnnxRuntime
+from shared.runtime.protocol import Runtime
+from shared.task import resolve
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_log = logging.getLogger(__name__)
+
+
+def choose_runtime(bundle: Bundle, device: str = "auto", *, network: str | None = None, threads: int = 1) -> Runtime:
+    """Return the runtime for a device.
+
+    Args:
+        bundle: what it computes.
+        device: "cpu" and "cuda" are kept or refused; "auto" takes CUDA where torch sees a GPU, else the CPU.
+        network: `Task.network`, imported only when torch computes; None rules CUDA out.
+        threads: threads of one call on the CPU.
+
+    Raises:
+        RuntimeUnavailable: "cuda" was asked for and cannot be had; lists what is here.
+        BundleError: the bundle lacks the file that the runtime needs.
+        ConfigError: no such device.
+    """
+    if device not in get_args(Device):
+        raise ConfigError(f"device must be one of {', '.join(get_args(Device))}; came {device!r}.")
+    obstacle = "the CPU was asked for" if device == "cpu" else _cuda_obstacle(bundle, network)
+    if device == "cuda" and obstacle:
+        raise RuntimeUnavailable(
+            f"device cuda was asked for, but {obstacle}. Here is: cpu (ONNX Runtime {onnxruntime.__version__}). "
+            "Use device cpu or auto, or see to it that torch (pip install 'percept[gpu]') sees a GPU."
+        )
+    if obstacle or network is None:
+        runtime: Runtime = OnnxRuntime(bundle, threads)
+        reason = obstacle
+    else:
+        from shared.runtime.cuda import TorchRuntime
+
+        runtime = TorchRuntime(bundle, resolve(network), "cuda")
+        reason = "a GPU is here" if device == "auto" else "CUDA was asked for"
+    _log.info("%s %s runs on %s, because %s", bundle.name, bundle.version, runtime.description, reason)
+    return runtime
+
+
+def _cuda_obstacle(bundle: Bundle, network: str | None) -> str | None:
+    """Return why CUDA cannot compute this bundle, or None where it can. Imports torch only where a driver is."""
+    if network is None:
+        return "this task names no torch network"
+    if WEIGHTS not in bundle.config.files:
+        return f"the bundle has no {WEIGHTS}"
+    if find_spec("torch") is None:
+        return "torch is not installed"
+    if not _has_nvidia_driver():
+        return "there is no NVIDIA driver"
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} sees no GPU"
+    return None
+
+
+def _has_nvidia_driver() -> bool:
+    """Asked before torch is imported, which takes seconds and hundreds of megabytes that CPU serving can spare."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True

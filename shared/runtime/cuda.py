@@ -1,0 +1,105 @@
+"""The torch runtime: the bundle's network and weights, on CUDA in bf16. The one place of serving that imports torch.
+
+Neighbours: `choose` builds it when a GPU is chosen; `cpu` is the other runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from shared.bundle.read import Bundle
+from shared.errors import BundleError
+from shared.runtime.protocol import Tensors
+from shared.runtime.signature import check_inputs
+
+
+class TorchRuntime:
+    """Computes the network in torch. Safe to call from several threads.
+
+    Args:
+        bundle: must hold model.safetensors.
+        network: builds the network of a bundle with its weights, in eval mode. It takes the signature's inputs by
+            position and gives a tensor, a tuple in the signature's order or a mapping by name.
+        device: "cuda", or "cpu" to compare with the CPU runtime.
+        dtype: None for bfloat16 on CUDA and float32 on the CPU. Batch normalisation stays in float32: its running
+            statistics do not survive eight bits.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        network: Callable[[Bundle], nn.Module],
+        device: str = "cuda",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.device = device
+        self.inputs = bundle.config.signature.inputs
+        self.outputs = bundle.config.signature.outputs
+        self.dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
+        self._device = torch.device(device)
+        model = network(bundle).eval().requires_grad_(False).to(self._device)
+        self._network = _cast(model, self.dtype).to(memory_format=torch.channels_last)
+        where = torch.cuda.get_device_name(self._device) if device == "cuda" else "CPU"
+        self.description = f"torch {torch.__version__} {str(self.dtype).removeprefix('torch.')} on {where}"
+
+    def run(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        """Return the outputs by name, float32 where the network computes in less.
+
+        Raises:
+            InputError: an input has not the name, dtype or shape that the signature says.
+        """
+        check_inputs(self.inputs, inputs)
+        with torch.inference_mode():
+            result = self._network(*(self._to_device(inputs[spec.name]) for spec in self.inputs))
+            return {name: _to_numpy(tensor) for name, tensor in self._named(result).items()}
+
+    def close(self) -> None:
+        """Free the network's memory on the device."""
+        self.__dict__.pop("_network", None)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _to_device(self, array: np.ndarray) -> torch.Tensor:
+        writeable = array if array.flags.writeable else array.copy()  # torch warns of arrays that it may not write
+        tensor = torch.from_numpy(writeable).to(self._device)
+        if tensor.is_floating_point():
+            tensor = tensor.to(self.dtype)
+        if tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)  # [N, C, H, W], stored as [N, H, W, C]
+        return tensor
+
+    def _named(self, result: Any) -> dict[str, torch.Tensor]:
+        names = [spec.name for spec in self.outputs]
+        if isinstance(result, torch.Tensor):
+            result = (result,)
+        if isinstance(result, Mapping):
+            result = tuple(result[name] for name in names if name in result)
+        if len(result) != len(names):
+            raise BundleError(f"the network gives {len(result)} outputs; the signature in config.json names {names}.")
+        return dict(zip(names, result, strict=True))
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast all weights but those of batch normalisation."""
+    kept = {id(t) for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) for t in _own(m)}
+    for module in network.modules():
+        for tensor in _own(module):
+            if id(tensor) not in kept and tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
+    return network
+
+
+def _own(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype in (torch.bfloat16, torch.float16):
+        tensor = tensor.float()
+    array: np.ndarray = tensor.cpu().numpy()
+    return array

@@ -1,0 +1,54 @@
+"""The check at start-up: a service is ready when its model answers known inputs as it did after training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shared.bundle.layout import GOLDEN
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, InputError
+from shared.runtime.protocol import Runtime
+
+FP32_TOLERANCE = 1e-3
+"""Absolute, for torch in fp32 on a bundle without ONNX export: kernels differ by 1e-6 to 1e-4 on logits around 10."""
+REDUCED_TOLERANCE = 0.05
+"""Of the largest golden value, on CUDA: bf16 keeps 8 bits, and fifty layers round to a hundredth or two."""
+
+
+def check_golden(bundle: Bundle, runtime: Runtime) -> float:
+    """Return the largest difference between the golden outputs and the runtime's, when it is within the tolerance.
+
+    On the CPU the tolerance is absolute, as the bundle says of its ONNX export; on CUDA it is `REDUCED_TOLERANCE` times
+    the largest golden value.
+
+    Raises:
+        BundleError: a difference is larger, or the runtime gives other outputs or shapes.
+    """
+    try:
+        outputs = runtime.run(bundle.golden.inputs)
+    except InputError as error:
+        raise BundleError(f"{GOLDEN} of {bundle.path} does not fit the model: {error}") from error
+    largest = 0.0
+    for name, golden in bundle.golden.outputs.items():
+        came = outputs.get(name)
+        if came is None or came.shape != golden.shape:
+            shape = "nothing" if came is None else list(came.shape)
+            raise BundleError(
+                f"{bundle.path} on {runtime.description}: {name} is {shape}; expected {list(golden.shape)}."
+            )
+        difference = float(np.abs(came.astype(np.float64) - golden).max())
+        tolerance = _tolerance(bundle, runtime, golden)
+        if not difference <= tolerance:  # NaN is a failure too
+            raise BundleError(
+                f"{bundle.path} on {runtime.description} does not answer as it did after training: {name} differs from "
+                f"{GOLDEN} by {difference:.3g}, allowed is {tolerance:.3g}. Copy the bundle again, or run: "
+                f"percept export {bundle.path}"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _tolerance(bundle: Bundle, runtime: Runtime, golden: np.ndarray) -> float:
+    if runtime.device == "cuda":
+        return REDUCED_TOLERANCE * float(np.abs(golden).max())
+    return bundle.config.onnx.tolerance if bundle.config.onnx else FP32_TOLERANCE
