@@ -11,8 +11,9 @@ from shared.runtime.protocol import Runtime
 
 FP32_TOLERANCE = 1e-3
 """Absolute, for torch in fp32 on a bundle without ONNX export: kernels differ by 1e-6 to 1e-4 on logits around 10."""
-REDUCED_TOLERANCE = 0.05
-"""Of the largest golden value, on CUDA: bf16 keeps 8 bits, and fifty layers round to a hundredth or two."""
+REDUCED_TOLERANCE = 0.1
+"""Of the largest golden value, on CUDA, where bf16 keeps 8 bits: twice what MobileNetV2 differs by (0.029 in the median
+and 0.051 at most over 48 photos; torch 2.15 in bf16 on a CPU, 2026-11). Wrong weights differ by 1 and more."""
 
 
 def check_golden(bundle: Bundle, runtime: Runtime) -> float:
