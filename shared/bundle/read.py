@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from pydantic import ValidationError
 
 from shared.bundle.layout import CONFIG, FORMAT_VERSION, GOLDEN, ONNX, PREPROCESSOR, REQUIRED, WEIGHTS, BundleConfig
@@ -186,7 +187,7 @@ def _verify(folder: Path, config: BundleConfig) -> None:
 
 def _read_golden(path: Path, config: BundleConfig) -> Golden:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (
         OSError,
@@ -203,8 +204,8 @@ def _read_golden(path: Path, config: BundleConfig) -> Golden:
     expected |= {f"outputs.{spec.name}" for spec in config.signature.outputs}
     if set(arrays) != expected:
         raise BundleError(f"{path} holds {sorted(arrays)}; the signature in {CONFIG} expects {sorted(expected)}.")
-    if any(array.ndim == 0 or array.size == 0 for array in arrays.values()):
-        raise BundleError(f"{path} holds an array without a row; expected at least one input with its outputs.")
+    if any(not isinstance(array, np.ndarray) or array.ndim == 0 or array.size == 0 for array in arrays.values()):
+        raise BundleError(f"{path} holds something without a row; expected at least one input with its outputs.")
     return Golden(
         inputs={name.removeprefix("inputs."): array for name, array in arrays.items() if name.startswith("inputs.")},
         outputs={name.removeprefix("outputs."): array for name, array in arrays.items() if name.startswith("outputs.")},
