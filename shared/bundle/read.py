@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 _SHOWN_PROBLEMS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Golden:
     """A few inputs of the network with the outputs that torch gave for them in fp32."""
 
@@ -33,7 +33,7 @@ class Golden:
     outputs: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Bundle:
     """A model folder that was read and checked."""
 
