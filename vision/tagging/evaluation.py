@@ -122,22 +122,26 @@ def validation_summary(
     sources: Sequence[SourceView],
     hierarchy: Hierarchy,
 ) -> dict[str, float]:
-    """Return what is logged after each epoch: `map`, `top1`, `ece`, and `top1/NAME`, `map/NAME` for each set.
+    """Return what is logged after each epoch: `quality`, `map`, `top1`, `ece`, and `top1/NAME`, `map/NAME` for each set.
 
-    As in `evaluate`, but thresholds are not fitted yet, so nothing depends on them. What is not defined is left out.
+    `quality` is what checkpoints are chosen by: the mean over the sets, each with equal weight, of top1 where a photo has
+    one label and of map where it has several. The others are as in `evaluate`, but thresholds are not fitted yet, so
+    nothing depends on them. What is not defined is left out.
     """
     _check(scores, targets, source_ids, hierarchy)
     parts = list(_parts(scores, targets, source_ids, sources, hierarchy))
     top1 = [part.top_k(1) for part in parts]
+    own_map = [_mean(_average_precisions(part.own_scores, part.own_targets)) for part in parts]
     values: dict[str, float | None] = {
+        "quality": _mean([b if a is None else a for a, b in zip(top1, own_map, strict=True)]),
         "map": _mean(_average_precisions(scores, targets)),
         "top1": _weighted_mean(parts, top1),
         "ece": _weighted_mean(parts, [_ece(*part.judgements) for part in parts]),
     }
     if len(parts) > 1:
-        for part, accuracy in zip(parts, top1, strict=True):
+        for part, accuracy, precision in zip(parts, top1, own_map, strict=True):
             values[f"top1/{part.view.name}"] = accuracy
-            values[f"map/{part.view.name}"] = _mean(_average_precisions(part.own_scores, part.own_targets))
+            values[f"map/{part.view.name}"] = precision
     return {name: value for name, value in values.items() if value is not None}
 
 
