@@ -7,7 +7,7 @@ checkpoint into a bundle.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ class TaggingModule(LightningModule):
         seed: fixes mixup and dropout; the command line fills it in from the data.
     """
 
+    FROM_DATA: ClassVar[tuple[str, ...]] = ("labels", "problem_type", "seed")
+
     def __init__(
         self,
         labels: list[str],
@@ -85,7 +87,7 @@ class TaggingModule(LightningModule):
         self.save_hyperparameters()
         self.lr = lr
         self.network = build_network(architecture, len(labels), dropout)
-        load_start_weights(self.network, architecture, weights)
+        self.fresh = load_start_weights(self.network, architecture, weights)
         if channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compile_network:
@@ -154,9 +156,9 @@ class TaggingModule(LightningModule):
             return
         hierarchy = Hierarchy(self.hparams["labels"], self.data.label_parents)
         scores = self._probabilities(logits)
-        summary = validation_summary(hierarchy.reconcile(scores), targets, source_ids, source_views(self.data))
-        self.log_dict({f"val/{name}": value for name, value in summary.items()}, rank_zero_only=True)
-        self.log("val/quality", summary["quality"], prog_bar=True)
+        summary = validation_summary(hierarchy.reconcile(scores), targets, source_ids, source_views(self.data), hierarchy)
+        for name, value in summary.items():
+            self.log(f"val/{name}", value, prog_bar=name == "quality")
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         values = torch.from_numpy(logits).double()
@@ -172,6 +174,19 @@ class TaggingModule(LightningModule):
             loader = iter(data.train_dataloader())
             batches = (next(loader)["pixel_values"].to(self.device) for _ in range(min(BATCH_NORM_BATCHES, len(loader))))
             unfold_batch_norm(self.network, batches)
+        if self.global_step == 0 and (self.fresh or self.hparams["weights"] == "none"):
+            self._guess_frequencies(data)
+
+    @torch.no_grad()
+    def _guess_frequencies(self, data: TaggingData) -> None:
+        """Start a fresh head at each label's frequency, so that rare labels need not first unlearn a score of a half."""
+        last = [m for m in self.stages[0].modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None][-1]
+        targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
+        positives, known = (targets == 1).sum(0) + 0.5, (targets != UNKNOWN).sum(0) + 1.0
+        shares = torch.from_numpy(positives / known)
+        single = self.hparams["problem_type"] == "single_label_classification"
+        assert last.bias is not None
+        last.bias.copy_(shares.log() if single else shares.logit())
 
     def on_train_epoch_start(self) -> None:
         """Freeze what does not learn yet; its batch norm keeps its statistics."""
@@ -217,7 +232,7 @@ class TaggingModule(LightningModule):
 def source_views(data: TaggingData) -> list[SourceView]:
     """Return what the evaluation must know of each set."""
     return [
-        SourceView(source.name, [data.hierarchy.index[label] for label in source.labels], source.is_single_label)
+        SourceView(source.name, tuple(data.hierarchy.index[label] for label in source.labels), source.is_single_label)
         for source in data.sources
     ]
 
@@ -228,8 +243,3 @@ def _balanced_weights(data: TaggingData, problem_type: ProblemType) -> Tensor:
     positives = (targets == 1).sum(0).clip(1)
     other = (targets == 0).sum(0) if problem_type == "multi_label_classification" else positives.mean()
     return torch.from_numpy((other / positives).clip(0.1, 10.0).astype(np.float32))
-
-
-def head_of(module: TaggingModule) -> nn.Module:
-    """Return the part that classifies."""
-    return module.stages[0]

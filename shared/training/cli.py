@@ -1,0 +1,158 @@
+"""`percept fit`: Lightning's command line over a task's data and module, ending in a bundle.
+
+The constructors of the data module and the Lightning module are the configuration schema. A module names in `FROM_DATA`
+what it takes from the data (labels, …), and has `pack(data, run)` that turns its best checkpoint into a bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from shared.bundle.read import Bundle
+from shared.task import Task, resolve
+
+logger = logging.getLogger(__name__)
+
+QUALITY = "val/quality"
+"""What checkpoints are chosen by; every module logs it, higher is better."""
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What a person says of the model; goes into the model card.
+
+    Args:
+        summary: one or two sentences.
+        license: SPDX name of the weights' licence.
+        intended_use: what it is for.
+        not_for: what it must not be used for.
+        limits: known weaknesses.
+        recipe: anything about the training worth telling.
+    """
+
+    summary: str | None = None
+    license: str | None = None
+    intended_use: str | None = None
+    not_for: str | None = None
+    limits: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, as `pack` needs it."""
+
+    checkpoint: Path
+    folder: Path
+    """Curves, checkpoints and pictures that stay out of the bundle."""
+    output: Path
+    """Where the bundle goes."""
+    name: str
+    card: CardOptions
+    int8: bool
+    max_int8_loss: float
+    command: str
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with the arguments that every task shares."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add run folder, bundle options, callbacks with their defaults, and what the module takes from the data."""
+        parser.add_argument("--name", type=str, default="model", help="The model's name, as services report it.")
+        parser.add_argument("--run_dir", type=str, default="runs/latest", help="Folder for curves and checkpoints.")
+        parser.add_argument("--output", type=str | None, default=None, help="The bundle's folder; RUN_DIR/bundle if none.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help='Resume from a checkpoint, or "last".')
+        parser.add_argument("--int8", type=bool, default=False, help="Try int8; it ships only if quality holds.")
+        parser.add_argument("--max_int8_loss", type=float, default=0.003, help="Most quality that int8 may lose.")
+        parser.add_class_arguments(CardOptions, "card")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(EMAWeightAveraging, "ema")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": QUALITY,
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.filename": "best",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,
+                "early_stopping.monitor": QUALITY,
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 5,
+                "ema.decay": 0.995,
+            }
+        )
+        for name in self.model_class.FROM_DATA:
+            parser.link_arguments("data", f"model.{name}", compute_fn=_Attribute(name), apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Set what depends on the machine and on other settings, where the user set nothing."""
+        config = self.config
+        run_dir = Path(config.run_dir)
+        config.trainer.default_root_dir = config.trainer.default_root_dir or str(run_dir)
+        config.checkpoint.dirpath = config.checkpoint.dirpath or str(run_dir / "checkpoints")
+        config.trainer.reload_dataloaders_every_n_epochs = 1  # sizes and augmentation follow the epoch
+        if config.trainer.precision is None and torch.cuda.is_available():
+            config.trainer.precision = "bf16-mixed"
+
+
+@dataclass(frozen=True)
+class _Attribute:
+    """Takes one value from the data once it is set up; a class so that jsonargparse can name it in messages."""
+
+    name: str
+
+    def __call__(self, data: Any) -> Any:
+        data.setup("fit")
+        return getattr(data, self.name)
+
+
+def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
+    """Train as the arguments say and return the bundle; None on ranks that do not write it.
+
+    Raises:
+        PerceptError: settings or data are wrong; the message says which.
+    """
+    cli = FitCLI(
+        resolve(task.module),
+        resolve(task.data),
+        args=list(args),
+        run=False,
+        seed_everything_default=42,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"max_epochs": 10},
+        parser_kwargs={"prog": f"percept fit {task.name}", "description": f"Fine-tune a {task.name} model."},
+    )
+    config, trainer = cli.config, cli.trainer
+    run_dir = Path(config.run_dir)
+    if config.trainer.logger is None:
+        trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
+    trainer.callbacks.append(LearningRateMonitor("epoch"))
+    ckpt_path = str(run_dir / "checkpoints" / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+    trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
+    if trainer.interrupted or not trainer.is_global_zero:
+        return None
+    best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    run = Run(
+        checkpoint=Path(best),
+        folder=run_dir,
+        output=Path(config.output) if config.output else run_dir / "bundle",
+        name=config.name,
+        card=cli.config_init.card,
+        int8=config.int8,
+        max_int8_loss=config.max_int8_loss,
+        command=" ".join(["percept", "fit", task.name, *args]) if args else "percept " + " ".join(sys.argv[1:]),
+    )
+    bundle: Bundle = cli.model.pack(cli.datamodule, run)
+    return bundle
