@@ -1,1 +1,1 @@
-"""The `percept` command: one thin module per subcommand."""
+"""The `percept` command: one module per subcommand, thin, no logic."""

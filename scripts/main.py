@@ -1,0 +1,89 @@
+"""`percept`: the group of subcommands, each imported only when it is called, and what errors look like.
+
+`percept --help` imports no library but click, and works in an install without training or demo extras.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+import click
+
+from shared.errors import PerceptError
+
+SUBCOMMANDS = {
+    "serve": "Serve bundles over HTTP, with a demo page.",
+    "predict": "Tag photos on the command line.",
+    "info": "Show what a bundle holds, and check its files.",
+    "fit": "Train or fine-tune a model; ends in a bundle.",
+    "evaluate": "Measure a bundle on labelled photos.",
+    "export": "Make model.onnx anew from the weights.",
+}
+"""Subcommand -> its line in `percept --help`; the module of the same name has it as `command`."""
+
+EXTRA_OF = {
+    "datasets": "train",
+    "jsonargparse": "train",
+    "matplotlib": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "pytorch_lightning": "train",
+    "safetensors": "train",
+    "torch": "train",
+    "torchmetrics": "train",
+    "torchvision": "train",
+    "gradio": "demo",
+}
+"""Module that is missing -> the extra that brings it."""
+EXIT_USAGE = 2
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand when it is called; turns expected errors into one line and exit status 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        return cast("click.Command", import_module(f"scripts.{cmd_name}").command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUBCOMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PerceptError as error:
+            click.echo(f"percept: {error}", err=True)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in EXTRA_OF:
+                raise
+            click.echo(
+                f"percept: this command needs {missing}, which is not installed. "
+                f"Run: pip install 'percept[{EXTRA_OF[missing]}]'",
+                err=True,
+            )
+        return ctx.exit(EXIT_USAGE)
+
+
+def _version() -> str:
+    try:
+        return version("percept")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="percept")
+def main() -> None:
+    """Train, measure and serve calibrated models as REST microservices."""
+
+
+if __name__ == "__main__":
+    main()
