@@ -1,7 +1,7 @@
-"""The greedy dynamic batcher: while one batch runs, the next one gathers; an idle one never waits.
+"""MicroBatcher, the greedy dynamic batcher: while one batch runs the next one gathers, and an idle one never waits.
 
-Neighbours: engines submit one preprocessed item per photo or sentence and get its result; only the network's call is
-batched. Everything but `run` happens on the event loop's thread, so there are no locks.
+Stands between the event loop, where requests wait, and one thread, where the model computes. Neighbours: the services
+submit preprocessed items; `run` is a predictor's `infer`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from shared.errors import ConfigError, DeadlineExceeded, NotReady, Overloaded
@@ -19,155 +21,227 @@ from shared.errors import ConfigError, DeadlineExceeded, NotReady, Overloaded
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_RETRY_AFTER_S = 30
-
+_LONGEST_RETRY_S = 60
 _log = logging.getLogger(__name__)
 
 
-class _Entry(Generic[Item, Result]):
-    """One waiting caller. Compared by identity."""
+class _Request(Generic[Item, Result]):
+    """One caller that waits for one item. Compared and hashed by identity."""
 
-    __slots__ = ("future", "item")
+    __slots__ = ("future", "item", "key", "loop")
 
-    def __init__(self, item: Item, future: asyncio.Future[Result]) -> None:
+    def __init__(self, item: Item, key: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.item = item
-        self.future = future
+        self.key = key
+        self.loop = loop
+        self.future: asyncio.Future[Result] = loop.create_future()
 
 
 class MicroBatcher(Generic[Item, Result]):
-    """Runs items of concurrent callers in batches, in one worker thread.
+    """Answers single items by computing them in batches, on one thread of its own.
+
+    It belongs to no event loop: it may be made at import and used from any loop, or from several. The thread starts
+    with the first item and ends with `close`.
 
     Args:
-        run: gets 1 to `max_batch_size` items and returns as many results in the same order.
-        max_batch_size: items in one call of `run`.
-        max_queue: items that may wait while a batch runs; one more is Overloaded.
-        deadline_s: default of `submit`; None for none.
-        sort_key: batches are made of neighbours in this order, such as length, around the one that waited longest.
-        observe: told the size and the seconds of each batch that succeeded; for metrics.
+        run: computes a batch: as many results as items, in their order. Only ever called on the thread, one batch at a
+            time. When a batch of several fails, each item is run again alone, so `run` must bear repetition.
+        max_batch_size: most items that `run` is given at once.
+        max_queue: most items that may wait; those in the running batch do not count.
+        name: for messages that callers see, the log and the thread, such as "tagger".
+        sort_key: such as an item's length. A batch then is the oldest item with those nearest to it, in this order, so
+            that little is padded and nobody waits for ever.
+        on_batch: told size and seconds of every call of `run`, on the thread; for metrics.
+
+    Raises:
+        ConfigError: a limit is less than 1.
     """
 
     def __init__(
         self,
-        run: Callable[[list[Item]], Sequence[Result]],
+        run: Callable[[list[Item]], list[Result]],
         *,
-        max_batch_size: int = 32,
-        max_queue: int = 256,
-        deadline_s: float | None = None,
+        max_batch_size: int,
+        max_queue: int,
+        name: str,
         sort_key: Callable[[Item], Any] | None = None,
-        observe: Callable[[int, float], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         if max_batch_size < 1 or max_queue < 1:
-            raise ConfigError(f"max_batch_size and max_queue must be at least 1; came {max_batch_size}, {max_queue}.")
+            raise ConfigError(
+                f"{name}: max_batch_size and max_queue must be at least 1; came {max_batch_size} and {max_queue}."
+            )
         self._run = run
         self._max_batch_size = max_batch_size
         self._max_queue = max_queue
-        self._deadline_s = deadline_s
+        self._name = name
         self._sort_key = sort_key
-        self._observe = observe
-        self._waiting: dict[_Entry[Item, Result], None] = {}  # ordered by arrival, removed from anywhere in O(1)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
-        self._loop_task: asyncio.Task[None] | None = None
-        self._batch_s = 0.0
-        self._is_closed = False
+        self._on_batch = on_batch
+        self._changed = threading.Condition()  # guards the four below; notified when there is something to do
+        self._waiting: OrderedDict[_Request[Item, Result], None] = OrderedDict()  # oldest first; O(1) to leave
+        self._thread: threading.Thread | None = None
+        self._is_closing = False
+        self._last_batch_s = 0.0
+        self._drained: Future[None] = Future()
+        self._drained.set_running_or_notify_cancel()  # from here on nobody who awaits it can cancel it
 
     @property
-    def waiting(self) -> int:
-        """Items that wait for the batch in front of them."""
+    def queued(self) -> int:
+        """Items that wait for a batch; those in the running one do not count."""
         return len(self._waiting)
 
     async def submit(self, item: Item, *, deadline_s: float | None = None) -> Result:
-        """Return the result of one item. A caller that is cancelled leaves its place.
+        """Return the result of one item. A caller that is cancelled leaves the queue.
+
+        Args:
+            item: what `run` gets, among others.
+            deadline_s: seconds from now after which an answer is of no use; None for any time.
 
         Raises:
-            Overloaded: `max_queue` items wait already.
-            DeadlineExceeded: the result was not there in time; the place is free again.
-            NotReady: the batcher is closed.
-            Exception: what `run` raised for this very item.
+            Overloaded: the queue is full; known at once.
+            DeadlineExceeded: there was no answer in time; the item has left the queue.
+            NotReady: `close` was called before.
+            Exception: what `run` raised for this item alone.
         """
-        if self._is_closed:
-            raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
-        if len(self._waiting) >= self._max_queue:
-            raise Overloaded(
-                f"{self._max_queue} requests wait already, which is the limit. Send it again later.",
-                self._retry_after_s(),
-            )
+        if deadline_s is not None and deadline_s <= 0:
+            raise self._too_late()
         loop = asyncio.get_running_loop()
-        entry: _Entry[Item, Result] = _Entry(item, loop.create_future())
-        limit_s = self._deadline_s if deadline_s is None else deadline_s
-        timer = None if limit_s is None else loop.call_later(limit_s, self._expire, entry, limit_s)
-        self._waiting[entry] = None
-        if self._loop_task is None:
-            self._loop_task = loop.create_task(self._run_while_waiting())
+        key = self._sort_key(item) if self._sort_key else None
+        request: _Request[Item, Result] = _Request(item, key, loop)
+        self._enqueue(request)
+        timer = loop.call_later(deadline_s, self._expire, request) if deadline_s is not None else None
         try:
-            return await entry.future
+            return await request.future
+        except BaseException:  # cancelled, expired or failed: whichever it was, nothing of it stays in the queue
+            self._forget(request)
+            raise
         finally:
             if timer is not None:
-                timer.cancel()
-            self._waiting.pop(entry, None)
+                timer.cancel()  # drops what it refers to; a timer that waits for its hour keeps the item alive
+            del item, request  # or an error's traceback would hold them, and they it, until the next garbage collection
 
     async def close(self) -> None:
-        """Refuse new items, answer those that wait, then end the worker thread. May be called twice."""
-        self._is_closed = True
-        if self._loop_task is not None:
-            await asyncio.shield(self._loop_task)
-        self._worker.shutdown(wait=False)
-
-    def _expire(self, entry: _Entry[Item, Result], limit_s: float) -> None:
-        self._waiting.pop(entry, None)
-        if not entry.future.done():
-            entry.future.set_exception(
-                DeadlineExceeded(f"the answer was not there within {limit_s:g} s. Send the request again later.")
-            )
-
-    def _retry_after_s(self) -> int:
-        batches = math.ceil(len(self._waiting) / self._max_batch_size)
-        return min(MAX_RETRY_AFTER_S, max(1, math.ceil(batches * self._batch_s)))
-
-    async def _run_while_waiting(self) -> None:
-        try:
-            while self._waiting:
-                await self._run_batch(self._take_batch())
-        finally:
-            self._loop_task = None
-
-    def _take_batch(self) -> list[_Entry[Item, Result]]:
-        entries = list(self._waiting)
-        key = self._sort_key
-        if key is not None:
-            oldest = entries[0]
-            entries.sort(key=lambda entry: key(entry.item))
-            # The window of neighbours has the oldest inside, so that nobody waits for ever.
-            first = entries.index(oldest) - self._max_batch_size // 2
-            first = max(0, min(first, len(entries) - self._max_batch_size))
-            entries = entries[first:]
-        batch = entries[: self._max_batch_size]
-        for entry in batch:
-            del self._waiting[entry]
-        return batch
-
-    async def _run_batch(self, batch: list[_Entry[Item, Result]]) -> None:
-        try:
-            results = await self._call([entry.item for entry in batch])
-        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to one caller and not to its neighbours
-            if len(batch) == 1:
-                if not batch[0].future.done():
-                    batch[0].future.set_exception(error)
+        """Take no more items, answer those that wait, end the thread. May be called again."""
+        with self._changed:
+            self._is_closing = True
+            if self._thread is None:
                 return
-            _log.warning("a batch of %d failed (%s): each item is tried alone", len(batch), type(error).__name__)
-            for entry in batch:
-                if not entry.future.done():  # else it expired or its caller left
-                    await self._run_batch([entry])
-            return
-        for entry, result in zip(batch, results, strict=True):
-            if not entry.future.done():
-                entry.future.set_result(result)
+            self._changed.notify()
+        await asyncio.shield(asyncio.wrap_future(self._drained))
 
-    async def _call(self, items: list[Item]) -> Sequence[Result]:
-        start = time.perf_counter()
-        results = await asyncio.get_running_loop().run_in_executor(self._worker, self._run, items)
-        if len(results) != len(items):
-            raise RuntimeError(f"run gave {len(results)} results for {len(items)} items")
-        self._batch_s = time.perf_counter() - start
-        if self._observe is not None:
-            self._observe(len(items), self._batch_s)
-        return results
+    def _enqueue(self, request: _Request[Item, Result]) -> None:
+        with self._changed:
+            if self._is_closing:
+                raise NotReady(f"{self._name} is shutting down and takes no more requests. Send it again later.")
+            if len(self._waiting) >= self._max_queue:
+                drain_s = self._last_batch_s * math.ceil(self._max_queue / self._max_batch_size)
+                raise Overloaded(
+                    f"{self._name} has {len(self._waiting)} requests waiting, which is its limit. Send it again later.",
+                    retry_after_s=min(max(math.ceil(drain_s), 1), _LONGEST_RETRY_S),
+                )
+            self._waiting[request] = None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"batcher-{self._name}", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _expire(self, request: _Request[Item, Result]) -> None:
+        self._forget(request)
+        if not request.future.done():
+            request.future.set_exception(self._too_late())
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self._name} had no answer in the time that was given. Send it again later.")
+
+    def _forget(self, request: _Request[Item, Result]) -> None:
+        with self._changed:
+            self._waiting.pop(request, None)
+
+    # What follows runs on the thread.
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._answer(batch)
+            del batch  # or it would live until the next one comes
+        self._drained.set_result(None)
+
+    def _next_batch(self) -> list[_Request[Item, Result]]:
+        """Wait for items and return the next batch; an empty one when the last item is answered after `close`."""
+        with self._changed:
+            while True:
+                for request in [request for request in self._waiting if request.future.done()]:
+                    del self._waiting[request]  # cancelled, and its caller has not come round to saying so
+                if self._waiting:
+                    batch = self._choose()
+                    for request in batch:
+                        del self._waiting[request]
+                    return batch
+                if self._is_closing:
+                    return []
+                self._changed.wait()
+
+    def _choose(self) -> list[_Request[Item, Result]]:
+        requests = list(self._waiting)
+        if self._sort_key is None:
+            return requests[: self._max_batch_size]
+        oldest = requests[0]
+        requests.sort(key=lambda request: request.key)
+        centred = requests.index(oldest) - self._max_batch_size // 2
+        start = max(min(centred, len(requests) - self._max_batch_size), 0)
+        return requests[start : start + self._max_batch_size]
+
+    def _answer(self, batch: list[_Request[Item, Result]]) -> None:
+        results = self._compute(batch)
+        if isinstance(results, Exception) and len(batch) > 1:
+            error = type(results).__name__
+            _log.warning("%s: a batch of %d failed with %s; each item is run alone", self._name, len(batch), error)
+            results.__traceback__ = None  # it holds the batch
+            for request in batch:
+                if not request.future.done():
+                    self._answer([request])
+            return
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Result], Any]]] = defaultdict(list)
+        for index, request in enumerate(batch):
+            outcome = results if isinstance(results, Exception) else results[index]
+            by_loop[request.loop].append((request.future, outcome))
+        for loop, outcomes in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, outcomes, isinstance(results, Exception))
+            except RuntimeError:  # the loop is closed: nobody waits there any more
+                _log.debug("%s: %d callers were gone", self._name, len(outcomes))
+
+    def _compute(self, batch: list[_Request[Item, Result]]) -> list[Result] | Exception:
+        started = time.perf_counter()
+        outcome: list[Result] | Exception
+        try:
+            outcome = self._run([request.item for request in batch])
+            if len(outcome) != len(batch):
+                raise RuntimeError(f"{self._name}: run gave {len(outcome)} results for {len(batch)} items")
+        except BaseException as error:  # noqa: BLE001 whatever it is, its callers must hear of it and the thread go on
+            outcome = _for_a_future(error)
+        self._last_batch_s = time.perf_counter() - started
+        if self._on_batch is not None:
+            try:
+                self._on_batch(len(batch), self._last_batch_s)
+            except Exception:  # noqa: BLE001 broken metrics must not stop the answers
+                _log.exception("%s: on_batch failed", self._name)
+        return outcome
+
+
+def _for_a_future(error: BaseException) -> Exception:
+    """Return the error itself, or one that stands for it where a future or an event loop would not pass it on."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    stand_in = RuntimeError(f"run raised {type(error).__name__}: {error}")
+    stand_in.__cause__ = error
+    return stand_in
+
+
+def _deliver(outcomes: list[tuple[asyncio.Future[Any], Any]], is_error: bool) -> None:
+    for future, outcome in outcomes:
+        if future.done():  # cancelled or expired meanwhile
+            continue
+        if is_error:
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
