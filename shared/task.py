@@ -24,6 +24,8 @@ class Task:
     """LightningModule class for `percept fit`."""
     data: str
     """LightningDataModule class for `percept fit`."""
+    pack: str
+    """Function `(module, data, run) -> Bundle` that ends `percept fit`."""
 
 
 def resolve(path: str) -> Any:

@@ -64,7 +64,8 @@ class Artifact(_Part):
 class OnnxExport(_Part):
     """How model.onnx was made and how near it is to the trained network."""
 
-    precision: Literal["fp32", "int8"]
+    precision: Literal["fp32", "fp16_weights", "int8"]
+    """fp16_weights: stored in half the space, computed in fp32."""
     opset: int
     max_abs_difference: float
     """Largest difference of an output between torch fp32 and this file on the golden inputs."""

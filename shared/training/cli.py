@@ -1,7 +1,7 @@
 """`percept fit`: Lightning's command line over a task's data and module, ending in a bundle.
 
 The constructors of the data module and the Lightning module are the configuration schema. A module names in `FROM_DATA`
-what it takes from the data (labels, …), and has `pack(data, run)` that turns its best checkpoint into a bundle.
+what it takes from the data (labels, …); the task's `pack` turns its best checkpoint into a bundle.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
@@ -61,6 +61,9 @@ class Run:
     card: CardOptions
     int8: bool
     max_int8_loss: float
+    weights: Literal["float32", "float16"]
+    """How weights are stored, in both files."""
+    seed: int
     command: str
 
 
@@ -75,6 +78,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--ckpt_path", type=str | None, default=None, help='Resume from a checkpoint, or "last".')
         parser.add_argument("--int8", type=bool, default=False, help="Try int8; it ships only if quality holds.")
         parser.add_argument("--max_int8_loss", type=float, default=0.003, help="Most quality that int8 may lose.")
+        parser.add_argument(
+            "--stored_weights", type=Literal["float32", "float16"], default="float32", help="float16 halves the bundle."
+        )
         parser.add_class_arguments(CardOptions, "card")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
@@ -152,7 +158,8 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
         card=cli.config_init.card,
         int8=config.int8,
         max_int8_loss=config.max_int8_loss,
+        weights=config.stored_weights,
+        seed=cli.datamodule.seed,
         command=" ".join(["percept", "fit", task.name, *args]) if args else "percept " + " ".join(sys.argv[1:]),
     )
-    bundle: Bundle = cli.model.pack(cli.datamodule, run)
-    return bundle
+    return resolve(task.pack)(cli.model, cli.datamodule, run)  # type: ignore[no-any-return]

@@ -92,27 +92,37 @@ def make_golden(network: nn.Module, example: Mapping[str, Tensor], *, outputs: S
 
 
 def describe_export(
-    path: Path, golden: Golden, *, int8_gate: Mapping[str, float | str | bool] | None = None
+    path: Path,
+    golden: Golden,
+    *,
+    int8_gate: Mapping[str, float | str | bool] | None = None,
+    has_fp16_weights: bool = False,
 ) -> OnnxExport:
     """Return what config.json says of an ONNX file: how near it is to the golden outputs, and how near it must stay.
 
     fp32 must stay within the export's own tolerance. int8 may differ twice as much as it does here: its arithmetic is
-    exact, but the fp32 operators between round differently from CPU to CPU and can move a value by one step.
+    exact, but the fp32 operators between round differently from CPU to CPU and can move a value by one step. fp16
+    weights differ by their rounding, which is the same everywhere, plus that tolerance.
 
     Args:
         path: the file that ships.
         golden: as `make_golden` made it.
         int8_gate: `int8.int8_gate`'s record; the file is int8 where it passed.
+        has_fp16_weights: `half.store_weights_fp16` made the file; of no account where it is int8.
     """
     found = _onnx_outputs(path, golden.inputs, list(golden.outputs))
     difference = max(_difference(expected, found[name]) for name, expected in golden.outputs.items())
     tolerance = max(_allowed(expected) for expected in golden.outputs.values())
     is_int8 = bool(int8_gate and int8_gate["passed"])
+    if is_int8:
+        tolerance = max(tolerance, 2 * difference)
+    elif has_fp16_weights:
+        tolerance += difference
     return OnnxExport(
-        precision="int8" if is_int8 else "fp32",
+        precision="int8" if is_int8 else "fp16_weights" if has_fp16_weights else "fp32",
         opset=_opset(path),
         max_abs_difference=difference,
-        tolerance=max(tolerance, 2 * difference) if is_int8 else tolerance,
+        tolerance=tolerance,
         int8_gate=dict(int8_gate) if int8_gate else None,
     )
 

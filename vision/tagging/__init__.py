@@ -8,4 +8,5 @@ TASK = Task(
     network="vision.tagging.network:load_network",
     module="vision.tagging.module:TaggingModule",
     data="vision.tagging.data:TaggingData",
+    pack="vision.tagging.packing:pack",
 )

@@ -1,0 +1,47 @@
+"""Where a model comes from: what every task writes into its bundle."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from shared.bundle.layout import Provenance
+
+PACKAGES = ("percept", "torch", "torchvision", "pytorch-lightning", "datasets", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+def describe_run(
+    dataset: list[dict[str, Any]], *, seed: int, start_weights: str, command: str, packages: Sequence[str] = PACKAGES
+) -> Provenance:
+    """Return the provenance of a run that ends now."""
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return Provenance(
+        dataset=dataset,
+        seed=seed,
+        git_commit=_git_commit(),
+        start_weights=start_weights,
+        command=command,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        versions=versions,
+    )
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the working folder, with "+changes" where it was edited; None outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"],
+            capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

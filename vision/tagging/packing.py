@@ -1,0 +1,263 @@
+"""The end of a training run: the best checkpoint becomes a calibrated, measured, exported bundle.
+
+Neighbours: `module` trained, `evaluation` measures, `shared.training` exports and draws, `shared.bundle` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from shared.bundle.calibration import fit_temperature, fit_thresholds, probabilities_from_logits
+from shared.bundle.card import render_card
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, Decision, OnnxExport
+from shared.bundle.read import Bundle, Golden, sha256_of
+from shared.bundle.write import bundle_version, write_bundle
+from shared.runtime.cpu import session_options
+from shared.training import plots
+from shared.training.cli import Run
+from shared.training.export import describe_export, export_onnx, make_golden, read_signature
+from shared.training.half import store_weights_fp16
+from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.provenance import describe_run
+from vision.images import ImagePreprocessor
+from vision.tagging.data import Batch, TaggingData
+from vision.tagging.evaluation import evaluate, most_wrong, validation_summary
+from vision.tagging.module import TaggingModule, source_views
+from vision.tagging.predictor import INPUT, OUTPUT
+from vision.tagging.taxonomy import UNKNOWN
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION_BATCHES = 8
+CONTACT_SHEET_PHOTOS = 24
+
+
+class Judged:
+    """A split with what the network said of it: logits float32 [N, L], targets int8 [N, L], source_ids int [N]."""
+
+    def __init__(self, logits: np.ndarray, targets: np.ndarray, source_ids: np.ndarray) -> None:
+        self.logits = logits
+        self.targets = targets
+        self.source_ids = source_ids
+
+
+def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
+    """Return the bundle of the run's best checkpoint; pictures of photos stay in the run's folder.
+
+    Raises:
+        DataError: there is no validation photo to calibrate on.
+        ExportError: the exported network does not compute what the trained one does.
+    """
+    state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
+    network = module.network.eval().cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if run.weights == "float16":
+        _round_to_fp16(network)
+    judged = {"val": judge_network(network, data.val_dataloader(), "validating")}
+    if data.splits["test"]:
+        judged["test"] = judge_network(network, data.test_dataloader(), "testing")
+    decision = fit_decision(judged["val"], data)
+    thresholds = np.array([decision.thresholds[label] for label in data.labels])
+    metrics = {
+        split: evaluate(
+            scores_of(found.logits, decision.temperature, data), found.targets, found.source_ids, source_views(data),
+            data.hierarchy, thresholds,
+        )
+        for split, found in judged.items()
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        golden = _golden(network, data.preprocessor)
+        onnx_path, export = _export(network, golden, data, run, Path(folder))
+        weights = save(_stored(network, run.weights))
+        return _write(module, data, run, decision, metrics, golden, onnx_path, export, weights, judged["val"])
+
+
+def judge_network(network: nn.Module, loader: DataLoader[Batch], title: str) -> Judged:
+    """Return what the network says of every photo, computed where there is a GPU on it."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device)
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    with torch.inference_mode():
+        for batch in tqdm(loader, desc=title, unit="batch"):
+            logits = network(batch["pixel_values"].to(device)).float().cpu().numpy()
+            targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8).numpy()
+            found.append((logits, targets, batch["source"].numpy()))
+    network.cpu()
+    return Judged(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def scores_of(logits: np.ndarray, temperature: float, data: TaggingData) -> np.ndarray:
+    """Return calibrated and reconciled scores float64 [N, num_labels], as the predictor computes them."""
+    return data.hierarchy.reconcile(probabilities_from_logits(logits, temperature, data.problem_type))
+
+
+def fit_decision(judged: Judged, data: TaggingData) -> Decision:
+    """Return temperature (by NLL) and per-label thresholds (by F1), fitted on validation photos."""
+    single = data.problem_type == "single_label_classification"
+    targets = judged.targets.argmax(axis=1).astype(np.int64) if single else judged.targets
+    temperature = fit_temperature(judged.logits, targets, data.problem_type)
+    scores = scores_of(judged.logits, temperature, data)
+    fitted = fit_thresholds(scores, judged.targets, default=0.5)
+    return Decision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))
+
+
+def _export(
+    network: nn.Module, golden: Golden, data: TaggingData, run: Run, folder: Path
+) -> tuple[Path, OnnxExport]:
+    """Return the ONNX file that ships and what config.json says of it."""
+    example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
+    path = folder / "fp32.onnx"
+    export_onnx(network, example, path, outputs=[OUTPUT])
+    gate = None
+    if run.int8:
+        small = folder / "int8.onnx"
+        quantize_int8(path, small, _calibration(data), kind="static")
+        gate = int8_gate(_quality(path, data), _quality(small, data), max_loss=run.max_int8_loss)
+        logger.info("int8 gate: %s", gate)
+        if gate["passed"]:
+            return small, describe_export(small, golden, int8_gate=gate)
+    if run.weights == "float16":
+        half = folder / "fp16.onnx"
+        store_weights_fp16(path, half)
+        return half, describe_export(half, golden, int8_gate=gate, has_fp16_weights=True)
+    return path, describe_export(path, golden, int8_gate=gate)
+
+
+def _calibration(data: TaggingData) -> Iterator[dict[str, np.ndarray]]:
+    """Yield training photos as the service sees them, spread over the whole set."""
+    examples = data.splits["train"]
+    chosen = examples[:: max(1, len(examples) // (CALIBRATION_BATCHES * 32))]
+    for start in range(0, len(chosen), 32):
+        yield {INPUT: np.stack([data.preprocessor(data.open_image(e)) for e in chosen[start : start + 32]])}
+
+
+def _quality(path: Path, data: TaggingData) -> float:
+    """Return the validation quality of an ONNX file; temperature and thresholds do not matter to it."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(path), sess_options=session_options(2), providers=["CPUExecutionProvider"]
+    )
+    found = []
+    for batch in tqdm(data.val_dataloader(), desc=f"judging {path.stem}", unit="batch"):
+        logits = session.run([OUTPUT], {INPUT: batch["pixel_values"].numpy()})[0]
+        found.append((logits, batch["targets"].nan_to_num(float(UNKNOWN)).numpy(), batch["source"].numpy()))
+    logits, targets, source_ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    scores = scores_of(logits, 1.0, data)
+    return validation_summary(scores, targets.astype(np.int8), source_ids, source_views(data), data.hierarchy)["quality"]
+
+
+def _golden(network: nn.Module, preprocessor: ImagePreprocessor) -> Golden:
+    """Return two drawn pictures with their logits; drawn, because photos have owners and a bundle travels."""
+    side = preprocessor.size
+    rise = np.linspace(0, 1, side)
+    down, across = np.meshgrid(rise, rise, indexing="ij")
+    disc = ((down - 0.5) ** 2 + (across - 0.5) ** 2 < 0.1)[..., None]
+    sky = np.stack([across, down, 1 - down], axis=-1)
+    stripes = np.stack([np.sin(18 * down) > 0, np.sin(12 * across) > 0, down > across], axis=-1)
+    pictures = [np.where(disc, [0.9, 0.6, 0.1], sky), 0.2 + 0.6 * stripes]
+    arrays = [preprocessor.normalise(Image.fromarray((255 * p).astype(np.uint8))) for p in pictures]
+    return make_golden(network, {INPUT: torch.from_numpy(np.stack(arrays))}, outputs=[OUTPUT])
+
+
+def _round_to_fp16(network: nn.Module) -> None:
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.half().float()
+
+
+def _stored(network: nn.Module, weights: str) -> dict[str, torch.Tensor]:
+    dtype = torch.float16 if weights == "float16" else torch.float32
+    return {
+        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _write(
+    module: TaggingModule,
+    data: TaggingData,
+    run: Run,
+    decision: Decision,
+    metrics: dict[str, dict[str, Any]],
+    golden: Golden,
+    onnx_path: Path,
+    export: OnnxExport,
+    weights: bytes,
+    val: Judged,
+) -> Bundle:
+    shown = metrics.get("test", metrics["val"])
+    pictures = {
+        "reliability.png": plots.reliability_diagram(shown["reliability"]),
+        "per_label.png": plots.per_label(shown["per_label"]),
+    }
+    if shown["confusions"]:
+        pictures["confusions.png"] = plots.confusion_pairs(shown["confusions"])
+    if (run.folder / "metrics.csv").is_file():
+        pictures["learning_curves.png"] = plots.learning_curves(run.folder / "metrics.csv")
+    provenance = describe_run(
+        [source.summary() for source in data.sources],
+        seed=run.seed,
+        start_weights=Path(module.hparams["weights"]).name,
+        command=run.command,
+    )
+    config = BundleConfig(
+        format_version=1,
+        name=run.name,
+        version=bundle_version(provenance.created, sha256_of(onnx_path)),
+        task="tagging",
+        architectures=[module.hparams["architecture"]],
+        problem_type=data.problem_type,
+        id2label=dict(enumerate(data.labels)),
+        label2id={label: i for i, label in enumerate(data.labels)},
+        label_parents=data.label_parents,
+        signature=read_signature(onnx_path),
+        decision=decision,
+        onnx=export,
+        provenance=provenance,
+        metrics=metrics,
+        card={key: value for key, value in asdict(run.card).items() if value is not None},
+    )
+    _report(run, data, decision, val, metrics)
+    return write_bundle(
+        run.output,
+        config,
+        files={ONNX: onnx_path, WEIGHTS: weights, **pictures},
+        preprocessor=data.preprocessor.to_config(),
+        golden=golden,
+        card_text=render_card(config, plots=sorted(pictures)),
+    )
+
+
+def _report(run: Run, data: TaggingData, decision: Decision, val: Judged, metrics: dict[str, Any]) -> None:
+    """Write what stays with the run: all metrics, what was left out of the data, and the most wrong photos."""
+    folder = run.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "skipped.txt").write_text("\n".join(f"{s.name}: {line}" for s in data.sources for line in s.skipped))
+    scores = scores_of(val.logits, decision.temperature, data)
+    photos = []
+    for row in most_wrong(scores, val.targets, CONTACT_SHEET_PHOTOS):
+        example = data.splits["val"][row]
+        given = np.argsort(-scores[row])[:3]
+        photos.append((
+            data.open_image(example),
+            ", ".join(example.labels),
+            ", ".join(f"{data.labels[i]} {scores[row, i]:.0%}" for i in given),
+        ))  # fmt: skip
+    (folder / "most_wrong.png").write_bytes(plots.contact_sheet(photos))
+    logger.info("report in %s", folder)
