@@ -168,11 +168,14 @@ class ImagePreprocessor:
 
     def resize(self, image: Image.Image) -> Image.Image:
         """Return the RGB square that the network sees: short side resized, centre cropped."""
-        width, height = image.size
         # The box is taken from the original, so that a strip a thousand times longer than high costs no memory.
+        return image.resize((self.size, self.size), _RESAMPLE[self.resample], self.crop_box(*image.size))
+
+    def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom of the square that the network sees of a width x height image, in pixels."""
         side = min(width, height) * self.crop_pct
         left, top = (width - side) / 2, (height - side) / 2
-        return image.resize((self.size, self.size), _RESAMPLE[self.resample], (left, top, left + side, top + side))
+        return left, top, left + side, top + side
 
     def normalise(self, image: Image.Image) -> np.ndarray:
         """Return float32 [3, H, W] = (pixel / 255 - mean) / std."""
