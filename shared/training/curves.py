@@ -108,7 +108,7 @@ def _draw_quality(axes: Axes, curve: Curve) -> None:
 
 
 def _draw_calibration(axes: Axes, curve: Curve) -> None:
-    _draw_line(axes, "Calibration error, before the temperature is fitted", curve, PURPLE)
+    _draw_line(axes, "Calibration error, uncalibrated", curve, PURPLE)
     axes.set_ylim(0, float(np.nanmax(curve[1])) * 1.2 or 1.0)
 
 

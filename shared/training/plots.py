@@ -43,7 +43,7 @@ def reliability_diagram(reliability: Mapping[str, Rows]) -> bytes:
     rows = -(-len(reliability) // columns)
     with mpl.rc_context(STYLE):
         width = WIDTH_IN if columns > 1 else WIDTH_IN / 2
-        figure = Figure(figsize=(width, (width / columns + 0.35) * rows), layout="constrained")
+        figure = Figure(figsize=(width, (width / columns + 0.6) * rows), layout="constrained")
         for i, (name, bins) in enumerate(reliability.items()):
             _draw_reliability(figure.add_subplot(rows, columns, i + 1), name, bins, is_left=i % columns == 0)
         return to_png(figure)
