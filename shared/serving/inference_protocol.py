@@ -32,7 +32,8 @@ PLATFORM = "percept_bundle"
 EXTENSIONS = ["binary_tensor_data"]
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 DEFAULT_MAX_ELEMENTS = 16 * 3 * 224 * 224
-"""Sixteen photos: 0.15 s of parsing as JSON (10 ms for one; two cores, orjson 3.13, numpy 2.4, best of 20, 2026-11)."""
+"""Sixteen photos. As JSON they take 410 ms to parse, one takes 16 ms; as binary tensors 1.2 and 0.04 ms (two cores,
+orjson 3.13, numpy 2.4, best of 20, 2026-11)."""
 
 
 class ServedModel(Protocol):
