@@ -218,7 +218,7 @@ def calibration(config: BundleConfig) -> str:
     thresholds = sorted(decision.thresholds[label] for label in config.labels)
     text = (
         f"Logits are divided by a temperature of {decision.temperature:.3f}, fitted on validation photos, so that a "
-        "score of 0.8 means: right 8 times of 10. A tag is given at its label's own threshold, the one with the best F1 "
+        "score of 0.8 means: right 8 times of 10. A tag is given at its label's own threshold, that with the best F1 "
         f"on validation photos: {thresholds[0]:.2f} to {thresholds[-1]:.2f}, in the middle "
         f"{thresholds[len(thresholds) // 2]:.2f}."
     )
