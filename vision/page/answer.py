@@ -1,0 +1,129 @@
+"""One photo's answer as the page keeps it between events, and what of it is shown at a threshold.
+
+The answer travels in the browser as text: every event may meet another worker, and moving the slider must not run the
+model again. So it comes back from outside, and is checked like any input.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vision.tagging.taxonomy import Hierarchy
+
+FLOOR = 0.01
+"""The lowest score that the slider reaches; what lies below is not kept."""
+NEAREST = 3
+"""So many best labels are kept whatever their score: the nearest guesses where nothing is sure enough."""
+MAX_SHOWN = 60
+"""At a low threshold a model with a thousand labels has many; the best of them are enough to look at."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Scores of one photo and how long they took."""
+
+    scores: dict[int, float]
+    """Label index -> calibrated probability, for the labels that any threshold of the page can show."""
+    width: int
+    height: int
+    decode_ms: float
+    model_ms: float
+
+    @classmethod
+    def of(
+        cls,
+        scores: np.ndarray,
+        thresholds: Sequence[float],
+        *,
+        size: tuple[int, int],
+        decode_ms: float,
+        model_ms: float,
+    ) -> Answer:
+        """Return the answer for one photo.
+
+        Args:
+            scores: [num_labels], calibrated.
+            thresholds: each label's own.
+            size: width and height of the photo.
+            decode_ms: reading the file.
+            model_ms: preprocessing and network.
+        """
+        kept = np.flatnonzero((scores >= FLOOR) | (scores >= np.asarray(thresholds)))
+        best = np.argsort(-scores, kind="stable")[:NEAREST]
+        indices = sorted({int(index) for index in (*kept, *best)})
+        return cls({i: round(float(scores[i]), 6) for i in indices}, *size, round(decode_ms, 1), round(model_ms, 1))
+
+    def to_json(self) -> str:
+        """Return what `from_json` reads."""
+        return json.dumps({**vars(self), "scores": {str(index): score for index, score in self.scores.items()}})
+
+    @classmethod
+    def from_json(cls, text: object, num_labels: int) -> Answer | None:
+        """Return the answer that the browser kept, or None where it has none or sends something else."""
+        try:
+            content = json.loads(text) if isinstance(text, str) and text else None
+            if not isinstance(content, dict):
+                return None
+            answer = cls(
+                {int(index): float(score) for index, score in content["scores"].items()},
+                int(content["width"]),
+                int(content["height"]),
+                float(content["decode_ms"]),
+                float(content["model_ms"]),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            return None
+        numbers = (*answer.scores.values(), answer.width, answer.height, answer.decode_ms, answer.model_ms)
+        is_sound = all(math.isfinite(number) and number >= 0 for number in numbers)
+        is_sound = is_sound and all(0 <= index < num_labels and score <= 1 for index, score in answer.scores.items())
+        return answer if is_sound else None
+
+
+@dataclass
+class Branch:
+    """A label that is shown, with the labels shown below it."""
+
+    index: int
+    score: float
+    is_tag: bool
+    """False: it does not reach its threshold and stands there only as the heading of one that does."""
+    children: list[Branch] = field(default_factory=list)
+
+
+def tags_at(answer: Answer, thresholds: Sequence[float], min_score: float | None) -> list[int]:
+    """Return the labels that reach `min_score`, or each its own threshold where that is None, the best first."""
+    order = sorted(answer.scores, key=lambda index: -answer.scores[index])
+    return [i for i in order if answer.scores[i] >= (thresholds[i] if min_score is None else min_score)][:MAX_SHOWN]
+
+
+def nearest(answer: Answer, tags: Sequence[int], count: int = NEAREST) -> list[int]:
+    """Return the best labels that are no tags, the best first."""
+    order = sorted(answer.scores, key=lambda index: -answer.scores[index])
+    return [index for index in order if index not in set(tags)][:count]
+
+
+def grouped(tags: Sequence[int], scores: Mapping[int, float], hierarchy: Hierarchy) -> list[Branch]:
+    """Return the tags as trees below their topmost parents; each label stands once, under its most probable parent.
+
+    Parents of a tag stand in the tree even where they miss their own threshold. Trees with children come first, and
+    within a level the most probable label.
+    """
+    tag_set = set(tags)
+    names = {hierarchy.labels[index] for index in tags}
+    names |= {above for index in tags for above in hierarchy.ancestors[index]}
+    branches = {name: Branch(i, scores.get(i, 0.0), i in tag_set) for name in names for i in [hierarchy.index[name]]}
+    roots = []
+    for name, branch in branches.items():
+        above = [branches[parent] for parent in hierarchy.parents.get(name, ())]
+        if above:
+            max(above, key=lambda parent: (parent.score, -parent.index)).children.append(branch)
+        else:
+            roots.append(branch)
+    for branch in branches.values():
+        branch.children.sort(key=lambda child: (-child.score, child.index))
+    return sorted(roots, key=lambda root: (not root.children, -root.score, root.index))

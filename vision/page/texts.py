@@ -1,0 +1,97 @@
+"""What stands around the answer: header, samples, how to call the API, what the model knows and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from vision.page.render import data_uri
+from vision.tagging.predictor import TagPredictor
+
+THUMBNAIL_PX = (168, 126)
+NOT_FOR = (
+    "recognising who a person is, or their age, sex, origin, mood or health",
+    "medical, legal or safety decisions, or anything where a wrong tag harms someone",
+    "moderating content on its own, without a person who checks",
+    "things it never saw: a drawing, a screenshot, an unusual angle can get a wrong tag with a high score",
+)
+
+
+def header(predictor: TagPredictor) -> str:
+    """Return the page's title with the model's name, version and summary."""
+    config = predictor.bundle.config
+    summary = config.card.get("summary")
+    sentence = f"<p>{escape(summary)}</p>" if isinstance(summary, str) else ""
+    return (
+        '<header class="p-top"><div><p class="p-brand">Percept</p><h1>What is in this photo?</h1>'
+        f'{sentence}</div><nav aria-label="More"><a href="../docs">API docs</a>'
+        f'<span class="p-model" title="Model and version"><b>{escape(config.name)}</b> '
+        f"<span>{escape(config.version)}</span></span></nav></header>"
+    )
+
+
+def samples(photos: Sequence[tuple[str, Path]]) -> str:
+    """Return thumbnails to click; each carries its number in `data-index`."""
+    buttons = []
+    for index, (name, path) in enumerate(photos):
+        with Image.open(path) as image:
+            thumbnail = ImageOps.fit(image.convert("RGB"), THUMBNAIL_PX)
+        picture = f'<img src="{data_uri(thumbnail)}" alt="{escape(name)}">'
+        buttons.append(f'<button type="button" data-index="{index}">{picture}</button>')
+    return f'<div class="p-samples"><p>No photo at hand? Try one of these.</p><div>{"".join(buttons)}</div></div>'
+
+
+def how_to_call() -> str:
+    """Return the curl call to copy; the page's script puts its own address in."""
+    command = 'curl -F image=@photo.jpg "<span class="p-origin">http://localhost:3000</span>/v1/tag"'
+    answer = '{"model": …, "results": [{"tags": [{"label": …, "score": …, "parents": […]}], "width": …, "height": …}]}'
+    return (
+        '<div class="p-call"><p>The same answer for a program, from a shell:</p>'
+        f'<div class="p-code"><pre tabindex="0"><code>{command}</code></pre>'
+        '<button type="button" class="p-copy">Copy</button></div>'
+        f"<p>It returns <code>{escape(answer)}</code>. All routes and fields: "
+        '<a href="../docs">API docs</a>.</p></div>'
+    )
+
+
+def knows(predictor: TagPredictor) -> str:
+    """Return all labels under their topmost parents, with a field to search them."""
+    groups: dict[str, list[str]] = {}
+    inner = {predictor.labels[index] for index in predictor.hierarchy.inner}
+    for label, ancestors in zip(predictor.labels, predictor.hierarchy.ancestors, strict=True):
+        tops = [name for name in ancestors if not predictor.hierarchy.parents.get(name)]
+        for top in tops or ([label] if label in inner else [""]):
+            groups.setdefault(top, [])
+            if label != top:
+                groups[top].append(label)
+    parts = []
+    for top in sorted(groups, key=lambda name: (not name, name.casefold())):
+        items = "".join(f"<li>{escape(label)}</li>" for label in sorted(groups[top], key=str.casefold))
+        title = escape(top) or ("others" if len(groups) > 1 else "")
+        heading = f"<h3>{title} <span>{len(groups[top])}</span></h3>" if title else ""
+        parts.append(f"<div>{heading}<ul>{items}</ul></div>")
+    return (
+        f'<div class="p-knows"><p>It gives these {len(predictor.labels):,} labels and no others. What is in the photo '
+        'but not in this list goes unnamed.</p><label>Search the labels <input type="search" class="p-search" '
+        'placeholder="dog" autocomplete="off" spellcheck="false"></label><p class="p-found" role="status"></p>'
+        f'<div class="p-labels" tabindex="0">{"".join(parts)}</div></div>'
+    )
+
+
+def limits(predictor: TagPredictor) -> str:
+    """Return what the tagger is not for, and what its makers say of its limits."""
+    card = predictor.bundle.config.card
+    own = card.get("limits")
+    lines = [own] if isinstance(own, str) else own if isinstance(own, list) else []
+    items = "".join(f"<li>{escape(str(line))}</li>" for line in (*NOT_FOR, *lines))
+    return (
+        f'<div class="p-limits"><p>It is not for</p><ul>{items}</ul><p>A score is a calibrated probability: of many '
+        "tags shown with 80%, about 80% are right, on photos like those it was checked with. On other photos it may be "
+        "less.</p><p>The heat map is made by occlusion: parts of the photo are blurred away one after the other, and "
+        "where that costs the tag most, it glows. This works with every model here: it needs nothing but answers."
+        "</p><p>Your photo is read on this server, kept there for at most an hour so that this page can show it, and "
+        "never used for training.</p></div>"
+    )
