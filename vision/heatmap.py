@@ -30,6 +30,10 @@ PATCH_CELLS = 2.0
 """Width of a patch in grid cells at half height, so that neighbours overlap by half."""
 BLUR_FRACTION = 0.15
 """Blur radius of the fill, as a fraction of the side; wide enough to take an object's shape and texture away."""
+GLOW = 0.72
+"""How opaque the hottest part of the overlay is."""
+FLAT = 0.1
+"""A fall of the log-odds below this is no peak: 50% would become 47.5%. A map without one glows only as much."""
 _SMALLEST = 1e-12
 """Scores nearer to 0 or 1 are held here, where float64 log-odds are still exact to a percent."""
 
@@ -91,7 +95,7 @@ def patch_masks(grid: int, size: int) -> np.ndarray:
 def overlay(
     image: Image.Image, heat: np.ndarray, preprocessor: ImagePreprocessor, max_side_px: int = 640
 ) -> Image.Image:
-    """Return the photo with what speaks for the label in full colour under a warm glow, and the rest faded.
+    """Return the photo with what speaks for the label under a glow, and the rest faded.
 
     What lies outside the square that the network sees is faded most: it had no say.
 
@@ -106,34 +110,32 @@ def overlay(
     photo = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)  # [H, W, 3]
     strength, seen = _spread(heat, preprocessor, width, height)  # [H, W], [H, W]
     grey = photo.mean(axis=2, keepdims=True)
-    faded = (0.25 * photo + 0.75 * grey) * (0.30 + 0.25 * seen[..., None])
-    glow = 1 - (1 - photo / 255) * (1 - _warm(strength) / 255 * 0.55)  # screen blend
-    mix = strength[..., None] ** 0.75
-    result = faded * (1 - mix) + 255 * glow * mix
+    faded = (0.35 * photo + 0.65 * grey) * (0.35 + 0.35 * seen[..., None])
+    mix = (GLOW * strength)[..., None]
+    result = faded * (1 - mix) + _warm(strength) * mix + 0.3 * photo * mix  # the photo shines through the glow
     return Image.fromarray(result.clip(0, 255).astype(np.uint8), mode="RGB")
 
 
 def _spread(
     heat: np.ndarray, preprocessor: ImagePreprocessor, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the map as strength 0 to 1 over a width x height photo, and 1 where the network sees; both float32 [H, W]."""
+    """Return the map as strength 0 to 1 over a width x height photo, and 1 where the network sees; float32 [H, W]."""
     left, top, right, bottom = (round(edge) for edge in preprocessor.crop_box(width, height))
     right, bottom = max(right, left + 1), max(bottom, top + 1)
-    positive = heat.clip(min=0)
-    positive = positive / max(float(positive.max()), 1e-6)
+    positive = heat.clip(min=0) / max(float(heat.max()), FLAT)
     smooth = Image.fromarray(positive.astype(np.float32), mode="F").resize(
         (right - left, bottom - top), Image.Resampling.BICUBIC
     )
     strength = np.zeros((height, width), dtype=np.float32)
     seen = np.zeros((height, width), dtype=np.float32)
-    strength[top:bottom, left:right] = np.asarray(smooth)[: height - top, : width - left].clip(0, 1)
+    strength[top:bottom, left:right] = np.asarray(smooth).clip(0, 1)
     seen[top:bottom, left:right] = 1
     return strength, seen
 
 
 def _warm(strength: np.ndarray) -> np.ndarray:
-    """Return a colour from deep red over orange to pale yellow, float32 [H, W, 3] in 0 to 255."""
-    stops = np.array([0.0, 0.5, 1.0])
-    colours = np.array([[120, 20, 30], [230, 95, 20], [255, 220, 120]], dtype=np.float32)
+    """Return a colour from purple over orange to pale yellow, float32 [H, W, 3] in 0 to 255."""
+    stops = [0.0, 0.35, 0.7, 1.0]
+    colours = np.array([[60, 10, 90], [180, 40, 90], [250, 130, 30], [255, 235, 140]], dtype=np.float32)
     channels = [np.interp(strength, stops, colours[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
