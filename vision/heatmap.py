@@ -65,13 +65,14 @@ def occlusion_map(predictor: TagPredictor, image: Image.Image, label_index: int,
     def log_odds(batch: list[np.ndarray]) -> np.ndarray:
         scores = predictor.scores(np.stack(predictor.infer(batch)))[:, label_index]  # [N, num_labels] -> [N]
         scores = scores.clip(_SMALLEST, 1 - _SMALLEST)
-        return np.asarray(np.log(scores) - np.log1p(-scores))
+        odds: np.ndarray = np.log(scores) - np.log1p(-scores)
+        return odds
 
     covered = []
     for start in range(0, len(masks), BATCH):
         weights = masks[start : start + BATCH, None]  # [N, 1, H, W]
         covered.append(log_odds(list(photo + weights * (fill - photo))))  # [N, 3, H, W] -> [N]
-    drops = log_odds([photo])[0] - np.concatenate(covered)  # [grid * grid]
+    drops: np.ndarray = log_odds([photo])[0] - np.concatenate(covered)  # [grid * grid]
     return drops.reshape(grid, grid).astype(np.float32)
 
 
@@ -88,7 +89,7 @@ def patch_masks(grid: int, size: int) -> np.ndarray:
     half = PATCH_CELLS / 2
     profile = (half + 0.5 - distance).clip(0, 1)  # 1 inside, falls to 0 over one cell around the rim
     profile = (profile * profile * (3 - 2 * profile)).astype(np.float32)  # smooth at both ends
-    masks = profile[:, None, :, None] * profile[None, :, None, :]  # [rows, columns, size, size]
+    masks: np.ndarray = profile[:, None, :, None] * profile[None, :, None, :]  # [rows, columns, size, size]
     return masks.reshape(grid * grid, size, size)
 
 
