@@ -1,0 +1,169 @@
+"""What must be set or changed in BentoML so that it carries our services; nothing else here knows its inside.
+
+Settings that BentoML documents: workers; its metrics, access log and system routes off, because ours stand in their
+place (its labels hold raw paths, its log costs 20 % of the requests, its errors have shapes of their own).
+
+Changed by subclassing, guarded by the version below and by tests/shared/serving/test_bento.py:
+- the middleware of `ServiceAppFactory`: without the timeout, whose timers are never cancelled and make the garbage
+  collector stall at 1,000 requests a second, and without OpenTelemetry (18 % of the requests) where no exporter is set;
+- errors of the `@bentoml.api` methods and of unknown routes leave in our shape.
+Until BentoML cancels its timers and lets middleware be left out: then `tuned_service` becomes `bentoml.service`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import bentoml
+from _bentoml_impl.server.app import ServiceAppFactory
+from _bentoml_sdk import Service
+from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.resource import system_resources
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from shared.errors import PerceptError
+from shared.serving.edge import REQUEST_ID, error_response, install_error_handlers
+from shared.serving.middleware import ModelId, edge_layers
+from shared.serving.settings import Settings
+
+KNOWN_VERSIONS = ("1.4.",)
+_LEFT_OUT = {"TimeoutMiddleware", "RunnerTrafficMetricsMiddleware", "AccessLogMiddleware"}
+_TRACING = "OpenTelemetryMiddleware"
+_SYSTEM_ROUTES = {"livez", "healthz", "readyz", "metrics"}
+_GPU = "nvidia.com/gpu"
+_STARTUP_FAILURE = 3  # uvicorn's own code
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def tuned_service(
+    settings: Settings, *, name: str, model: Callable[[], ModelId | None]
+) -> Callable[[type[T]], Service[T]]:
+    """Return a class decorator: `bentoml.service`, set up for a FastAPI app mounted at "/"."""
+
+    def decorate(cls: type[T]) -> Service[T]:
+        is_known = version("bentoml").startswith(KNOWN_VERSIONS)
+        if not is_known:
+            _log.warning("BentoML %s is not known here: its middleware stays as it is", version("bentoml"))
+        service: Service[T] = bentoml.service(
+            name=name,
+            service_class=TunedService if is_known else Service,
+            workers=worker_count(settings),
+            metrics={"enabled": False},
+            logging={"access": {"enabled": False}},
+            traffic={"timeout": settings.deadline_s + settings.shutdown_s},
+        )(cls)
+        for layer, options in edge_layers(settings, model):
+            service.add_asgi_middleware(layer, **options)
+        return service
+
+    return decorate
+
+
+def worker_count(settings: Settings) -> int:
+    """Return how many processes answer: as set, else one where a GPU computes, else one a core of this container."""
+    if settings.workers is not None:
+        return settings.workers
+    resources = system_resources()
+    if settings.device == "cuda" or (settings.device == "auto" and resources[_GPU]):
+        return 1
+    return max(1, int(resources["cpu"]))
+
+
+def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
+    """Return `load`, made to end the worker with one line of log where it fails for a reason that we know."""
+
+    def checked() -> T:
+        try:
+            return load()
+        except PerceptError as error:
+            _log.critical("the worker cannot start: %s", error)
+            os._exit(_STARTUP_FAILURE)
+
+    return checked
+
+
+def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s: int) -> None:
+    """Serve "package.module:name" with BentoML until a signal comes; BENTOML_HOME is set before.
+
+    Args:
+        target: the service.
+        folder: the working directory of the server, which its workers import from.
+        host: an IP address.
+        port: not 0.
+        shutdown_s: time for requests in flight when the server is told to stop.
+    """
+    from _bentoml_impl.server.serving import serve_http
+    from bentoml._internal.log import configure_logging
+
+    configure_logging()  # type: ignore[no-untyped-call]
+    logging.getLogger("bentoml").setLevel(logging.WARNING)
+    sys.path.insert(0, str(folder))
+    service: Service[Any] = bentoml.load(target, working_dir=str(folder))
+    service.inject_config()
+    serve_http(target, working_dir=str(folder), host=host, port=port, timeout_graceful_shutdown=shutdown_s)
+
+
+class TunedService(Service[T]):
+    """BentoML's service with our application factory."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """Return what a worker serves."""
+        self.inject_config()
+        app = TunedAppFactory(self, is_main=is_main)()
+        install_error_handlers(app)
+        return app
+
+
+class TunedAppFactory(ServiceAppFactory):
+    """BentoML's application without the layers that we bring ourselves."""
+
+    @property
+    def middlewares(self) -> list[Middleware]:
+        """Those of BentoML that stay, ours among them."""
+        left_out = _LEFT_OUT if _is_traced() else {*_LEFT_OUT, _TRACING}
+        return [layer for layer in super().middlewares if layer.cls.__name__ not in left_out]
+
+    def get_system_routes(self, path_prefix: str = "") -> list[BaseRoute]:
+        """None: the mounted app answers /livez, /readyz and /metrics."""
+        return []
+
+    async def api_endpoint_wrapper(self, name: str, request: Request) -> Response:
+        """Answer a `@bentoml.api` method; its errors leave in our shape instead of BentoML's three."""
+        try:
+            response: Response = await self.api_endpoint(name, request)
+        except Exception as error:  # noqa: BLE001 what it is decides `_answer`
+            response = _answer(error, request)
+        background = self.service.context.response.background
+        background.add_task(request.close)
+        response.background = background
+        del self.service.context.response.background  # as BentoML does: it refers back to the request
+        return response
+
+    def __call__(self) -> Starlette:
+        """Return the application, without BentoML's index page."""
+        app: Starlette = super().__call__()
+        app.router.routes[:] = [route for route in app.router.routes if getattr(route, "name", "") != "index"]
+        return app
+
+
+def _answer(error: Exception, request: Request) -> Response:
+    response = error_response(error, request.scope.get(REQUEST_ID, ""))
+    if response.status_code == 500:
+        raise error  # the edge logs it once and answers
+    return response
+
+
+def _is_traced() -> bool:
+    return BentoMLContainer.tracing.exporter_type.get() is not None

@@ -1,0 +1,193 @@
+"""Errors -> HTTP: the one place that knows status codes, and the one shape in which an error leaves.
+
+Neighbours: `middleware` catches what escapes every other layer, the FastAPI apps install the handlers made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared.errors import (
+    DeadlineExceeded,
+    InputError,
+    InvalidImage,
+    NotFound,
+    NotReady,
+    Overloaded,
+    PerceptError,
+    ServiceError,
+    TooLarge,
+    Unauthorized,
+    UnsupportedMedia,
+)
+
+STATUS: dict[type[PerceptError], tuple[int, str]] = {
+    InvalidImage: (400, "invalid_image"),
+    UnsupportedMedia: (415, "unsupported_media"),
+    TooLarge: (413, "too_large"),
+    NotFound: (404, "not_found"),
+    Unauthorized: (401, "unauthorized"),
+    InputError: (400, "invalid_input"),
+    Overloaded: (429, "overloaded"),
+    NotReady: (503, "not_ready"),
+    DeadlineExceeded: (504, "deadline_exceeded"),
+    ServiceError: (503, "unavailable"),
+    PerceptError: (500, "internal"),
+}
+"""Exception class -> status and type. A class that is not listed takes its nearest listed ancestor's."""
+
+NOT_READY_RETRY_S = 5
+_SHOWN_PROBLEMS = 5
+_HTTP_TYPES = {
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media",
+}
+_HTTP_MESSAGES = {
+    404: "there is no such route. GET /openapi.json lists the routes.",
+    405: "this route does not answer this method. GET /openapi.json lists the routes with their methods.",
+}
+_INTERNAL = "the service failed on this request. It is not your input's fault; the log has it under this request_id."
+REQUEST_ID = "percept.request_id"
+"""Key in the ASGI scope."""
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    type: str = Field(description="A word for programs, such as `invalid_image`.")
+    message: str = Field(description="A sentence for people: what was expected, what came, what to do.")
+    request_id: str = Field(description="Also in the header X-Request-ID and in the service's log.")
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "type": "invalid_image",
+                        "message": "the image cannot be decoded: it is truncated or broken. Send a complete file.",
+                        "request_id": "0f8e3a1c9d7b4e6f",
+                    }
+                }
+            ]
+        }
+    )
+
+    error: ErrorDetail
+
+
+def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
+    """Return status, type, message and extra headers for any exception."""
+    if isinstance(error, PerceptError):
+        status, kind = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+        if status == 500:
+            return status, kind, _INTERNAL, {}
+        headers: dict[str, str] = {}
+        if isinstance(error, Overloaded):
+            headers["retry-after"] = str(error.retry_after_s)
+        elif status == 503:
+            headers["retry-after"] = str(NOT_READY_RETRY_S)
+        elif status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return status, kind, str(error), headers
+    if isinstance(error, (RequestValidationError, ValidationError)):
+        return 422, "validation_error", _validation_message(error), {}
+    if isinstance(error, HTTPException):
+        message = _HTTP_MESSAGES.get(error.status_code, str(error.detail))
+        kind = _HTTP_TYPES.get(error.status_code, "http_error" if error.status_code < 500 else "unavailable")
+        return error.status_code, kind, message, dict(error.headers or {})
+    return 500, "internal", _INTERNAL, {}
+
+
+def error_response(error: Exception, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer that an exception becomes."""
+    status, kind, message, own = classify(error)
+    body = orjson.dumps({"error": {"type": kind, "message": message, "request_id": request_id}})
+    return Response(body, status, {**own, **(headers or {})}, media_type="application/json")
+
+
+def install_error_handlers(app: FastAPI | Starlette) -> None:
+    """Make an app answer every error in the one shape; an unexpected exception is logged by the edge."""
+    for kind in (PerceptError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return error_response(error, request.scope.get(REQUEST_ID, ""))
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` for a route: each status with its body and an example."""
+    return {
+        status: {
+            "model": ErrorBody,
+            "description": _DESCRIPTIONS[status][0],
+            "content": {
+                "application/json": {
+                    "example": {
+                        "error": {
+                            "type": _DESCRIPTIONS[status][1],
+                            "message": _DESCRIPTIONS[status][2],
+                            "request_id": "0f8e3a1c9d7b4e6f",
+                        }
+                    }
+                }
+            },
+        }
+        for status in statuses
+    }
+
+
+_DESCRIPTIONS = {
+    400: (
+        "The input cannot be answered",
+        "invalid_image",
+        "the image cannot be decoded: it is truncated or broken. Send a complete file.",
+    ),
+    404: ("No such model or route", "not_found", _HTTP_MESSAGES[404]),
+    413: ("Too many bytes, pixels or items", "too_large", "the image is 9000x7000 px; the limit is 40 megapixels."),
+    415: (
+        "A kind of body or image that is not accepted",
+        "unsupported_media",
+        "the image is a TIFF; accepted are JPEG, …",
+    ),
+    422: (
+        "A parameter or field is wrong",
+        "validation_error",
+        "query.top_k: Input should be greater than or equal to 1",
+    ),
+    429: (
+        "Overloaded; see Retry-After",
+        "overloaded",
+        "64 requests wait already, which is the limit. Send it again later.",
+    ),
+    503: ("Starting or draining; see Retry-After", "not_ready", "the model is not loaded yet. Send the request again."),
+    504: (
+        "Not answered in time",
+        "deadline_exceeded",
+        "the answer was not there within 30 s. Send the request again later.",
+    ),
+}
+
+
+def _validation_message(error: RequestValidationError | ValidationError) -> str:
+    problems = error.errors()
+    shown = [f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in problems[:_SHOWN_PROBLEMS]]
+    more = f" (and {len(problems) - _SHOWN_PROBLEMS} more)" if len(problems) > _SHOWN_PROBLEMS else ""
+    return "; ".join(shown) + more

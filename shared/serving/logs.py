@@ -1,0 +1,78 @@
+"""The service's log: one JSON object a line on standard output, and never what a client sent."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import orjson
+
+OWN_LOGGERS = ("shared", "vision", "nlp")
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Time, level, logger, message, what was given as `extra`, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _iso_time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Send the log of Percept's packages to standard output as JSON lines; other libraries' logs stay as they are."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    for name in OWN_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+class RequestLog:
+    """Writes one line a request: all errors, and as many successes as fit in a second.
+
+    Args:
+        lines_per_s: successes beyond it are left out; the next line that is written says how many.
+        stream: None for standard output.
+    """
+
+    def __init__(self, lines_per_s: float, stream: TextIO | None = None) -> None:
+        self._rate = lines_per_s
+        self._stream = stream
+        self._budget = lines_per_s
+        self._refilled = time.monotonic()
+        self._left_out = 0
+
+    def write(self, fields: Mapping[str, Any], *, is_error: bool) -> None:
+        """Write the line of one request, or count it."""
+        now = time.monotonic()
+        self._budget = min(self._rate, self._budget + (now - self._refilled) * self._rate)
+        self._refilled = now
+        if self._budget < 1 and not is_error:
+            self._left_out += 1
+            return
+        self._budget = max(0.0, self._budget - 1)
+        line = {"time": _iso_time(time.time()), "level": "info", "logger": "request", **fields}
+        if self._left_out:
+            line["left_out"] = self._left_out
+            self._left_out = 0
+        stream = self._stream or sys.stdout
+        stream.write(orjson.dumps(line).decode() + "\n")
+        stream.flush()
+
+
+def _iso_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

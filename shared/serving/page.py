@@ -1,0 +1,105 @@
+"""The place of a demo page that is built after the API answers: Gradio takes seconds to import, the API need not wait.
+
+Until the page stands, its path says so and asks the browser to come back; without Gradio there is no page (404).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from importlib.util import find_spec
+
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import NotFound
+from shared.serving.edge import REQUEST_ID, error_response
+
+_WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
+<title>Percept</title><body style="font-family:system-ui;display:grid;place-items:center;height:90vh">
+<p>The page opens in a moment …</p></body></html>"""
+
+_log = logging.getLogger(__name__)
+
+
+def has_gradio() -> bool:
+    """Return whether Gradio is installed, without importing it."""
+    return find_spec("gradio") is not None
+
+
+class LatePage:
+    """An ASGI app whose inside comes later. Mounted at `path`, it hands on whole paths, as if it stood at the root.
+
+    Args:
+        path: where it is mounted, such as "/ui".
+        is_wanted: False for no page at all.
+    """
+
+    def __init__(self, path: str, *, is_wanted: bool) -> None:
+        self.path = path
+        self.is_wanted = is_wanted
+        self._app: ASGIApp | None = None
+        self._closing = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
+        """Build the page in a thread while the context is open, and take it down at its end."""
+        task = asyncio.create_task(self._build(build)) if self.is_wanted else None
+        try:
+            yield
+        finally:
+            self.hang_up()
+            if task is not None:
+                await asyncio.gather(task, return_exceptions=True)
+            self._app = None
+
+    async def _build(self, build: Callable[[], Starlette]) -> None:
+        try:
+            app = await asyncio.to_thread(build)
+        except ImportError as error:
+            self.is_wanted = False
+            _log.warning("there is no demo page: %s", error)
+            return
+        except Exception:  # noqa: BLE001 a broken page must not take the API down
+            self.is_wanted = False
+            _log.exception("there is no demo page: it could not be built")
+            return
+        async with app.router.lifespan_context(app):  # entered and left in this one task, as anyio's scopes ask
+            self._app = app
+            _log.info("the demo page is open", extra={"path": self.path})
+            await self._closing.wait()
+
+    def hang_up(self) -> None:
+        """Tell every open stream of the page that its browser left: heartbeats would hold a shutdown up for ever."""
+        self._closing.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] not in ("http", "websocket"):
+            return
+        if self._app is not None:
+            # A copy, so that the route in the log stays this mount; a mount shortens what its inside sees of the path.
+            inner = {**scope, "root_path": scope.get("app_root_path", "")}
+            await self._app(inner, self._until_hung_up(receive), send)
+        elif scope["type"] == "http" and self.is_wanted:
+            response = HTMLResponse(_WAIT_PAGE, 503, {"retry-after": "1", "cache-control": "no-store"})
+            await response(scope, receive, send)
+        elif scope["type"] == "http":
+            missing = NotFound("there is no demo page here: Gradio is not installed, or the page is switched off.")
+            await error_response(missing, scope.get(REQUEST_ID, ""))(scope, receive, send)
+
+    def _until_hung_up(self, receive: Receive) -> Receive:
+        async def receive_or_disconnect() -> Message:
+            message = asyncio.ensure_future(receive())
+            closing = asyncio.ensure_future(self._closing.wait())
+            try:
+                await asyncio.wait({message, closing}, return_when=asyncio.FIRST_COMPLETED)
+                return message.result() if message.done() else {"type": "http.disconnect"}
+            finally:
+                message.cancel()
+                closing.cancel()
+
+        return receive_or_disconnect

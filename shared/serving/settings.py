@@ -1,0 +1,109 @@
+"""How a deployment is set up: typed settings from the environment (`PERCEPT_…`) and an optional YAML file.
+
+A value has one home: recipes stand in YAML for training, decision rules in the bundle, and what differs from machine to
+machine here. The environment wins over the file that PERCEPT_CONFIG names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import ConfigError
+from shared.runtime.choose import Device
+
+PREFIX = "PERCEPT_"
+CONFIG_FILE = f"{PREFIX}CONFIG"
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseModel):
+    """Every setting of a service. `PERCEPT_MAX_QUEUE=16` in the environment is `max_queue: 16` in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    tagger: Path = PROJECT_ROOT / "models" / "tagger"
+    """Bundle of the vision service."""
+    device: Device = "auto"
+    workers: int | None = Field(default=None, ge=1, le=256)
+    """Processes that answer; None for one a core, or one where a GPU computes."""
+    threads: int = Field(default=1, ge=1, le=256)
+    """Threads of one call of the network on the CPU. One worker a core with one thread each beats any other split."""
+    decode_threads: int = Field(default=2, ge=1, le=64)
+    """Threads of one worker that decode images; Pillow lets other threads run while it decodes."""
+    max_batch_size: int | None = Field(default=None, ge=1, le=1024)
+    """None for 1 on the CPU, where convolutions gain nothing from batches, and 32 on a GPU."""
+    max_queue: int = Field(default=64, ge=1)
+    """Images or texts that one worker has in hand before it answers 429."""
+    deadline_s: float = Field(default=30.0, gt=0, le=3600)
+    """Time that one image or text may take before the answer is 504."""
+    max_body_bytes: int = Field(default=32 << 20, ge=1024)
+    max_buffered_bytes: int = Field(default=256 << 20, ge=1024)
+    """Bytes of all bodies that one worker holds at once, before it answers 429."""
+    max_pixels: int = Field(default=40_000_000, ge=1)
+    max_images: int = Field(default=16, ge=1)
+    """Images in one request."""
+    max_top_k: int = Field(default=1000, ge=1)
+    ui: bool = True
+    """Whether the Gradio page is served; without Gradio installed there is none."""
+    log_lines_per_s: float = Field(default=100.0, ge=0)
+    """Request lines that one worker logs in a second; above it successes are left out and counted, errors never."""
+    drain_s: float = Field(default=0.0, ge=0, le=600)
+    """Time from SIGTERM, when readiness falls, until connections are refused: until a load balancer has seen it."""
+    shutdown_s: int = Field(default=30, ge=1, le=3600)
+    """Time that requests in flight have to finish after that."""
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        ConfigError: the file cannot be read, a name is unknown or a value is wrong; says which one and where it stands.
+    """
+    origins: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    file = environment.get(CONFIG_FILE)
+    if file:
+        for name, value in _read_file(Path(file)).items():
+            values[name], origins[name] = value, f"{name} in {file}"
+    for variable, value in environment.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name in Settings.model_fields:
+            values[name], origins[name] = _parse(value), variable
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"{origins.get(str(p['loc'][0]), str(p['loc'][0]))}: {p['msg']}" for p in error.errors(include_url=False)
+        ]
+        raise ConfigError(
+            f"the settings are wrong: {'; '.join(problems)}. Known are {', '.join(Settings.model_fields)}."
+        ) from error
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the settings file {path} (from {CONFIG_FILE}) cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ConfigError(f"the settings file {path} must map names to values, as in `max_queue: 16`.")
+    return content
+
+
+def _parse(value: str) -> Any:
+    """Return None for an empty value, so that a variable can be unset in a compose file, and lists from JSON."""
+    if value.startswith(("[", "{")):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value if value else None

@@ -1,0 +1,198 @@
+"""The tagging engine: image bytes to tags for many callers at once.
+
+Decoding and preprocessing run in a few threads and the network in the batcher's, so the event loop only waits. A bad
+image fails before it reaches a batch. Neighbours: `vision.api` calls it, `vision.tagging.predictor` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from shared.bundle.layout import TensorSignature
+from shared.bundle.read import Bundle
+from shared.errors import DeadlineExceeded, InputError, NotReady, Overloaded
+from shared.runtime.batcher import MicroBatcher
+from shared.runtime.protocol import Runtime
+from shared.runtime.signature import check_inputs
+from shared.serving import metrics
+from shared.serving.lifecycle import load_runtime
+from shared.serving.settings import Settings
+from vision.images import decode_image
+from vision.tagging import TASK
+from vision.tagging.predictor import INPUT, OUTPUT, Tag, TagPredictor
+
+GPU_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one image went, in seconds."""
+
+    decode_s: float
+    """Waiting for a decode thread, decoding and preprocessing."""
+    infer_s: float
+    """Waiting for the network and computing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inference:
+    """What the network said of one image."""
+
+    logits: np.ndarray
+    """float32 [num_labels], in the order of the labels."""
+    width: int
+    height: int
+    """As the image is seen, after the turn that its EXIF asks for."""
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class TaggingResult:
+    """The answer for one image."""
+
+    tags: list[Tag]
+    width: int
+    height: int
+    timings: Timings = field(compare=False)
+
+
+class TaggingEngine:
+    """Answers for one model in one worker.
+
+    Args:
+        bundle: what is served.
+        runtime: computes it; closed with the engine.
+        settings: limits and sizes.
+    """
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, settings: Settings) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.settings = settings
+        self.predictor = TagPredictor(bundle, runtime)
+        self.name = bundle.name
+        self.version = bundle.version
+        self.labels = bundle.labels
+        self.inputs: tuple[TensorSignature, ...] = runtime.inputs
+        self.outputs: tuple[TensorSignature, ...] = runtime.outputs
+        self._batcher: MicroBatcher[np.ndarray, np.ndarray] = MicroBatcher(
+            self.predictor.infer,
+            max_batch_size=settings.max_batch_size or (GPU_BATCH_SIZE if runtime.device == "cuda" else 1),
+            max_queue=settings.max_queue,
+            name="tagger",
+            on_batch=self._observe_batch,
+        )
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._in_hand = 0
+        self._is_closed = False
+        self._batch_size = metrics.BATCH_SIZE.labels(self.name)
+        self._top_score = metrics.TOP_SCORE.labels(self.name)
+        self._batch_seconds = metrics.BATCH_SECONDS.labels(self.name)
+        self._decode_seconds = metrics.STAGE_SECONDS.labels(self.name, "decode")
+        self._infer_seconds = metrics.STAGE_SECONDS.labels(self.name, "infer")
+
+    @classmethod
+    def load(cls, settings: Settings) -> TaggingEngine:
+        """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
+        bundle, runtime = load_runtime(settings.tagger, TASK, device=settings.device, threads=settings.threads)
+        return cls(bundle, runtime, settings)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return not self._is_closed
+
+    async def tag(self, data: bytes, *, top_k: int | None = None, min_score: float | None = None) -> TaggingResult:
+        """Return the tags of one image, the most probable first; none is a normal answer.
+
+        Args:
+            data: an image file's bytes.
+            top_k: at most so many tags.
+            min_score: the least score; None for each label's own threshold.
+
+        Raises:
+            InvalidImage, UnsupportedMedia, TooLarge: as `decode_image`.
+            Overloaded: as many images as the limit are in hand.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        seen = await self.logits(data)
+        tags = self.predictor.decide(seen.logits, top_k=top_k, min_score=min_score)
+        if tags:
+            self._top_score.observe(tags[0].score)
+        return TaggingResult(tags, seen.width, seen.height, seen.timings)
+
+    async def scores(self, data: bytes) -> np.ndarray:
+        """Return the calibrated probabilities of all labels for one image, float64 [num_labels]; raises as `tag`."""
+        return self.predictor.scores((await self.logits(data)).logits)
+
+    async def logits(self, data: bytes) -> Inference:
+        """Return what the network says of one image; raises as `tag`."""
+        async with self._admitted():
+            start = time.perf_counter()
+            loop = asyncio.get_running_loop()
+            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
+            decoded = time.perf_counter()
+            logits = await self._batcher.submit(pixels)
+            timings = Timings(decoded - start, time.perf_counter() - decoded)
+        self._decode_seconds.observe(timings.decode_s)
+        self._infer_seconds.observe(timings.infer_s)
+        return Inference(logits, width, height, timings)
+
+    async def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the network's outputs for tensors of its signature: float32 [N, 3, size, size] to [N, num_labels].
+
+        Raises:
+            InputError: another name, dtype or shape, or more rows than the limit of images.
+        """
+        check_inputs(self.inputs, inputs)
+        rows = inputs[INPUT]
+        if len(rows) > self.settings.max_images:
+            raise InputError(f"the tensor has {len(rows)} rows; the limit is {self.settings.max_images}. Send fewer.")
+        async with self._admitted(len(rows)):
+            logits = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        return {OUTPUT: np.stack(logits)}  # [N, num_labels]
+
+    async def close(self) -> None:
+        """Refuse new images, answer those in hand, then free the model."""
+        self._is_closed = True
+        await self._batcher.close()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self.runtime.close()
+
+    @asynccontextmanager
+    async def _admitted(self, count: int = 1) -> AsyncIterator[None]:
+        """Count items in, as far as the limit allows, and hold them to the deadline."""
+        if self._is_closed:
+            raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
+        if self._in_hand and self._in_hand + count > self.settings.max_queue:
+            raise Overloaded(
+                f"{self._in_hand} images are in hand; the limit is {self.settings.max_queue}. Send it again later."
+            )
+        self._in_hand += count
+        try:
+            async with asyncio.timeout(self.settings.deadline_s):
+                yield
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the answer was not there within {self.settings.deadline_s:g} s. Send the request again later."
+            ) from error
+        finally:
+            self._in_hand -= count
+
+    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
+        """Return float32 [3, size, size] with width and height of the image."""
+        image = decode_image(
+            data, target_size_px=self.predictor.preprocessor.resize_px, max_pixels=self.settings.max_pixels
+        )
+        return self.predictor.preprocess(image.pixels), image.width, image.height
+
+    def _observe_batch(self, size: int, seconds: float) -> None:
+        self._batch_size.observe(size)
+        self._batch_seconds.observe(seconds)
