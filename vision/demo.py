@@ -8,33 +8,41 @@ Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `vision.serv
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import time
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
-from gradio.media import get_image
+from gradio.media import MEDIA_ROOT
 
 from shared.errors import InputError, PerceptError, TooLarge
+from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
-from vision.images import DecodedImage, decode_image
+from vision.images import decode_image
 from vision.page import texts
 from vision.page.answer import Answer
 from vision.page.guard import PageGuard
+from vision.page.photos import KEEP_S, keep_sweeping, photo_folder
 from vision.page.render import WAITING, TagView, notice
-from vision.tagging.predictor import TagPredictor
 
-SAMPLES = (("A lion", "lion.jpg"), ("A cheetah", "cheetah1.jpg"), ("The Eiffel Tower", "tower.jpg"))
-"""Name and file of photos that lie in Gradio's own package."""
+_PAGE = Path(str(files("vision.page")))
+SAMPLES = (
+    texts.Sample("A dahlia", _PAGE / "samples" / "dahlia.jpg", "dahlia by vultilion"),
+    texts.Sample("A lion", MEDIA_ROOT / "images" / "lion.jpg"),
+    texts.Sample("A pagoda", _PAGE / "samples" / "pagoda.jpg", "pagoda by danielbuechele"),
+    texts.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
+)
+"""Photos to try: our own, and some that lie in Gradio's package, where it still has them."""
 TITLE = "Percept: what is in this photo?"
-MAX_UPLOAD = "20mb"
-KEEP_S = 3600
-"""Photos that the page shows lie in a temporary folder for so long."""
+MAX_MAPS = 8
+"""Heat maps that wait in one worker; further ones are put off."""
 
-_PAGE = files("vision.page")
 _log = logging.getLogger(__name__)
 # Sends the number of the button that was pressed; marks it as pressed, for eyes and screen readers.
 _ON_PRESS = """
@@ -55,37 +63,31 @@ watch('value', () => requestAnimationFrame(() => {
 _QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
-class Engine(Protocol):
-    """What the page needs of the service."""
-
-    predictor: TagPredictor
-
-
 class TaggerPage:
-    """What happens on the page's events; no Gradio and no state in here."""
+    """What happens on the page's events. Of one event nothing stays here for the next."""
 
-    def __init__(self, predictor: TagPredictor) -> None:
-        self.predictor = predictor
-        self.view = TagView(predictor)
-        self.samples = [Path(get_image(name)) for _, name in SAMPLES]
+    def __init__(self, engine: TaggingEngine) -> None:
+        self.engine = engine
+        self.predictor = engine.predictor
+        self.view = TagView(engine.predictor)
+        self.samples = [sample for sample in SAMPLES if sample.path.is_file()]
+        self._maps_in_hand = 0
+        self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get between
 
-    def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
+    async def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
         """Return answer, tags and an empty heat map for a photo that was dropped, or what is wrong with it."""
         if not photo:
             return "", WAITING, ""
-        started = time.perf_counter()
         try:
-            decoded = self._decode(photo)
-            read = time.perf_counter()
-            logits = self.predictor.infer([self.predictor.preprocess(decoded.pixels)])[0]
+            seen = await self.engine.logits(_read(photo))
         except PerceptError as error:
             return "", _explain(error), ""
         answer = Answer.of(
-            self.predictor.scores(logits),
+            self.predictor.scores(seen.logits),
             self.view.thresholds,
-            size=(decoded.width, decoded.height),
-            decode_ms=(read - started) * 1000,
-            model_ms=(time.perf_counter() - read) * 1000,
+            size=(seen.width, seen.height),
+            decode_ms=seen.timings.decode_s * 1000,
+            model_ms=seen.timings.infer_s * 1000,
         )
         return answer.to_json(), self.view.result(answer, _min_score(use_own, threshold)), ""
 
@@ -98,41 +100,45 @@ class TaggerPage:
         """Return that the labels' own thresholds are off, and the tags at the slider's."""
         return False, self.filter(kept, False, threshold)
 
-    def explain(self, photo: dict[str, Any] | None, kept: str, event: gr.EventData) -> str:
+    async def explain(self, photo: dict[str, Any] | None, kept: str, event: gr.EventData) -> str:
         """Return the heat map of the tag whose button was pressed."""
         answer = Answer.from_json(kept, len(self.view.labels))
         index = getattr(event, "index", None)
         if not photo or answer is None or index not in answer.scores:
             return ""
+        if self._maps_in_hand >= MAX_MAPS:
+            return notice("Many heat maps are being made right now", "please press the tag again in a moment.")
+        self._maps_in_hand += 1
         try:
-            image = self._decode(photo).pixels
-            heat = occlusion_map(self.predictor, image, index)
+            async with self._one_map:
+                return await asyncio.to_thread(self._explain, _read(photo), index, answer.scores[index])
         except PerceptError as error:
             return _explain(error)
-        picture = overlay(image, heat, self.predictor.preprocessor)
-        return self.view.heat(picture, index, answer.scores[index], float(heat.max()))
+        finally:
+            self._maps_in_hand -= 1
+
+    def _explain(self, data: bytes, index: int, score: float) -> str:
+        preprocessor = self.predictor.preprocessor
+        image = decode_image(
+            data, target_size_px=preprocessor.resize_px, max_pixels=self.engine.settings.max_pixels
+        ).pixels
+        heat = occlusion_map(self.predictor, image, index)
+        return self.view.heat(overlay(image, heat, preprocessor), index, score, float(heat.max()))
 
     def sample(self, event: gr.EventData) -> str | None:
         """Return the path of the sample whose thumbnail was pressed."""
         index = getattr(event, "index", None)
-        return str(self.samples[index]) if isinstance(index, int) and 0 <= index < len(self.samples) else None
-
-    def _decode(self, photo: dict[str, Any]) -> DecodedImage:
-        try:
-            data = Path(str(photo.get("path"))).read_bytes()
-        except OSError as error:
-            raise InputError("the photo is no longer here: it is kept for an hour only.") from error
-        return decode_image(data, target_size_px=self.predictor.preprocessor.resize_px)
+        return str(self.samples[index].path) if isinstance(index, int) and 0 <= index < len(self.samples) else None
 
 
-def build_demo(engine: Engine) -> gr.Blocks:
+def build_demo(engine: TaggingEngine) -> gr.Blocks:
     """Return the page of a service's tagger."""
     predictor = engine.predictor
-    page = TaggerPage(predictor)
+    page = TaggerPage(engine)
     with gr.Blocks(
         title="Percept: what is in this photo?", analytics_enabled=False, delete_cache=(600, KEEP_S)
     ) as demo:
-        gr.HTML(texts.header(predictor), js_on_load=_PAGE.joinpath("page.js").read_text("utf-8"))
+        gr.HTML(texts.header(predictor), js_on_load=(_PAGE / "page.js").read_text("utf-8"))
         answer = gr.Textbox(visible=False)
         with gr.Row(elem_classes="p-columns"):
             with gr.Column(scale=6, min_width=320):
@@ -146,13 +152,13 @@ def build_demo(engine: Engine) -> gr.Blocks:
                     elem_id="photo",
                 )
                 samples = gr.HTML(
-                    texts.samples([(name, path) for (name, _), path in zip(SAMPLES, page.samples, strict=True)]),
+                    texts.samples(page.samples),
                     js_on_load=_ON_PRESS,
                     elem_id="samples",
                 )
-                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
             with gr.Column(scale=5, min_width=320):
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
+                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
                 with gr.Group(elem_classes="p-thresholds"):
                     use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
                     threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
@@ -170,20 +176,28 @@ def build_demo(engine: Engine) -> gr.Blocks:
             page.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
         )
         tags.select(page.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
-    return cast(gr.Blocks, demo)
+    return cast("gr.Blocks", demo)
 
 
-def mount_page(engine: Engine, path: str = "/ui") -> FastAPI:
+def mount_page(engine: TaggingEngine, path: str = "/ui") -> FastAPI:
     """Return an application with the page at `path`, its own look, and nothing of Gradio but what the page needs."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    folder = photo_folder()  # before Gradio asks for it
+
+    @asynccontextmanager
+    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(keep_sweeping(folder))
+        yield
+        task.cancel()
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
     demo = build_demo(engine)
     gr.mount_gradio_app(
         app,
         demo,
         path=path,
         root_path=path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
-        allowed_paths=[get_image(name) for _, name in SAMPLES],
-        max_file_size=MAX_UPLOAD,
+        allowed_paths=[str(sample.path) for sample in SAMPLES],
+        max_file_size=engine.settings.max_body_bytes,
         show_error=False,
         footer_links=[],
         run_history=False,
@@ -192,7 +206,7 @@ def mount_page(engine: Engine, path: str = "/ui") -> FastAPI:
         mcp_server=False,
         pwa=False,
         theme=_theme(),
-        css=_PAGE.joinpath("page.css").read_text("utf-8"),
+        css=(_PAGE / "page.css").read_text("utf-8"),
     )
     demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
     app.add_middleware(PageGuard, path=path)
@@ -208,6 +222,16 @@ def _theme() -> gr.themes.Base:
 
 def _min_score(use_own: bool, threshold: float) -> float | None:
     return None if use_own else float(threshold) / 100
+
+
+def _read(photo: dict[str, Any]) -> bytes:
+    """Return the bytes of an upload; `PageGuard` and Gradio have made sure that it is one."""
+    path = Path(str(photo.get("path")))
+    try:
+        os.utime(path)  # its time starts anew
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"it is no longer here: photos are kept for {KEEP_S // 60} minutes only.") from error
 
 
 def _explain(error: PerceptError) -> str:

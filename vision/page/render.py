@@ -13,6 +13,7 @@ from html import escape
 
 from PIL import Image
 
+from vision.heatmap import FLAT
 from vision.page.answer import Answer, Branch, grouped, nearest, tags_at
 from vision.tagging.predictor import TagPredictor
 
@@ -21,8 +22,6 @@ WAITING = (
     "<p>Choose a photo, and what I see in it appears here.</p></section>"
 )
 JPEG_QUALITY = 85
-FLAT = 0.1
-"""A heat map whose peak costs less than this in log-odds points nowhere."""
 _EYE = (
     '<svg class="p-eye" viewBox="0 0 24 24" aria-hidden="true"><path d="M2 12s3.6-6.5 10-6.5S22 12 22 12s-3.6 6.5-10 '
     '6.5S2 12 2 12Z"/><circle cx="12" cy="12" r="3"/></svg>'
@@ -142,7 +141,7 @@ def notice(title: str, message: str) -> str:
     text = message[:1].upper() + message[1:]
     return (
         f'<section class="p-notice" role="alert"><h2>{escape(title)}</h2><p>{escape(text)}</p>'
-        "<p>Nothing is broken here: just choose another photo.</p></section>"
+        "<p>Please choose another photo.</p></section>"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -33,15 +34,27 @@ def header(predictor: TagPredictor) -> str:
     )
 
 
-def samples(photos: Sequence[tuple[str, Path]]) -> str:
+@dataclass(frozen=True)
+class Sample:
+    """A photo to try."""
+
+    name: str
+    path: Path
+    credit: str = ""
+    """Who took it, where its licence asks for a name."""
+
+
+def samples(photos: Sequence[Sample]) -> str:
     """Return thumbnails to click; each carries its number in `data-index`."""
     buttons = []
-    for index, (name, path) in enumerate(photos):
-        with Image.open(path) as image:
+    for index, photo in enumerate(photos):
+        with Image.open(photo.path) as image:
             thumbnail = ImageOps.fit(image.convert("RGB"), THUMBNAIL_PX)
-        picture = f'<img src="{data_uri(thumbnail)}" alt="{escape(name)}">'
+        picture = f'<img src="{data_uri(thumbnail)}" alt="{escape(photo.name)}">'
         buttons.append(f'<button type="button" data-index="{index}">{picture}</button>')
-    return f'<div class="p-samples"><p>No photo at hand? Try one of these.</p><div>{"".join(buttons)}</div></div>'
+    names = ", ".join(escape(photo.credit) for photo in photos if photo.credit)
+    by = f'<p class="p-credit">Photos: {names} (Flickr, CC BY 2.0)</p>' if names else ""
+    return f'<div class="p-samples"><p>No photo at hand? Try one of these.</p><div>{"".join(buttons)}</div>{by}</div>'
 
 
 def how_to_call() -> str:
@@ -76,7 +89,8 @@ def knows(predictor: TagPredictor) -> str:
     return (
         f'<div class="p-knows"><p>It gives these {len(predictor.labels):,} labels and no others. What is in the photo '
         'but not in this list goes unnamed.</p><label>Search the labels <input type="search" class="p-search" '
-        'placeholder="dog" autocomplete="off" spellcheck="false"></label><p class="p-found" role="status"></p>'
+        'placeholder="for example: dog" autocomplete="off" spellcheck="false"></label>'
+        '<p class="p-found" role="status"></p>'
         f'<div class="p-labels" tabindex="0">{"".join(parts)}</div></div>'
     )
 
@@ -92,6 +106,6 @@ def limits(predictor: TagPredictor) -> str:
         "tags shown with 80%, about 80% are right, on photos like those it was checked with. On other photos it may be "
         "less.</p><p>The heat map is made by occlusion: parts of the photo are blurred away one after the other, and "
         "where that costs the tag most, it glows. This works with every model here: it needs nothing but answers."
-        "</p><p>Your photo is read on this server, kept there for at most an hour so that this page can show it, and "
-        "never used for training.</p></div>"
+        "</p><p>Your photo is read on this server, kept there for a quarter of an hour so that this page can show "
+        "it, and never used for training.</p></div>"
     )
