@@ -24,4 +24,6 @@ def command(task: str, args: tuple[str, ...]) -> None:
     found = find_task(task)
     from shared.training.cli import fit_main
 
-    fit_main(found, list(args))
+    bundle = fit_main(found, list(args))
+    if bundle is not None:
+        click.echo(f"{bundle.name} {bundle.version} is in {bundle.path}. Next: percept serve {bundle.path}")

@@ -50,7 +50,8 @@ def parse(parser: ArgumentParser, args: Sequence[str]) -> Namespace:
                 for key, value in merged.items() if value is not None]  # fmt: skip
         return parser.parse_args([*base, *rest])
     except ArgumentError as error:
-        raise ConfigError(f"{error}. See: {parser.prog} --help") from error
+        hint = " Name the photos with --data.source or a YAML with -c." if "data.source" in str(error) else ""
+        raise ConfigError(f"{error}.{hint} See: {parser.prog} --help") from error
 
 
 def _data_section(path: str | None) -> dict[str, Any]:

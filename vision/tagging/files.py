@@ -1,0 +1,78 @@
+"""Tags for photos on disk, one file after the other; a bad file is named and does not stop the others. Torch-free.
+
+Neighbour: `predictor` does the tagging; `percept predict` prints what comes out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from shared.errors import InputError
+from vision.images import decode_image
+from vision.tagging.predictor import Tag, TagPredictor
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+GPU_BATCH = 32
+"""Photos in one call on a GPU; on a CPU convolutions win nothing from batching."""
+
+
+@dataclass(frozen=True)
+class TaggedFile:
+    """What came of one file: tags, or the reason why there are none."""
+
+    path: Path
+    tags: tuple[Tag, ...] = ()
+    error: str | None = None
+
+
+def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield files as they are named, and the photos in folders and below them, sorted, hidden ones left out."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for file in sorted(path.rglob("*")):
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file() and not hidden:
+                yield file
+
+
+def tag_files(
+    predictor: TagPredictor, paths: Iterable[Path], *, top_k: int | None = None, min_score: float | None = None
+) -> Iterator[TaggedFile]:
+    """Yield one result a file, in their order.
+
+    Args:
+        predictor: with its runtime.
+        paths: files; one that cannot be read or decoded yields its error.
+        top_k: at most so many tags; None for all.
+        min_score: the least score; None for each label's own threshold.
+    """
+    waiting = iter(paths)
+    size = 1 if predictor.runtime.device == "cpu" else GPU_BATCH
+    while chunk := list(islice(waiting, size)):
+        prepared = [_prepare(predictor, path) for path in chunk]
+        pixels = [found for found in prepared if isinstance(found, np.ndarray)]
+        logits = iter(predictor.infer(pixels) if pixels else [])
+        for path, found in zip(chunk, prepared, strict=True):
+            if isinstance(found, str):
+                yield TaggedFile(path, error=found)
+            else:
+                tags: Sequence[Tag] = predictor.decide(next(logits), top_k=top_k, min_score=min_score)
+                yield TaggedFile(path, tuple(tags))
+
+
+def _prepare(predictor: TagPredictor, path: Path) -> np.ndarray | str:
+    """Return float32 [3, size, size], or why the file is no photo."""
+    try:
+        photo = decode_image(path.read_bytes(), target_size_px=predictor.preprocessor.resize_px)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except InputError as error:
+        return str(error)
+    return predictor.preprocess(photo.pixels)
