@@ -18,7 +18,7 @@ _COLUMNS = (("top1", "top-1"), ("top5", "top-5"), ("map", "mAP"), ("parents_map"
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(args: tuple[str, ...]) -> None:
     """Measure BUNDLE on labelled photos."""
-    from scripts.settings import parse, parser_with_data
+    from scripts.settings import make_parser, parse
     from scripts.tasks import task_of
     from shared.bundle.read import read_bundle
     from shared.runtime.choose import choose_runtime
@@ -26,7 +26,7 @@ def command(args: tuple[str, ...]) -> None:
     from vision.tagging.predictor import TagPredictor
     from vision.tagging.scoring import SPLITS, measure, score_photos, wrong_photos
 
-    parser = parser_with_data(TaggingData, prog="percept evaluate", description="Measure a bundle on labelled photos.")
+    parser = make_parser(TaggingData, prog="percept evaluate", description="Measure a bundle on labelled photos.")
     parser.add_argument("bundle", type=str, help="The model folder.")
     parser.add_argument("--split", choices=SPLITS, default="test", help="Which photos; default: %(default)s.")
     parser.add_argument("--json", action="store_true", help="Print all metrics as JSON.")

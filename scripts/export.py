@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 _DESCRIPTION = (
-    "Make model.onnx anew from model.safetensors, hold it to torch and to the golden outputs, and put it into the bundle "
-    "in one step. With --int8 a smaller file is tried; it ships if it keeps its quality on validation photos, so name "
-    "the photos that the model was trained on: -c YAML or --data.source."
+    "Make model.onnx anew from model.safetensors, hold it to torch and to the golden outputs, and put it into the "
+    "bundle in one step. With --int8 a smaller file is tried; it ships if it keeps its quality on validation photos, "
+    "so name the photos that the model was trained on: -c YAML or --data.source."
 )
 
 
@@ -17,20 +17,16 @@ _DESCRIPTION = (
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(args: tuple[str, ...]) -> None:
     """Make model.onnx anew from the weights."""
-    from jsonargparse import ArgumentParser
-
-    from scripts.settings import parse, parser_with_data
+    from scripts.settings import make_parser, parse
     from scripts.tasks import task_of
     from shared.bundle.read import read_bundle
     from shared.training.reexport import Int8Trial, reexport
 
     wants_int8 = "--int8" in args
+    data_class: type | None = None
     if wants_int8:
-        from vision.tagging.data import TaggingData
-
-        parser = parser_with_data(TaggingData, prog="percept export", description=_DESCRIPTION)
-    else:
-        parser = ArgumentParser(exit_on_error=False, prog="percept export", description=_DESCRIPTION)
+        from vision.tagging.data import TaggingData as data_class  # noqa: N813
+    parser = make_parser(data_class, prog="percept export", description=_DESCRIPTION)
     parser.add_argument("bundle", type=str, help="The model folder.")
     parser.add_argument("--int8", action="store_true", help="Try int8; with this, --help lists the --data options.")
     parser.add_argument("--max-int8-loss", type=float, default=0.003, help="Most quality that int8 may lose.")

@@ -13,18 +13,19 @@ from jsonargparse import ArgumentParser, Namespace
 from shared.errors import ConfigError
 
 
-def parser_with_data(data_class: type, **options: Any) -> ArgumentParser:
-    """Return a parser with `--data.…` for each argument of the data module and `-c YAML`."""
+def make_parser(data_class: type | None, **options: Any) -> ArgumentParser:
+    """Return a parser with `--data.…` for each argument of the data module and `-c YAML`; without both for None."""
     parser = ArgumentParser(exit_on_error=False, **options)
-    parser.add_argument(
-        "-c",
-        "--config",
-        action="append",
-        default=[],
-        metavar="YAML",
-        help="A YAML as for `percept fit`: its data section is taken, the rest is of no account.",
-    )
-    parser.add_class_arguments(data_class, "data")
+    if data_class is not None:
+        parser.add_argument(
+            "-c",
+            "--config",
+            action="append",
+            default=[],
+            metavar="YAML",
+            help="A YAML as for `percept fit`: its data section is taken, the rest is of no account.",
+        )
+        parser.add_class_arguments(data_class, "data")
     return parser
 
 
