@@ -33,6 +33,7 @@ STYLE: Any = {
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "text.color": INK,
+    "text.parse_math": False,  # a label may hold dollar signs
     "axes.titlecolor": INK,
     "axes.grid": True,
     "grid.color": GRID,
