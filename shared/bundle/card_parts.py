@@ -75,7 +75,7 @@ filters = {{"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 box = (left, top, left + side, top + side)
 image = image.resize((prepare["size"], prepare["size"]), filters[prepare["resample"]], box)
 pixels = (np.asarray(image, dtype=np.float32) / 255 - prepare["mean"]) / prepare["std"]
-pixels = pixels.transpose(2, 0, 1)[None].astype(np.float32)  # [1, 3, size, size]
+pixels = pixels.transpose(2, 0, 1)[np.newaxis].astype(np.float32)  # [1, 3, size, size]
 
 session = onnxruntime.InferenceSession("{ONNX}")
 logits = session.run(["logits"], {{"pixel_values": pixels}})[0][0] / config["decision"]["temperature"]
