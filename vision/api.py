@@ -15,7 +15,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import RedirectResponse
 
 from shared.errors import InputError
-from shared.serving.docs import add_docs
+from shared.serving.docs import add_docs, inline_schema
 from shared.serving.edge import classify, error_responses, install_error_handlers
 from shared.serving.health import make_health_router
 from shared.serving.inference_protocol import make_router
@@ -65,7 +65,7 @@ _CLASSIFICATION_BODY = {
         "required": True,
         "content": {
             "image/*": _BINARY,
-            "application/json": {"schema": ClassificationRequest.model_json_schema(ref_template="#/$defs/{model}")},
+            "application/json": {"schema": inline_schema(ClassificationRequest)},
         },
     }
 }
@@ -102,7 +102,7 @@ def create_app(
     )
     install_error_handlers(app)
     app.include_router(make_health_router(lifecycle.not_ready_reason))
-    app.include_router(make_router(lifecycle))
+    app.include_router(make_router(lifecycle), responses=error_responses(400, 404, 413, 415, 422, 429, 503, 504))
     add_docs(app)
     _add_routes(app, lifecycle, settings)
 

@@ -1,15 +1,33 @@
-"""/docs without the internet: Swagger's files come from the installed BentoML, not from a CDN."""
+"""What /docs and /openapi.json need: Swagger's files from the installed BentoML, not from a CDN, and whole schemas."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from pydantic import BaseModel
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 ASSETS = "/docs/assets"
+
+
+def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON schema without references, for a body that a route reads on its own (`openapi_extra`)."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return inlined(definitions[node["$ref"].rpartition("/")[2]])
+            return {key: inlined(value) for key, value in node.items()}
+        return [inlined(value) for value in node] if isinstance(node, list) else node
+
+    result: dict[str, Any] = inlined(schema)
+    return result
 
 
 def add_docs(app: FastAPI) -> None:

@@ -1,0 +1,172 @@
+"""The engine under load and in trouble: limits, deadlines, faults and shutting down."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from shared.bundle.read import Bundle
+from shared.errors import DeadlineExceeded, InputError, InvalidImage, NotReady, Overloaded
+from shared.serving.settings import Settings
+from tests.pictures import GREEN, plain, quarter_turned_jpeg, truncated_jpeg
+from tests.vision.conftest import OpenClient
+from vision.engine import TaggingEngine
+
+
+def with_engine(bundle: Bundle, use: Callable[[TaggingEngine], Awaitable[None]], **settings: object) -> None:
+    async def run() -> None:
+        engine = TaggingEngine.load(Settings(tagger=bundle.path, device="cpu", **settings))
+        try:
+            await use(engine)
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+class Gate:
+    """Stands in for the network: holds every call until it is opened."""
+
+    def __init__(self, engine: TaggingEngine) -> None:
+        self.opened = threading.Event()
+        self._run = engine.runtime.run
+        engine.runtime.run = self.run
+
+    def run(self, inputs):
+        assert self.opened.wait(30)
+        return self._run(inputs)
+
+
+def test_tag_gives_tags_size_and_timings(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        result = await engine.tag(quarter_turned_jpeg())
+        assert [tag.label for tag in result.tags] == ["cat"]
+        assert (result.width, result.height) == (48, 64)
+        assert result.timings.decode_s > 0
+        assert result.timings.infer_s > 0
+        scores = await engine.scores(plain(GREEN))
+        assert scores.shape == (3,)
+        assert scores.argmax() == 1
+
+    with_engine(tagger_bundle, use)
+
+
+def test_many_images_at_once_each_get_their_own_answer(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        images = [plain() if i % 3 else plain(GREEN) for i in range(60)]
+        results = await asyncio.gather(*(engine.tag(image) for image in images))
+        assert [r.tags[0].label for r in results] == ["cat" if i % 3 else "dog" for i in range(60)]
+
+    with_engine(tagger_bundle, use, max_batch_size=8)
+
+
+def test_a_bad_image_fails_alone_and_before_the_network(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        jobs = [engine.tag(plain()), engine.tag(truncated_jpeg()), engine.tag(plain(GREEN))]
+        first, second, third = await asyncio.gather(*jobs, return_exceptions=True)
+        assert first.tags[0].label == "cat"
+        assert isinstance(second, InvalidImage)
+        assert third.tags[0].label == "dog"
+
+    with_engine(tagger_bundle, use, max_batch_size=8)
+
+
+def test_more_images_than_the_limit_are_overloaded_at_once_and_room_comes_back(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        gate = Gate(engine)
+        waiting = [asyncio.ensure_future(engine.tag(plain())) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="3 images are in hand; the limit is 3"):
+            await engine.tag(plain())
+        gate.opened.set()
+        assert all(result.tags for result in await asyncio.gather(*waiting))
+        assert (await engine.tag(plain())).tags
+
+    with_engine(tagger_bundle, use, max_queue=3)
+
+
+def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trace(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        gate = Gate(engine)
+        with pytest.raises(DeadlineExceeded, match="within 0.05 s"):
+            await engine.tag(plain())
+        gate.opened.set()
+        engine.settings = engine.settings.model_copy(update={"deadline_s": 30.0})
+        assert (await engine.tag(plain())).tags
+        assert engine._in_hand == 0
+
+    with_engine(tagger_bundle, use, deadline_s=0.05)
+
+
+def test_closing_answers_what_is_in_hand_and_refuses_what_comes(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        gate = Gate(engine)
+        in_hand = asyncio.ensure_future(engine.tag(plain()))
+        while engine._batcher.queued or not gate._run or engine._in_hand == 0:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        closing = asyncio.ensure_future(engine.close())
+        await asyncio.sleep(0)
+        assert not engine.is_ready
+        with pytest.raises(NotReady):
+            await engine.tag(plain())
+        gate.opened.set()
+        assert (await in_hand).tags[0].label == "cat"
+        await closing
+
+    with_engine(tagger_bundle, use)
+
+
+def test_tensors_are_checked_and_answered_row_by_row(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        pixels = tagger_bundle.golden.inputs["pixel_values"]
+        outputs = await engine.infer({"pixel_values": pixels})
+        np.testing.assert_allclose(outputs["logits"], tagger_bundle.golden.outputs["logits"], atol=1e-4)
+        with pytest.raises(InputError, match="float32"):
+            await engine.infer({"pixel_values": pixels.astype(np.float64)})
+        with pytest.raises(InputError, match="the limit is 4"):
+            await engine.infer({"pixel_values": np.concatenate([pixels, pixels])})
+
+    with_engine(tagger_bundle, use, max_images=4)
+
+
+@pytest.fixture
+def broken_client(open_client: OpenClient):
+    def break_it(engine: TaggingEngine) -> None:
+        def fail(inputs):
+            raise RuntimeError("secret of the inside")
+
+        engine.runtime.run = fail
+
+    with open_client(break_it) as client:
+        yield client
+
+
+def test_a_fault_inside_is_a_500_that_tells_nothing_and_is_logged_once(broken_client: TestClient, capsys):
+    response = broken_client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
+    assert response.status_code == 500
+    request_id = response.headers["x-request-id"]
+    message = "the service failed on this request. It is not your input's fault; the log has it under this request_id."
+    assert response.json() == {"error": {"type": "internal", "message": message, "request_id": request_id}}
+    log = capsys.readouterr().out
+    assert log.count("secret of the inside") >= 1
+    assert log.count('"unexpected exception"') == 1
+    assert request_id in log
+
+
+def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenClient):
+    with open_client(Gate, deadline_s=0.05) as client:
+        response = client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
+        assert response.status_code == 504
+        assert response.json()["error"]["type"] == "deadline_exceeded"
+    with open_client(max_queue=1) as client:
+        client.lifecycle()._in_hand = 1
+        response = client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
+        assert response.status_code == 429
+        assert int(response.headers["retry-after"]) >= 1
+        assert response.json()["error"]["type"] == "overloaded"
