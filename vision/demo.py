@@ -37,6 +37,7 @@ SAMPLES = (
     texts.Sample("A lion", MEDIA_ROOT / "images" / "lion.jpg"),
     texts.Sample("A pagoda", _PAGE / "samples" / "pagoda.jpg", "pagoda by danielbuechele"),
     texts.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
+    texts.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
 )
 """Photos to try: our own, and some that lie in Gradio's package, where it still has them."""
 TITLE = "Percept: what is in this photo?"
@@ -60,6 +61,11 @@ watch('value', () => requestAnimationFrame(() => {
   if (shown) shown.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }));
 """
+_ICON = (
+    '<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 32 32%22%3E'
+    "%3Ccircle cx=%2216%22 cy=%2216%22 r=%2215%22 fill=%22%230f766e%22/%3E%3Ccircle cx=%2216%22 cy=%2216%22 r=%226%22 "
+    'fill=%22white%22/%3E%3C/svg%3E">'
+)
 _QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -146,7 +152,8 @@ def build_demo(engine: TaggingEngine) -> gr.Blocks:
                     type="filepath",
                     image_mode=None,
                     sources=["upload", "webcam", "clipboard"],
-                    label="Your photo",
+                    label="Photo",
+                    placeholder="# Drop a photo here\nor click to choose one",
                     height=380,
                     buttons=[],
                     elem_id="photo",
@@ -158,10 +165,10 @@ def build_demo(engine: TaggingEngine) -> gr.Blocks:
                 )
             with gr.Column(scale=5, min_width=320):
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
-                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
                 with gr.Group(elem_classes="p-thresholds"):
                     use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
                     threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
+                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
         with gr.Accordion("Call it from your program", open=False):
             gr.HTML(texts.how_to_call())
         with gr.Accordion("What it knows", open=False):
@@ -206,6 +213,7 @@ def mount_page(engine: TaggingEngine, path: str = "/ui") -> FastAPI:
         mcp_server=False,
         pwa=False,
         theme=_theme(),
+        head=_ICON,
         css=(_PAGE / "page.css").read_text("utf-8"),
     )
     demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload

@@ -19,7 +19,7 @@ MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, the kept scores and what is shown: some kilobytes."""
 _GET = re.compile(
     r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*)/?"
-    r"|/gradio_api/(info|app_id|startup-events|theme\.css|upload_progress|heartbeat/[\w-]+|file=(?!\w+:|/?/\w+:).+)/?"
+    r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=(?!\w+:|/?/\w+:).+)/?"
 )
 _POST = re.compile(r"/gradio_api/(upload|reset|run/[\w-]+)/?")
 _EVENT = re.compile(r"/gradio_api/run/[\w-]+/?")

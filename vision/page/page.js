@@ -1,11 +1,30 @@
-// What the page does without the server. Gradio runs this once, with `element` the header; all listeners stand on the document,
-// because Gradio replaces the HTML below it.
-const base = location.origin + location.pathname.replace(/\/ui\/?$/, "").replace(/\/$/, "");
+// What the page does without the server. Gradio runs this once. All listeners stand on the document, because Gradio draws
+// the parts below it anew.
+const base = location.origin + location.pathname.replace(/\/ui\/?$/, "");
 const putAddress = () => document.querySelectorAll(".p-origin").forEach((place) => { place.textContent = base; });
-putAddress();
-new MutationObserver(putAddress.bind(null)).observe(document.body, { childList: true, subtree: false });
+new MutationObserver((_, observer) => {  // the call stands in a part that Gradio draws when it is opened
+  if (document.querySelector(".p-origin")) { observer.disconnect(); putAddress(); }
+}).observe(document.body, { childList: true, subtree: true });
 
-document.addEventListener("toggle", putAddress, true);
+// A photo that is pasted or dropped anywhere goes where a chosen one goes.
+const take = (files) => {
+  const file = [...(files ?? [])].find((item) => item.type.startsWith("image/"));
+  const input = document.querySelector("#photo input[type=file]");
+  if (!file || !input) return;
+  const transfer = new DataTransfer();
+  transfer.items.add(file);
+  input.files = transfer.files;
+  input.dispatchEvent(new Event("change", { bubbles: true }));
+};
+document.addEventListener("paste", (event) => take(event.clipboardData?.files));
+document.addEventListener("dragover", (event) => {
+  if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+});
+document.addEventListener("drop", (event) => {
+  if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;  // Gradio's own field took it
+  event.preventDefault();
+  take(event.dataTransfer.files);
+});
 
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest(".p-copy");

@@ -105,7 +105,8 @@ class TagView:
     def _bar(self, branch: Branch, min_score: float | None, kind: str = "") -> str:
         label = escape(self.labels[branch.index])
         threshold = self.thresholds[branch.index] if min_score is None else min_score
-        classes = " ".join(name for name in ("p-tag", kind, "" if branch.is_tag else "p-weak") if name)
+        is_sure = branch.is_tag and branch.score >= self.thresholds[branch.index]
+        classes = " ".join(name for name in ("p-tag", kind, "" if is_sure else "p-weak") if name)
         return (
             f'<button type="button" class="{classes}" data-index="{branch.index}" aria-pressed="false" '
             f'title="Show where the model sees “{label}” (needs {escape(percent(threshold))})" '
