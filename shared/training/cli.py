@@ -74,7 +74,9 @@ class FitCLI(LightningCLI):
         """Add run folder, bundle options, callbacks with their defaults, and what the module takes from the data."""
         parser.add_argument("--name", type=str, default="model", help="The model's name, as services report it.")
         parser.add_argument("--run_dir", type=str, default="runs/latest", help="Folder for curves and checkpoints.")
-        parser.add_argument("--output", type=str | None, default=None, help="The bundle's folder; RUN_DIR/bundle if none.")
+        parser.add_argument(
+            "--output", type=str | None, default=None, help="The bundle's folder; RUN_DIR/bundle if none."
+        )
         parser.add_argument("--ckpt_path", type=str | None, default=None, help='Resume from a checkpoint, or "last".')
         parser.add_argument("--int8", type=bool, default=False, help="Try int8; it ships only if quality holds.")
         parser.add_argument("--max_int8_loss", type=float, default=0.003, help="Most quality that int8 may lose.")
@@ -114,7 +116,9 @@ class FitCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             # Lightning's rich bar prints nothing to a log file, and its refresh thread takes a tenth of a small CPU.
             every = 1 if sys.stderr.isatty() else 50
-            bar = Namespace(class_path="pytorch_lightning.callbacks.TQDMProgressBar", init_args=Namespace(refresh_rate=every))
+            bar = Namespace(
+                class_path="pytorch_lightning.callbacks.TQDMProgressBar", init_args=Namespace(refresh_rate=every)
+            )
             config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
 
 

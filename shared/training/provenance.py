@@ -11,7 +11,17 @@ from typing import Any
 
 from shared.bundle.layout import Provenance
 
-PACKAGES = ("percept", "torch", "torchvision", "pytorch-lightning", "datasets", "onnx", "onnxruntime", "numpy", "pillow")
+PACKAGES = (
+    "percept",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "datasets",
+    "onnx",
+    "onnxruntime",
+    "numpy",
+    "pillow",
+)
 
 
 def describe_run(

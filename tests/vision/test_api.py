@@ -11,8 +11,17 @@ from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
 from tests.bundles import make_tagger_bundle
-from tests.pictures import BLUE, GREEN, RED, animated, cmyk_jpeg, grey16_png, plain, quarter_turned_jpeg
-from tests.pictures import transparent_palette_png
+from tests.pictures import (
+    BLUE,
+    GREEN,
+    RED,
+    animated,
+    cmyk_jpeg,
+    grey16_png,
+    plain,
+    quarter_turned_jpeg,
+    transparent_palette_png,
+)
 from tests.vision.conftest import OpenClient
 
 

@@ -149,7 +149,9 @@ def dropped(page: Page, photo: Path) -> JSHandle:
 
 
 def test_dropped_photo_gets_its_tags_under_their_parent(page: Page, photos: dict[str, Path]):
-    page.locator("#photo button.upload-container").dispatch_event("drop", {"dataTransfer": dropped(page, photos["red"])})
+    page.locator("#photo button.upload-container").dispatch_event(
+        "drop", {"dataTransfer": dropped(page, photos["red"])}
+    )
     expect(page.locator("#tags .p-head .p-label")).to_have_text(re.compile("animal", re.IGNORECASE))
     expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("cat")
     expect(page.locator("#tags .p-group .p-tree .p-score")).to_have_text("98%")

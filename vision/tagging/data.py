@@ -112,7 +112,9 @@ class TaggingData(LightningDataModule):
         single = len(self.sources) == 1 and self.sources[0].is_single_label and not self.label_parents
         self.problem_type: ProblemType = "single_label_classification" if single else "multi_label_classification"
         if single and len(self.labels) < 2:
-            raise DataError(f"only one label was found ({self.labels[0]!r}); a tagger needs at least two to tell apart.")
+            raise DataError(
+                f"only one label was found ({self.labels[0]!r}); a tagger needs at least two to tell apart."
+            )
         self.known = [self._known(source) for source in self.sources]
         self.splits = {"train": [], "val": [], "test": []}
         for source in self.sources:

@@ -144,8 +144,10 @@ class TaggingModule(LightningModule):
         loss, logits = self._shared_step(batch["pixel_values"], batch["targets"])
         self.log("val/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
         targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8)
-        gathered = [self.all_gather(t).flatten(0, -t.ndim) if self.trainer.world_size > 1 else t
-                    for t in (logits, targets, batch["source"])]
+        gathered = [
+            self.all_gather(t).flatten(0, -t.ndim) if self.trainer.world_size > 1 else t
+            for t in (logits, targets, batch["source"])
+        ]
         self._validation.append(tuple(t.cpu().numpy() for t in gathered))  # type: ignore[arg-type]
 
     def on_validation_epoch_end(self) -> None:
@@ -156,7 +158,9 @@ class TaggingModule(LightningModule):
             return
         hierarchy = Hierarchy(self.hparams["labels"], self.data.label_parents)
         scores = self._probabilities(logits)
-        summary = validation_summary(hierarchy.reconcile(scores), targets, source_ids, source_views(self.data), hierarchy)
+        summary = validation_summary(
+            hierarchy.reconcile(scores), targets, source_ids, source_views(self.data), hierarchy
+        )
         for name, value in summary.items():
             self.log(f"val/{name}", value, prog_bar=name == "quality")
 
@@ -172,7 +176,9 @@ class TaggingModule(LightningModule):
             self.loss_weights = _balanced_weights(data, self.hparams["problem_type"]).to(self.device)
         if self.hparams["weights"] != "none" and has_untouched_batch_norm(self.network):
             loader = iter(data.train_dataloader())
-            batches = (next(loader)["pixel_values"].to(self.device) for _ in range(min(BATCH_NORM_BATCHES, len(loader))))
+            batches = (
+                next(loader)["pixel_values"].to(self.device) for _ in range(min(BATCH_NORM_BATCHES, len(loader)))
+            )
             unfold_batch_norm(self.network, batches)
         if self.global_step == 0 and (self.fresh or self.hparams["weights"] == "none"):
             self._guess_frequencies(data)

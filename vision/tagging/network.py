@@ -74,14 +74,21 @@ def load_start_weights(network: nn.Module, architecture: str, weights: str) -> l
         path = Path(weights).expanduser()
         path = path / WEIGHTS if path.is_dir() else path
         if not path.is_file():
-            raise ConfigError(f"{weights} holds no weights. Give a safetensors file, a bundle's folder, DEFAULT or none.")
+            raise ConfigError(
+                f"{weights} holds no weights. Give a safetensors file, a bundle's folder, DEFAULT or none."
+            )
         try:
             state = load_file(path)
         except SafetensorError as error:
-            raise ConfigError(f"{weights} is no safetensors file: {error}. Never a pickle: convert it first.") from error
+            raise ConfigError(
+                f"{weights} is no safetensors file: {error}. Never a pickle: convert it first."
+            ) from error
     own = network.state_dict()
-    fitting = {name: value.to(own[name].dtype) for name, value in state.items()
-               if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value.to(own[name].dtype)
+        for name, value in state.items()
+        if name in own and own[name].shape == value.shape
+    }
     left = sorted(set(own) - set(fitting))
     body = [name for name in left if not any(name.startswith(f"{head}.") for head in head_names(network))]
     if body:
@@ -124,8 +131,9 @@ def load_network(bundle: Bundle) -> nn.Module:
     network = build_network(architecture, len(bundle.labels))
     state = load_file(bundle.file(WEIGHTS))
     try:
-        network.load_state_dict({name: value.float() if value.is_floating_point() else value
-                                 for name, value in state.items()})
+        network.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        )
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {architecture}: {error}") from error
     return network.eval()
@@ -135,7 +143,8 @@ def has_untouched_batch_norm(network: nn.Module) -> bool:
     """Whether batch norm layers stand with mean 0 and variance 1, as in weights with batch norm folded away."""
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
     return bool(norms) and all(
-        bool((m.running_mean == 0).all()) and bool((m.running_var == 1).all()) for m in norms  # type: ignore[union-attr]
+        bool((m.running_mean == 0).all()) and bool((m.running_var == 1).all())
+        for m in norms  # type: ignore[union-attr]
     )
 
 

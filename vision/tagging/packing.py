@@ -115,9 +115,7 @@ def fit_decision(judged: Judged, data: TaggingData) -> Decision:
     return Decision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))
 
 
-def _export(
-    network: nn.Module, golden: Golden, data: TaggingData, run: Run, folder: Path
-) -> tuple[Path, OnnxExport]:
+def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, folder: Path) -> tuple[Path, OnnxExport]:
     """Return the ONNX file that ships and what config.json says of it."""
     example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
     path = folder / "fp32.onnx"
@@ -158,7 +156,9 @@ def _quality(path: Path, data: TaggingData) -> float:
         found.append((logits, batch["targets"].nan_to_num(float(UNKNOWN)).numpy(), batch["source"].numpy()))
     logits, targets, source_ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
     scores = scores_of(logits, 1.0, data)
-    return validation_summary(scores, targets.astype(np.int8), source_ids, source_views(data), data.hierarchy)["quality"]
+    return validation_summary(scores, targets.astype(np.int8), source_ids, source_views(data), data.hierarchy)[
+        "quality"
+    ]
 
 
 def _golden(network: nn.Module, preprocessor: ImagePreprocessor) -> Golden:

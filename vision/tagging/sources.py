@@ -136,9 +136,7 @@ def load_source(options: Source, index: int, *, max_corrupt_share: float, cache_
 
 def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
     """Return the photo as the service would decode it, with training's wider limits."""
-    return decode_image(
-        data, target_size_px=target_size_px, max_pixels=TRAINING_MAX_PIXELS, formats=TRAINING_FORMATS
-    )
+    return decode_image(data, target_size_px=target_size_px, max_pixels=TRAINING_MAX_PIXELS, formats=TRAINING_FORMATS)
 
 
 def _load_tables(path: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
@@ -207,7 +205,9 @@ def _labels(table: datasets.Dataset, name: str, rename: dict[str, str] | None) -
         if rename is not None:
             missing = [text for text in texts if text not in rename]
             if missing:
-                raise DataError(f"{name}: label_names has no entry for {missing[0]!r}. Add a line `{missing[0]}: NAME`.")
+                raise DataError(
+                    f"{name}: label_names has no entry for {missing[0]!r}. Add a line `{missing[0]}: NAME`."
+                )
             texts = [rename[text] for text in texts]
         yield tuple(sorted(set(texts)))
 
@@ -258,8 +258,9 @@ def _check(
             example = Example(index, split, row, labels)
             if digest in first:
                 same = "" if first[digest].labels == labels else f", but labelled {first[digest].labels} there"
-                skipped.append(f"{split} row {row} {labels}: the same photo as {first[digest].split} row "
-                               f"{first[digest].row}{same}")
+                skipped.append(
+                    f"{split} row {row} {labels}: the same photo as {first[digest].split} row {first[digest].row}{same}"
+                )
                 counts["duplicate"] += 1
                 continue
             first[digest] = example

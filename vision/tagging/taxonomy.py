@@ -81,7 +81,9 @@ class Hierarchy:
         while level:
             level = [parent for name in level for parent in self.parents.get(name, ())]
             if label in level:
-                raise DataError(f"the taxonomy makes {label!r} its own ancestor. Remove one of the links of that circle.")
+                raise DataError(
+                    f"the taxonomy makes {label!r} its own ancestor. Remove one of the links of that circle."
+                )
             level = [name for i, name in enumerate(level) if name not in found and name not in level[:i]]
             found.extend(level)
         return found

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
 from PIL import Image
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import ConfigError
@@ -89,7 +89,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(trained: tu
 
     first = tmp_path / "run"
     with pytest.raises(SystemExit):  # Lightning ends an interrupted run so
-        fit(first, *common, "--trainer.callbacks+=tests.vision.tagging.test_fit.StopAfter", "--trainer.callbacks.epoch=1")
+        fit(
+            first,
+            *common,
+            "--trainer.callbacks+=tests.vision.tagging.test_fit.StopAfter",
+            "--trainer.callbacks.epoch=1",
+        )
     fit(first, *common, "--ckpt_path=last")
     left, right = (weights(run / "checkpoints" / "last.ckpt") for run in (first, uninterrupted))
     assert set(left) == set(right)
