@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
 
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that Pillow decodes safely and that browsers send; the first frame counts. TIFF is off: huge attack surface."""
+"""Formats that Pillow decodes safely and that browsers send; the first frame counts. TIFF is off: much to attack."""
 DEFAULT_MAX_PIXELS = 40_000_000
 DRAFT_SCALE = 2
 """A JPEG is decoded at no less than this many times the target size: 22 ms instead of 101 at 12 megapixels, and a mean
@@ -84,7 +84,7 @@ def _decode(data: bytes, target_size_px: int | None, max_pixels: int, formats: C
         )
     if image.format == "JPEG" and target_size_px is not None:
         wanted = DRAFT_SCALE * target_size_px
-        image.draft("RGB", (wanted, wanted))  # type: ignore[no-untyped-call]
+        image.draft("RGB", (wanted, wanted))
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
     image = ImageOps.exif_transpose(image)
@@ -97,7 +97,7 @@ def _unidentified(data: bytes, formats: Collection[str]) -> Exception:
     accepted = ", ".join(formats)
     try:
         found = Image.open(io.BytesIO(data)).format
-    except Exception:
+    except Exception:  # noqa: BLE001 a decoder that was not asked for may fail in any way
         found = None
     if found:
         return UnsupportedMedia(f"the image is a {found}; accepted are {accepted}. Convert it and send it again.")
@@ -142,7 +142,7 @@ class ImagePreprocessor:
             )
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ImagePreprocessor:
+    def from_config(cls, config: Mapping[str, Any]) -> ImagePreprocessor:
         """Return the preprocessor that a bundle's preprocessor_config.json describes.
 
         Raises:

@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from jsonargparse import dict_to_namespace
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, Namespace
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from shared.bundle.read import Bundle
@@ -101,7 +102,7 @@ class FitCLI(LightningCLI):
                 "ema.decay": 0.995,
             }
         )
-        for name in self.model_class.FROM_DATA:
+        for name in cast("Any", self.model_class).FROM_DATA:
             parser.link_arguments("data", f"model.{name}", compute_fn=_Attribute(name), apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
@@ -116,10 +117,8 @@ class FitCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             # Lightning's rich bar prints nothing to a log file, and its refresh thread takes a tenth of a small CPU.
             every = 1 if sys.stderr.isatty() else 50
-            bar = Namespace(
-                class_path="pytorch_lightning.callbacks.TQDMProgressBar", init_args=Namespace(refresh_rate=every)
-            )
-            config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
+            bar = {"class_path": "pytorch_lightning.callbacks.TQDMProgressBar", "init_args": {"refresh_rate": every}}
+            config.trainer.callbacks = [*(config.trainer.callbacks or []), dict_to_namespace(bar)]
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     run_dir = Path(config.run_dir)
     if config.trainer.logger is None:
         trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
-    trainer.callbacks.append(LearningRateMonitor("epoch"))
+    cast("Any", trainer).callbacks.append(LearningRateMonitor("epoch"))
     ckpt_path = str(run_dir / "checkpoints" / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     if trainer.interrupted or not trainer.is_global_zero:

@@ -93,7 +93,7 @@ def test_more_images_than_the_limit_are_overloaded_at_once_and_room_comes_back(t
 def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trace(tagger_bundle: Bundle):
     async def use(engine: TaggingEngine) -> None:
         gate = Gate(engine)
-        with pytest.raises(DeadlineExceeded, match="within 0.05 s"):
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
             await engine.tag(plain())
         gate.opened.set()
         engine.settings = engine.settings.model_copy(update={"deadline_s": 30.0})

@@ -39,7 +39,7 @@ class TaggingData(LightningDataModule):
             name of a Hugging Face dataset, or a list of such sets with their options.
         taxonomy: YAML or JSON file that maps labels to their parents; parents become labels of their own.
         image_size_px: side of the square that the network sees when it serves.
-        train_size_px: side while training; one value, or epoch -> side from that epoch on. `image_size_px` if not given.
+        train_size_px: side while training; one value, or epoch -> side from then on; `image_size_px` if not given.
         crop_pct: share of the short side that the centre crop keeps when serving.
         resample: "bilinear" or "bicubic".
         batch_size: photos in a step.

@@ -7,11 +7,12 @@ checkpoint into a bundle.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -89,7 +90,7 @@ class TaggingModule(LightningModule):
         self.network = build_network(architecture, len(labels), dropout)
         self.fresh = load_start_weights(self.network, architecture, weights)
         if channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network = self.network.to(memory_format=torch.channels_last)
         if compile_network:
             self.network.compile()
         self.stages = stages(self.network)[::-1]  # head first; a plain list, so nothing is registered twice
@@ -144,11 +145,15 @@ class TaggingModule(LightningModule):
         loss, logits = self._shared_step(batch["pixel_values"], batch["targets"])
         self.log("val/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
         targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8)
-        gathered = [
-            self.all_gather(t).flatten(0, -t.ndim) if self.trainer.world_size > 1 else t
-            for t in (logits, targets, batch["source"])
-        ]
-        self._validation.append(tuple(t.cpu().numpy() for t in gathered))  # type: ignore[arg-type]
+        self._validation.append(
+            (self._of_all_ranks(logits), self._of_all_ranks(targets), self._of_all_ranks(batch["source"]))
+        )
+
+    def _of_all_ranks(self, values: Tensor) -> np.ndarray:
+        """Return [N * world_size, ...] of [N, ...]."""
+        if self.trainer.world_size > 1:
+            values = cast("Tensor", self.all_gather(values)).flatten(0, 1)
+        return values.cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
         """Log top-1, top-5, macro F1, mean average precision and ECE over all validation photos."""
@@ -185,7 +190,7 @@ class TaggingModule(LightningModule):
 
     @torch.no_grad()
     def _guess_frequencies(self, data: TaggingData) -> None:
-        """Start a fresh head at each label's frequency, so that rare labels need not first unlearn a score of a half."""
+        """Start a fresh head at each label's frequency: rare labels need not first unlearn a score of a half."""
         last = [m for m in self.stages[0].modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None][-1]
         targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
         positives, known = (targets == 1).sum(0) + 0.5, (targets != UNKNOWN).sum(0) + 1.0
@@ -203,13 +208,13 @@ class TaggingModule(LightningModule):
 
     def learning_stages(self, epoch: int) -> int:
         """Return how many stages learn at an epoch, counted from the head."""
-        free = len(self.stages) - min(self.hparams["frozen_stages"], len(self.stages) - 1)
+        free: int = len(self.stages) - min(self.hparams["frozen_stages"], len(self.stages) - 1)
         head_epochs, thaw = self.hparams["head_epochs"], self.hparams["unfreeze_epochs"]
         if epoch < head_epochs:
             return 1
-        return min(free, 1 + math.ceil((free - 1) * (epoch - head_epochs + 1) / (thaw + 1)))
+        return min(free, 1 + math.ceil((free - 1) * (epoch - int(head_epochs) + 1) / (int(thaw) + 1)))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a learning rate per stage, and warm-up with cosine decay over all steps."""
         groups: list[dict[str, Any]] = []
         seen: set[Tensor] = set()
@@ -224,7 +229,7 @@ class TaggingModule(LightningModule):
                     groups.append({"params": chosen, "lr": self.lr * scale, "weight_decay": decay})
         optimizer = torch.optim.AdamW(groups)
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = max(1, round(self.hparams["warmup_share"] * total))
+        warmup: int = max(1, round(self.hparams["warmup_share"] * total))
 
         def factor(step: int) -> float:
             if step < warmup:
@@ -244,7 +249,7 @@ def source_views(data: TaggingData) -> list[SourceView]:
 
 
 def _balanced_weights(data: TaggingData, problem_type: ProblemType) -> Tensor:
-    """Return float32 [num_labels]: inverse frequency for cross-entropy, negatives over positives for BCE, in 0.1..10."""
+    """Return float32 [num_labels]: inverse frequency for cross-entropy, negatives to positives for BCE; 0.1..10."""
     targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
     positives = (targets == 1).sum(0).clip(1)
     other = (targets == 0).sum(0) if problem_type == "multi_label_classification" else positives.mean()

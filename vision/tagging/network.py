@@ -21,7 +21,8 @@ def architectures() -> list[str]:
     """Return the names that `build_network` takes."""
     import torchvision.models
 
-    return list_models(module=torchvision.models)
+    names: list[str] = list_models(module=torchvision.models)
+    return names
 
 
 def build_network(architecture: str, num_labels: int, dropout: float | None = None) -> nn.Module:
@@ -54,8 +55,8 @@ def load_start_weights(network: nn.Module, architecture: str, weights: str) -> l
     Args:
         network: as `build_network` made it.
         architecture: its name.
-        weights: "DEFAULT" (torchvision downloads them), a safetensors file or a bundle's folder in torchvision's layout,
-            or "none".
+        weights: "DEFAULT" (torchvision downloads them), a safetensors file or a bundle's folder in torchvision's
+            layout, or "none".
 
     Raises:
         ConfigError: no such file, no network to download with, or weights of another architecture.
@@ -141,11 +142,9 @@ def load_network(bundle: Bundle) -> nn.Module:
 
 def has_untouched_batch_norm(network: nn.Module) -> bool:
     """Whether batch norm layers stand with mean 0 and variance 1, as in weights with batch norm folded away."""
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.running_mean is not None]
-    return bool(norms) and all(
-        bool((m.running_mean == 0).all()) and bool((m.running_var == 1).all())
-        for m in norms  # type: ignore[union-attr]
-    )
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    pairs = [(m.running_mean, m.running_var) for m in norms if m.running_mean is not None and m.running_var is not None]
+    return bool(pairs) and all(bool((mean == 0).all()) and bool((var == 1).all()) for mean, var in pairs)
 
 
 @torch.no_grad()

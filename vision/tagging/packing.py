@@ -64,7 +64,7 @@ def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
     """
     state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
-    network = module.network.eval().cpu().float().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = module.network.eval().cpu().float().to(memory_format=torch.contiguous_format)
     if run.weights == "float16":
         _round_to_fp16(network)
     judged = {"val": judge_network(network, data.val_dataloader(), "validating")}

@@ -114,7 +114,7 @@ class Hierarchy:
         targets = np.where(known, 0, UNKNOWN).astype(np.int8)
         own = [self.index[label] for label in labels]
         targets[self._is_ancestor[:, own].any(axis=1)] = UNKNOWN
-        positive = self._is_ancestor[own].any(axis=0)
+        positive = np.asarray(self._is_ancestor[own].any(axis=0))
         positive[own] = True
         targets[positive] = 1
         return targets

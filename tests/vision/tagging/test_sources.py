@@ -80,7 +80,7 @@ def test_label_names_rename_and_merge(tmp_path):
 def test_a_label_without_a_name_is_named(tmp_path):
     folder = class_folders(tmp_path / "photos", count=2)
     (tmp_path / "names.yaml").write_text("red: warm\n")
-    with pytest.raises(DataError, match="no entry for '(green|blue)'"):
+    with pytest.raises(DataError, match=r"no entry for '(green|blue)'"):
         load(folder, label_names=str(tmp_path / "names.yaml"))
 
 
@@ -121,7 +121,7 @@ def test_the_fingerprint_follows_photos_and_labels_not_file_names(tmp_path):
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere"])
 def test_a_missing_folder_says_what_to_give(path: str):
-    with pytest.raises(DataError, match="does not exist. Give a folder"):
+    with pytest.raises(DataError, match=r"does not exist\. Give a folder"):
         load(path)
 
 
