@@ -6,7 +6,6 @@ machine here. The environment wins over the file that PERCEPT_CONFIG names.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,10 +60,11 @@ class Settings(BaseModel):
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of this process.
+    """Return the settings of this process. A variable that is empty counts as not set, as in a compose file.
 
     Raises:
-        ConfigError: the file cannot be read, a name is unknown or a value is wrong; says which one and where it stands.
+        ConfigError: the file cannot be read, a name in it is unknown, or a value is wrong; says which one and where it
+            stands.
     """
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -74,8 +74,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             values[name], origins[name] = value, f"{name} in {file}"
     for variable, value in environment.items():
         name = variable.removeprefix(PREFIX).lower()
-        if variable.startswith(PREFIX) and name in Settings.model_fields:
-            values[name], origins[name] = _parse(value), variable
+        # Unknown ones are left alone: beside a Kubernetes service called percept, pods get PERCEPT_PORT and its like.
+        if variable.startswith(PREFIX) and name in Settings.model_fields and value:
+            values[name], origins[name] = value, variable
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -97,13 +98,3 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ConfigError(f"the settings file {path} must map names to values, as in `max_queue: 16`.")
     return content
-
-
-def _parse(value: str) -> Any:
-    """Return None for an empty value, so that a variable can be unset in a compose file, and lists from JSON."""
-    if value.startswith(("[", "{")):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value if value else None
