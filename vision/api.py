@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse
 
 from shared.errors import InputError
 from shared.serving.docs import add_docs, inline_schema
-from shared.serving.edge import classify, error_responses, install_error_handlers
+from shared.serving.edge import InferenceErrorBody, classify, error_responses, install_error_handlers
 from shared.serving.health import make_health_router
 from shared.serving.inference_protocol import make_router
 from shared.serving.lifecycle import Alongside, Lifecycle
@@ -94,7 +94,7 @@ def create_app(
 
     app = FastAPI(
         title="Percept Vision",
-        description='Photos to tags with calibrated scores. Errors are always `{"error": {…}}`.',
+        description='Photos to tags with calibrated scores. Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
         version="1",
         docs_url=None,
         redoc_url=None,
@@ -102,7 +102,8 @@ def create_app(
     )
     install_error_handlers(app)
     app.include_router(make_health_router(lifecycle.not_ready_reason))
-    app.include_router(make_router(lifecycle), responses=error_responses(400, 404, 413, 415, 422, 429, 503, 504))
+    statuses = (400, 404, 413, 415, 422, 429, 503, 504)
+    app.include_router(make_router(lifecycle), responses=error_responses(*statuses, body=InferenceErrorBody))
     add_docs(app)
     _add_routes(app, lifecycle, settings)
 

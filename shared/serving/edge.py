@@ -1,4 +1,8 @@
-"""Errors -> HTTP: the one place that knows status codes, and the one shape in which an error leaves.
+"""Errors -> HTTP: the one place that knows status codes, and the shapes in which an error leaves.
+
+There are two, by the path of the request. Everywhere `{"error": {"type", "message", "request_id"}}`; under /v2, where
+KServe's and Triton's clients call, `{"error": "message"}`, because the Open Inference Protocol asks for a string and
+tritonclient fails with a TypeError of its own when it shows anything else. The request id is in the header either way.
 
 Neighbours: `middleware` catches what escapes every other layer, the FastAPI apps install the handlers made here.
 """
@@ -16,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from shared.errors import (
     DeadlineExceeded,
@@ -59,9 +64,11 @@ _HTTP_MESSAGES = {
     404: "there is no such route. GET /openapi.json lists the routes.",
     405: "this route does not answer this method. GET /openapi.json lists the routes with their methods.",
 }
-_INTERNAL = "the service failed on this request. It is not your input's fault; the log has it under this request_id."
+_INTERNAL = "the service failed on this request. It is not your input's fault; the log has it under its X-Request-ID."
 REQUEST_ID = "percept.request_id"
 """Key in the ASGI scope."""
+INFERENCE_PROTOCOL = "/v2"
+"""Where the Open Inference Protocol's routes stand: its clients have the path built in."""
 
 
 class ErrorDetail(BaseModel):
@@ -73,7 +80,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every answer that is not a success, but for those under /v2."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -90,6 +97,12 @@ class ErrorBody(BaseModel):
     )
 
     error: ErrorDetail
+
+
+class InferenceErrorBody(BaseModel):
+    """The body of every answer under /v2 that is not a success, as the Open Inference Protocol has it."""
+
+    error: str = Field(description="A sentence for people: what was expected, what came, what to do.")
 
 
 def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
@@ -115,10 +128,11 @@ def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     return 500, "internal", _INTERNAL, {}
 
 
-def error_response(error: Exception, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer that an exception becomes."""
+def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer that an exception becomes for the request of an ASGI scope."""
     status, kind, message, own = classify(error)
-    body = orjson.dumps({"error": {"type": kind, "message": message, "request_id": request_id}})
+    detail = {"type": kind, "message": message, "request_id": scope.get(REQUEST_ID, "")}
+    body = orjson.dumps({"error": message if _is_inference_protocol(scope["path"]) else detail})
     return Response(body, status, {**own, **(headers or {})}, media_type="application/json")
 
 
@@ -129,26 +143,31 @@ def install_error_handlers(app: FastAPI | Starlette) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return error_response(error, request.scope.get(REQUEST_ID, ""))
+    return error_response(error, request.scope)
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return FastAPI's `responses` for a route: each status with its body and an example."""
+def _is_inference_protocol(path: str) -> bool:
+    return path == INFERENCE_PROTOCOL or path.startswith(f"{INFERENCE_PROTOCOL}/")
+
+
+def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` for a route: each status with its body and an example.
+
+    Args:
+        statuses: those that the route may answer with.
+        body: InferenceErrorBody for routes under /v2.
+    """
+
+    def example(status: int) -> dict[str, Any]:
+        _, kind, message = _DESCRIPTIONS[status]
+        detail = {"type": kind, "message": message, "request_id": "0f8e3a1c9d7b4e6f"}
+        return {"error": message if body is InferenceErrorBody else detail}
+
     return {
         status: {
-            "model": ErrorBody,
+            "model": body,
             "description": _DESCRIPTIONS[status][0],
-            "content": {
-                "application/json": {
-                    "example": {
-                        "error": {
-                            "type": _DESCRIPTIONS[status][1],
-                            "message": _DESCRIPTIONS[status][2],
-                            "request_id": "0f8e3a1c9d7b4e6f",
-                        }
-                    }
-                }
-            },
+            "content": {"application/json": {"example": example(status)}},
         }
         for status in statuses
     }

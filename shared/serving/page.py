@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import NotFound
-from shared.serving.edge import REQUEST_ID, error_response
+from shared.serving.edge import error_response
 
 _WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>Percept</title><body style="font-family:system-ui;display:grid;place-items:center;height:90vh">
@@ -89,7 +89,7 @@ class LatePage:
             await response(scope, receive, send)
         elif scope["type"] == "http":
             missing = NotFound("there is no demo page here: Gradio is not installed, or the page is switched off.")
-            await error_response(missing, scope.get(REQUEST_ID, ""))(scope, receive, send)
+            await error_response(missing, scope)(scope, receive, send)
 
     def _until_hung_up(self, receive: Receive) -> Receive:
         async def receive_or_disconnect() -> Message:

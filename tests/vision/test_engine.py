@@ -151,7 +151,7 @@ def test_a_fault_inside_is_a_500_that_tells_nothing_and_is_logged_once(broken_cl
     response = broken_client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
     assert response.status_code == 500
     request_id = response.headers["x-request-id"]
-    message = "the service failed on this request. It is not your input's fault; the log has it under this request_id."
+    message = "the service failed on this request. It is not your input's fault; the log has it under its X-Request-ID."
     assert response.json() == {"error": {"type": "internal", "message": message, "request_id": request_id}}
     log = capsys.readouterr().out
     assert log.count("secret of the inside") >= 1
