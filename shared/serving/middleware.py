@@ -5,6 +5,8 @@ Order from the outside: `RequestEdge`, `BodyLimit`, then BentoML's or FastAPI's 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -82,7 +84,7 @@ class RequestEdge:
             metrics.FAULTS.labels(route).inc()
             _log.exception("unexpected exception", extra={"request_id": request_id, "route": route})
             if not status:
-                await error_response(error, request_id)(scope, receive, send_with_headers)
+                await error_response(error, scope)(scope, receive, send_with_headers)
         finally:
             metrics.IN_PROGRESS.dec()
             self._record(scope, status or CLIENT_LEFT, time.perf_counter() - start, request_id)
@@ -128,16 +130,18 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_body_bytes:
-            await self._refuse(self._too_large(), scope, receive, send)
+            await self._refuse(self._too_large(), scope, receive, send, is_read=False)
             return
         body_bytes = 0
+        is_read = False
         refusal: TooLarge | Overloaded | None = None
         has_started = False
 
         async def receive_counted() -> Message:
-            nonlocal body_bytes, refusal
+            nonlocal body_bytes, is_read, refusal
             message = await receive()
             if message["type"] == "http.request":
+                is_read = not message.get("more_body", False)
                 size = len(message.get("body", b""))
                 body_bytes += size
                 self._buffered_bytes += size
@@ -167,24 +171,26 @@ class BodyLimit:
             self._buffered_bytes -= body_bytes
         # Whatever a layer in between made of the refusal (FastAPI turns it into a 400), this is the answer.
         if refusal is not None and not has_started:
-            await self._refuse(refusal, scope, receive, send)
+            await self._refuse(refusal, scope, receive, send, is_read=is_read)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes. Send less at once.")
 
-    async def _refuse(self, error: TooLarge | Overloaded, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(
+        self, error: TooLarge | Overloaded, scope: Scope, receive: Receive, send: Send, *, is_read: bool
+    ) -> None:
         """Answer, then throw away for a moment what still comes: a socket closed over unread bytes loses the answer."""
 
         async def send_and_linger(message: Message) -> None:
             is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if not is_last:
+            if is_read or not is_last:
                 await send(message)
                 return
             await send({**message, "more_body": True})
             await _discard(receive)
             await send({"type": "http.response.body", "body": b""})
 
-        response = error_response(error, scope.get(REQUEST_ID, ""), {"connection": "close"})
+        response = error_response(error, scope, {"connection": "close"})
         await response(scope, receive, send_and_linger)
 
 
@@ -204,8 +210,8 @@ def with_edge(app: ASGIApp, settings: Settings, model: Callable[[], ModelId | No
 
 
 async def _discard(receive: Receive) -> None:
-    end = time.monotonic() + _LINGER_S
-    while time.monotonic() < end:
-        message = await receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+    # The time bounds the waiting too: a client that sends no more and stays would hold a shutdown up.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while (await receive()).get("more_body", False):
+                pass
