@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractAsyncContextManager
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import bentoml
+from pydantic import Field
 from starlette.applications import Starlette
 
 from shared.bundle.read import read_bundle
@@ -75,6 +76,11 @@ class Vision:
         return await tag_images(LIFECYCLE(), [image])
 
     @bentoml.api(route="/bento/tag_base64")
-    async def tag_base64(self, image: str, top_k: int | None = None, min_score: float | None = None) -> TagResponse:
+    async def tag_base64(
+        self,
+        image: str,
+        top_k: Annotated[int | None, Field(ge=1, le=SETTINGS.max_top_k)] = None,
+        min_score: Annotated[float | None, Field(ge=0, le=1)] = None,
+    ) -> TagResponse:
         """Return the tags of one image file in base64, at most `top_k` and of at least `min_score`."""
         return await tag_images(LIFECYCLE(), [decode_base64(image)], top_k=top_k, min_score=min_score)

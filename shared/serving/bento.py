@@ -6,7 +6,11 @@ place (its labels hold raw paths, its log costs 20 % of the requests, its errors
 Changed by subclassing, guarded by the version below and by tests/shared/serving/test_bento.py:
 - the middleware of `ServiceAppFactory`: without the timeout, whose timers are never cancelled and make the garbage
   collector stall at 1,000 requests a second, and without OpenTelemetry (18 % of the requests) where no exporter is set;
-- errors of the `@bentoml.api` methods and of unknown routes leave in our shape.
+- errors of the `@bentoml.api` methods and of unknown routes leave in our shape;
+- its methods take no forms and no pickle: of forms it fetches any URL that stands in the place of a file, and what it
+  cannot read of them is a 500;
+- its own OpenAPI document fails on a schema that has `examples`, and with it `bentoml build`: the API's stands in its
+  place, and neither its index page nor what that needs is served.
 Until BentoML cancels its timers and lets middleware be left out: then `tuned_service` becomes `bentoml.service`.
 """
 
@@ -25,21 +29,23 @@ from _bentoml_impl.server.app import ServiceAppFactory
 from _bentoml_sdk import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.resource import system_resources
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from shared.errors import PerceptError
-from shared.serving.edge import REQUEST_ID, error_response, install_error_handlers
+from shared.errors import PerceptError, UnsupportedMedia
+from shared.serving.edge import error_response, install_error_handlers
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import Settings
 
 KNOWN_VERSIONS = ("1.4.",)
 _LEFT_OUT = {"TimeoutMiddleware", "RunnerTrafficMetricsMiddleware", "AccessLogMiddleware"}
 _TRACING = "OpenTelemetryMiddleware"
-_SYSTEM_ROUTES = {"livez", "healthz", "readyz", "metrics"}
+_INDEX_ROUTES = {"index", "openapi-spec", "static_content", "assets"}
+_REFUSED_MEDIA = {"multipart/form-data", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle"}
 _GPU = "nvidia.com/gpu"
 _STARTUP_FAILURE = 3  # uvicorn's own code
 
@@ -125,6 +131,11 @@ class TunedService(Service[T]):
         install_error_handlers(app)
         return app
 
+    @property
+    def openapi_spec(self) -> Any:
+        """The document of the mounted API, which `bentoml build` puts beside the code; a dict."""
+        return next(app.openapi() for app, _, _ in self.mount_apps if isinstance(app, FastAPI))
+
 
 class TunedAppFactory(ServiceAppFactory):
     """BentoML's application without the layers that we bring ourselves."""
@@ -142,6 +153,7 @@ class TunedAppFactory(ServiceAppFactory):
     async def api_endpoint_wrapper(self, name: str, request: Request) -> Response:
         """Answer a `@bentoml.api` method; its errors leave in our shape instead of BentoML's three."""
         try:
+            _check_media_type(request)
             response: Response = await self.api_endpoint(name, request)
         except Exception as error:  # noqa: BLE001 what it is decides `_answer`
             response = _answer(error, request)
@@ -152,14 +164,23 @@ class TunedAppFactory(ServiceAppFactory):
         return response
 
     def __call__(self) -> Starlette:
-        """Return the application, without BentoML's index page."""
+        """Return the application, without BentoML's index page and its files."""
         app: Starlette = super().__call__()
-        app.router.routes[:] = [route for route in app.router.routes if getattr(route, "name", "") != "index"]
+        routes = app.router.routes
+        routes[:] = [route for route in routes if getattr(route, "name", "") not in _INDEX_ROUTES]
         return app
 
 
+def _check_media_type(request: Request) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _REFUSED_MEDIA:
+        raise UnsupportedMedia(
+            f"a body of type {media_type} is not accepted here. Send JSON, or the bytes alone to a method of bytes."
+        )
+
+
 def _answer(error: Exception, request: Request) -> Response:
-    response = error_response(error, request.scope.get(REQUEST_ID, ""))
+    response = error_response(error, request.scope)
     if response.status_code == 500:
         raise error  # the edge logs it once and answers
     return response
