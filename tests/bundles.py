@@ -25,6 +25,7 @@ def make_tagger_bundle(
     parents: Mapping[str, Sequence[str]] | None = None,
     problem_type: ProblemType = "multi_label_classification",
     size: int = 32,
+    name: str = "tiny-tagger",
 ) -> Bundle:
     """Return a tagging bundle whose first label means a red photo, the second green, the third blue.
 
@@ -38,7 +39,7 @@ def make_tagger_bundle(
     config = BundleConfig.model_validate(
         {
             "format_version": 1,
-            "name": "tiny-tagger",
+            "name": name,
             "version": "2026.11.23-00000000",
             "task": "tagging",
             "architectures": ["colour_mean"],

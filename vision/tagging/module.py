@@ -7,6 +7,7 @@ checkpoint into a bundle.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
+from shared.errors import ConfigError
 from vision.tagging.data import Batch, TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
 from vision.tagging.network import (
@@ -50,6 +52,8 @@ class TaggingModule(LightningModule):
         frozen_stages: stages at the input that never learn; on a CPU they are most of the work.
         warmup_share: share of all steps in which the learning rate rises, before it falls along a cosine.
         label_smoothing: moves targets towards chance.
+        choice_weight: of a cross-entropy that is added, over the own labels of sets with one label a photo, where the
+            loss is otherwise a yes-or-no question a label; helps to tell apart what never holds together.
         class_weights: "balanced" weighs rare labels more in the loss; it raises their scores above what is calibrated.
         mixup_alpha: strength of mixup; 0 for none.
         cutmix_alpha: strength of cutmix; 0 for none. With both, each batch draws one of the two.
@@ -76,6 +80,7 @@ class TaggingModule(LightningModule):
         frozen_stages: int = 0,
         warmup_share: float = 0.05,
         label_smoothing: float = 0.0,
+        choice_weight: float = 0.0,
         class_weights: Literal["none", "balanced"] = "none",
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
@@ -97,6 +102,8 @@ class TaggingModule(LightningModule):
         mixes = [v2.MixUp(alpha=mixup_alpha)] if mixup_alpha else []
         mixes += [v2.CutMix(alpha=cutmix_alpha)] if cutmix_alpha else []
         self.mix = v2.RandomChoice(mixes) if mixes else None
+        if self.mix is not None and choice_weight:
+            raise ConfigError("choice_weight needs photos with one label: it does not go with mixup or cutmix.")
         self.loss_weights: Tensor | None = None
         self._validation: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
@@ -136,7 +143,12 @@ class TaggingModule(LightningModule):
             pixel_values, targets = batch["pixel_values"], batch["targets"]
             if self.mix is not None:
                 pixel_values, targets = self.mix(pixel_values, targets)
-            loss, _ = self._shared_step(pixel_values, targets)
+            loss, logits = self._shared_step(pixel_values, targets)
+            if self.hparams["choice_weight"]:
+                views, hierarchy = source_views(self.data), self.data.hierarchy
+                loss = loss + self.hparams["choice_weight"] * choice_loss(
+                    logits, targets, batch["source"], views, hierarchy
+                )
         self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss
 
@@ -238,6 +250,32 @@ class TaggingModule(LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def choice_loss(
+    logits: Tensor, targets: Tensor, sources: Tensor, views: Sequence[SourceView], hierarchy: Hierarchy
+) -> Tensor:
+    """Return the cross-entropy over each set's own labels, of photos whose set gives them exactly one.
+
+    Args:
+        logits: float32 [N, num_labels].
+        targets: float32 [N, num_labels]: 1, 0, or NaN where unknown.
+        sources: int64 [N], of which of the `views` each photo is.
+        views: the sets.
+        hierarchy: a photo's own label may stand below others of its set; those are no rivals.
+    """
+    loss = logits.new_zeros(())
+    depths = torch.tensor([len(above) for above in hierarchy.ancestors], device=logits.device)
+    for i, view in enumerate(views):
+        rows = (sources == i).nonzero()[:, 0]
+        if view.is_single_label and len(rows):
+            columns = torch.tensor(view.label_indices, device=logits.device)
+            own = targets[rows[:, None], columns]  # [rows, own labels]
+            label = ((own == 1) * (1 + depths[columns])).argmax(dim=1)
+            rivals = (own == 0).scatter(1, label[:, None], True)
+            scores = logits[rows[:, None], columns].masked_fill(~rivals, -torch.inf)
+            loss = loss + F.cross_entropy(scores, label, reduction="sum")
+    return loss / len(logits)
 
 
 def source_views(data: TaggingData) -> list[SourceView]:

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from shared.errors import ConfigError
 from tests.networks import photos
-from vision.tagging.module import TaggingModule
+from vision.tagging.evaluation import SourceView
+from vision.tagging.module import TaggingModule, choice_loss
+from vision.tagging.taxonomy import Hierarchy
 
 LABELS = ["a", "b", "c", "d"]
 
@@ -34,6 +37,21 @@ def test_unknown_labels_teach_nothing():
     (gradient,) = torch.autograd.grad(loss, logits)
     assert (gradient[:, :2] != 0).all()
     assert (gradient[:, 2:] == 0).all()
+
+
+def test_choice_loss_is_the_cross_entropy_among_rivals_of_one_set():
+    hierarchy = Hierarchy(LABELS, {"a": ["b"]})
+    views = [SourceView("one", (0, 1, 2), True), SourceView("several", (2, 3), False)]
+    logits = torch.tensor([[2.0, 9.0, 1.0, 7.0], [5.0, 5.0, 5.0, 5.0]])
+    targets = torch.tensor([[1.0, 1.0, 0.0, torch.nan], [0.0, 0.0, 1.0, 1.0]])
+    loss = choice_loss(logits, targets, torch.tensor([0, 1]), views, hierarchy)
+    alone = torch.nn.functional.cross_entropy(torch.tensor([[2.0, 1.0]]), torch.tensor([0]))  # b is above a: no rival
+    assert loss.item() == pytest.approx(alone.item() / 2)  # the photo of the other set counts 0
+
+
+def test_choice_loss_does_not_go_with_mixup():
+    with pytest.raises(ConfigError, match="mixup"):
+        make(mixup_alpha=0.4, choice_weight=1.0)
 
 
 def test_a_mixed_photo_knows_only_what_both_knew():
