@@ -39,7 +39,7 @@ from starlette.routing import BaseRoute
 from shared.errors import PerceptError, UnsupportedMedia
 from shared.serving.edge import error_response, install_error_handlers
 from shared.serving.middleware import ModelId, edge_layers
-from shared.serving.settings import Settings
+from shared.serving.settings import START_REPORT, Settings
 
 KNOWN_VERSIONS = ("1.4.",)
 _LEFT_OUT = {"TimeoutMiddleware", "RunnerTrafficMetricsMiddleware", "AccessLogMiddleware"}
@@ -95,6 +95,11 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
             return load()
         except PerceptError as error:
             _log.critical("the worker cannot start: %s", error)
+            report = os.environ.get(START_REPORT)
+            if report:
+                own = Path(f"{report}.{os.getpid()}")
+                own.write_text(str(error), encoding="utf-8")
+                own.replace(report)  # so that it is there whole or not at all
             os._exit(_STARTUP_FAILURE)
 
     return checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -13,12 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from shared.bundle.read import read_bundle
-from shared.errors import ConfigError
-from shared.serving.settings import PREFIX, PROJECT_ROOT, read_settings
+from shared.errors import ConfigError, PerceptError
+from shared.serving.settings import PREFIX, PROJECT_ROOT, START_REPORT, read_settings
 
 SERVICES = {"tagging": ("vision.service:Vision", "tagger")}
 """Task of a bundle -> its service and the setting that names its bundle."""
 _READY_TIMEOUT_S = 120.0
+_ASK_TIMEOUT_S = 2.0
 
 
 def serve(
@@ -43,6 +45,7 @@ def serve(
     Raises:
         BundleError: a bundle is missing or broken.
         ConfigError: more bundles than there are services for, or a wrong setting.
+        PerceptError: no worker could start, such as on a device that is not here.
     """
     target, setting, path = _choose(bundles)
     host = "127.0.0.1" if host == "localhost" else host
@@ -53,14 +56,19 @@ def serve(
     settings = read_settings()
     # BentoML empties the folder of its metrics at every start: each server has a home of its own, gone with it.
     with tempfile.TemporaryDirectory(prefix="percept-") as home:
-        os.environ["BENTOML_HOME"] = home
+        report = Path(home) / "cannot_start"
+        os.environ.update({"BENTOML_HOME": home, START_REPORT: str(report)})
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         os.chdir(PROJECT_ROOT)
         from shared.serving.bento import start_server  # BentoML reads its home when it is imported
 
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host  # noqa: S104 a comparison
-        threading.Thread(target=_announce, args=(f"http://{shown}:{port}", settings.ui), daemon=True).start()
+        reasons: list[str] = []
+        watched = (f"http://{shown}:{port}", settings.ui, report, reasons)
+        threading.Thread(target=_announce, args=watched, daemon=True).start()
         start_server(target, PROJECT_ROOT, host=host, port=port, shutdown_s=settings.shutdown_s)
+    if reasons:
+        raise PerceptError(reasons[0])
 
 
 def _choose(bundles: Sequence[Path]) -> tuple[str, str, Path]:
@@ -96,12 +104,19 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _announce(url: str, has_page: bool) -> None:
-    """Wait for the first worker and print where it answers; the socket is open before, so asking just takes a while."""
+def _announce(url: str, has_page: bool, report: Path, reasons: list[str]) -> None:
+    """Wait for the first worker and print where it answers; if it cannot start, stop the server and say the reason.
+
+    Workers that fail later, when the server answered already, are started again for ever, while the others answer.
+    """
     end = time.monotonic() + _READY_TIMEOUT_S
     while time.monotonic() < end:
+        if report.exists():
+            reasons.append(report.read_text(encoding="utf-8"))
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=_READY_TIMEOUT_S) as answer:  # noqa: S310 our own URL
+            with urllib.request.urlopen(f"{url}/readyz", timeout=_ASK_TIMEOUT_S) as answer:  # noqa: S310 our own URL
                 model = answer.headers.get("x-model-name", "")
         except OSError:
             time.sleep(0.1)

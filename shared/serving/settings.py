@@ -19,6 +19,8 @@ from shared.runtime.choose import Device
 
 PREFIX = "PERCEPT_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
+START_REPORT = f"{PREFIX}START_REPORT"
+"""Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
