@@ -153,13 +153,14 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     if config.trainer.logger is None:
         trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
     cast("Any", trainer).callbacks.append(LearningRateMonitor("epoch"))
-    ckpt_path = str(run_dir / "checkpoints" / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+    checkpoints = Path(config.checkpoint.dirpath)
+    ckpt_path = str(checkpoints / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     if trainer.interrupted or not trainer.is_global_zero:
         return None
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run = Run(
-        checkpoint=Path(best),
+        checkpoint=Path(best or checkpoints / "best.ckpt"),  # a run folder that was moved is not told of its best
         folder=run_dir,
         output=Path(config.output) if config.output else run_dir / "bundle",
         name=config.name,
