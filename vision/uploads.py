@@ -79,8 +79,22 @@ def _refuse_url(start: bytes) -> None:
         raise InputError("a URL came in place of an image. URLs are never fetched: send the image itself.")
 
 
+class _FormParser(MultiPartParser):
+    """Knows whether the last boundary came: of a form that is cut off, Starlette drops the last file in silence."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        self.is_whole = True
+
+    def close(self) -> None:
+        """Close the file that the form was cut off in; it is no part of the form."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
+
 async def _read_form(request: Request, settings: Settings) -> list[bytes]:
-    parser = MultiPartParser(
+    parser = _FormParser(
         request.headers, request.stream(), max_files=settings.max_images + 1, max_part_size=_MAX_TEXT_FIELD_BYTES
     )
     parser.spool_max_size = settings.max_body_bytes + 1  # in memory: the body limit bounds it
@@ -91,6 +105,8 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
             raise _too_many(settings) from error
         raise InputError(f"the form cannot be read: {error.message} {_HOW}") from error
     try:
+        if not parser.is_whole:
+            raise InputError(f"the form cannot be read: it is cut off before its end. {_HOW}")
         strangers = sorted({name for name in form if name != FIELD})
         if strangers:
             raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
@@ -102,6 +118,7 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
         return [await _read_file(value) for value in values]
     finally:
         await form.close()
+        parser.close()
 
 
 async def _read_file(value: UploadFile | str) -> bytes:
