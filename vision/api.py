@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
+from pydantic import ValidationError
 from starlette.responses import RedirectResponse
 
 from shared.errors import InputError
 from shared.serving.docs import add_docs, inline_schema
-from shared.serving.edge import InferenceErrorBody, classify, error_responses, install_error_handlers
+from shared.serving.edge import InferenceErrorBody, classify, error_responses, install_error_handlers, invalid_body
 from shared.serving.health import make_health_router
 from shared.serving.inference_protocol import make_router
 from shared.serving.lifecycle import Alongside, Lifecycle
@@ -189,7 +190,10 @@ async def _read_classification(request: Request) -> tuple[bytes, ClassificationP
     body = await request.body()
     if not is_json(request):
         return body, ClassificationParameters()
-    asked = ClassificationRequest.model_validate_json(body)
+    try:
+        asked = ClassificationRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_body(error) from None
     return decode_base64(asked.inputs), asked.parameters or ClassificationParameters()
 
 

@@ -30,6 +30,7 @@ from _bentoml_sdk import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.resource import system_resources
 from fastapi import FastAPI
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -37,7 +38,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from shared.errors import PerceptError, UnsupportedMedia
-from shared.serving.edge import error_response, install_error_handlers
+from shared.serving.edge import error_response, install_error_handlers, invalid_body
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import START_REPORT, Settings
 
@@ -160,6 +161,8 @@ class TunedAppFactory(ServiceAppFactory):
         try:
             _check_media_type(request)
             response: Response = await self.api_endpoint(name, request)
+        except ValidationError as error:
+            response = _answer(invalid_body(error), request)
         except Exception as error:  # noqa: BLE001 what it is decides `_answer`
             response = _answer(error, request)
         background = self.service.context.response.background

@@ -106,7 +106,10 @@ class InferenceErrorBody(BaseModel):
 
 
 def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
-    """Return status, type, message and extra headers for any exception."""
+    """Return status, type, message and extra headers for any exception.
+
+    Pydantic's own ValidationError is a fault of ours: who parses a body on its own raises `invalid_body` of it.
+    """
     if isinstance(error, PerceptError):
         status, kind = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
         if status == 500:
@@ -119,13 +122,18 @@ def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
         elif status == 401:
             headers["www-authenticate"] = "Bearer"
         return status, kind, str(error), headers
-    if isinstance(error, (RequestValidationError, ValidationError)):
+    if isinstance(error, RequestValidationError):
         return 422, "validation_error", _validation_message(error), {}
     if isinstance(error, HTTPException):
         message = _HTTP_MESSAGES.get(error.status_code, str(error.detail))
         kind = _HTTP_TYPES.get(error.status_code, "http_error" if error.status_code < 500 else "unavailable")
         return error.status_code, kind, message, dict(error.headers or {})
     return 500, "internal", _INTERNAL, {}
+
+
+def invalid_body(error: ValidationError) -> RequestValidationError:
+    """Return the error of a request whose body is not what its schema says; without the body, as it may be logged."""
+    return RequestValidationError(error.errors(include_url=False, include_input=False, include_context=False))
 
 
 def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
@@ -205,7 +213,7 @@ _DESCRIPTIONS = {
 }
 
 
-def _validation_message(error: RequestValidationError | ValidationError) -> str:
+def _validation_message(error: RequestValidationError) -> str:
     problems = error.errors()
     shown = [f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in problems[:_SHOWN_PROBLEMS]]
     more = f" (and {len(problems) - _SHOWN_PROBLEMS} more)" if len(problems) > _SHOWN_PROBLEMS else ""
