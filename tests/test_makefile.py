@@ -24,6 +24,7 @@ EXTRAS_OF = {
     "*/*/evaluation.py": ["train"],
     "vision/tagging/int8_trial.py": ["train"],
     "vision/tagging/metrics.py": ["train"],
+    "*/*/judging.py": ["train"],
     "*/*/module.py": ["train"],
     "*/*/network.py": ["train", "gpu"],
     "*/*/packing.py": ["train"],

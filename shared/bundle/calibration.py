@@ -24,6 +24,10 @@ _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _TEMPERATURE_STEPS = 40  # log(400) * 0.618^40 = 3e-8: beyond what a temperature can mean
 
 
+_NEWTON_STEPS = 100
+_NEWTON_TOLERANCE = 1e-9
+
+
 @dataclass(frozen=True)
 class ReliabilityBins:
     """A reliability diagram: one entry a bin, NaN where the bin is empty."""
@@ -82,6 +86,46 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
         loss = _sigmoid_loss(values[known], targets[known])
     low, high = np.log(TEMPERATURE_RANGE)
     return float(np.exp(_minimise(lambda log_temperature: loss(float(np.exp(log_temperature))), low, high)))
+
+
+def fit_scale_and_shift(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Return (temperature, shift) for which sigmoid((logit + shift) / temperature) has the least log-loss.
+
+    Two parameters where a temperature alone leaves scores too low or too high throughout, as it does for networks that
+    learned from harder pictures than they are asked about. Falls back to (`fit_temperature`, 0) where higher logits do
+    not mean more hits.
+
+    Args:
+        logits: float [K], one a judgement.
+        targets: [K], 1 or 0.
+
+    Raises:
+        CalibrationError: K is 0, a logit is not finite, or a target is neither 1 nor 0.
+
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", with its targets that are never quite 0 or
+        1; by Newton's method.
+    """
+    values = _finite_matrix(np.reshape(logits, (-1, 1)), "logits")[:, 0]
+    hits = np.asarray(targets).reshape(-1, 1)
+    _check_matrix(hits, (len(values), 1))
+    if (hits == UNKNOWN).any():
+        raise CalibrationError("a target is unknown (-1): leave such pairs out.")
+    positives = float(hits.sum())
+    smooth = np.where(hits[:, 0] == 1, (positives + 1) / (positives + 2), 1 / (len(values) - positives + 2))
+    design = np.stack([values, np.ones_like(values)], axis=1)  # [K, 2]
+    weights = np.array([1.0, 0.0])
+    for _ in range(_NEWTON_STEPS):
+        chances = probabilities_from_logits(design @ weights, 1.0, "multi_label_classification")
+        slope = design.T @ (chances - smooth)
+        curvature = (design.T * (chances * (1 - chances))) @ design + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, slope)
+        weights = weights - step * min(1.0, 1.0 / (np.abs(step).max() + 1e-12))
+        if np.abs(step).max() < _NEWTON_TOLERANCE:
+            break
+    temperature = 1 / weights[0] if weights[0] > 0 else np.inf
+    if not TEMPERATURE_RANGE[0] <= temperature <= TEMPERATURE_RANGE[1]:
+        return fit_temperature(values[:, None], hits, "multi_label_classification"), 0.0
+    return float(temperature), float(weights[1] * temperature)
 
 
 def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, *, default: float | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
@@ -25,6 +25,7 @@ from vision.tagging.evaluation import SourceView, validation_summary
 from vision.tagging.network import (
     build_network,
     has_untouched_batch_norm,
+    last_layer,
     load_start_weights,
     stages,
     unfold_batch_norm,
@@ -203,7 +204,7 @@ class TaggingModule(LightningModule):
     @torch.no_grad()
     def _guess_frequencies(self, data: TaggingData) -> None:
         """Start a fresh head at each label's frequency: rare labels need not first unlearn a score of a half."""
-        last = [m for m in self.stages[0].modules() if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None][-1]
+        last = last_layer(self.network)
         targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
         positives, known = (targets == 1).sum(0) + 0.5, (targets != UNKNOWN).sum(0) + 1.0
         shares = torch.from_numpy(positives / known)

@@ -122,6 +122,12 @@ def stages(network: nn.Module) -> list[nn.Module]:
     return [*body, nn.ModuleList([getattr(network, name) for name in heads])]
 
 
+def last_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
+    """Return the layer with a bias that makes the logits."""
+    heads = [module for name in head_names(network) for module in getattr(network, name).modules()]
+    return [layer for layer in heads if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None][-1]
+
+
 def load_network(bundle: Bundle) -> nn.Module:
     """Return the bundle's network with its weights, in eval mode.
 

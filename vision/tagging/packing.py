@@ -18,10 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from shared.bundle.calibration import fit_temperature, fit_thresholds, probabilities_from_logits
 from shared.bundle.card import render_card
 from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, Decision, OnnxExport
 from shared.bundle.read import Bundle, Golden, sha256_of
@@ -34,9 +32,11 @@ from shared.training.half import store_weights_fp16
 from shared.training.int8 import int8_gate, quantize_int8
 from shared.training.provenance import describe_run
 from vision.images import ImagePreprocessor
-from vision.tagging.data import Batch, TaggingData
+from vision.tagging.data import TaggingData
 from vision.tagging.evaluation import evaluate, most_wrong, validation_summary
+from vision.tagging.judging import Judged, fit_decision, fit_scale, judge_network, scores_of, shift_logits
 from vision.tagging.module import TaggingModule, source_views
+from vision.tagging.network import last_layer
 from vision.tagging.predictor import INPUT, OUTPUT
 from vision.tagging.taxonomy import UNKNOWN
 
@@ -44,15 +44,6 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_BATCHES = 8
 CONTACT_SHEET_PHOTOS = 24
-
-
-class Judged:
-    """A split with what the network said of it: logits float32 [N, L], targets int8 [N, L], source_ids int [N]."""
-
-    def __init__(self, logits: np.ndarray, targets: np.ndarray, source_ids: np.ndarray) -> None:
-        self.logits = logits
-        self.targets = targets
-        self.source_ids = source_ids
 
 
 def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
@@ -70,7 +61,13 @@ def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
     judged = {"val": judge_network(network, data.val_dataloader(), "validating")}
     if data.splits["test"]:
         judged["test"] = judge_network(network, data.test_dataloader(), "testing")
-    decision = fit_decision(judged["val"], data)
+    temperature, shift = fit_scale(judged["val"], data, can_shift=isinstance(last_layer(network), nn.Linear))
+    if shift:
+        shift_logits(network, shift)
+        if run.weights == "float16":
+            _round_to_fp16(network)
+        judged = {name: Judged(j.logits + np.float32(shift), j.targets, j.source_ids) for name, j in judged.items()}
+    decision = fit_decision(judged["val"], temperature, data)
     thresholds = np.array([decision.thresholds[label] for label in data.labels])
     metrics = {
         split: evaluate(
@@ -84,35 +81,6 @@ def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
         onnx_path, export = _export(network, golden, data, run, Path(folder))
         weights = save(_stored(network, run.weights))
         return _write(module, data, run, decision, metrics, golden, onnx_path, export, weights, judged["val"])
-
-
-def judge_network(network: nn.Module, loader: DataLoader[Batch], title: str) -> Judged:
-    """Return what the network says of every photo, computed where there is a GPU on it."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device)
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    with torch.inference_mode():
-        for batch in tqdm(loader, desc=title, unit="batch"):
-            logits = network(batch["pixel_values"].to(device)).float().cpu().numpy()
-            targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8).numpy()
-            found.append((logits, targets, batch["source"].numpy()))
-    network.cpu()
-    return Judged(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def scores_of(logits: np.ndarray, temperature: float, data: TaggingData) -> np.ndarray:
-    """Return calibrated and reconciled scores float64 [N, num_labels], as the predictor computes them."""
-    return data.hierarchy.reconcile(probabilities_from_logits(logits, temperature, data.problem_type))
-
-
-def fit_decision(judged: Judged, data: TaggingData) -> Decision:
-    """Return temperature (by NLL) and per-label thresholds (by F1), fitted on validation photos."""
-    single = data.problem_type == "single_label_classification"
-    targets = judged.targets.argmax(axis=1).astype(np.int64) if single else judged.targets
-    temperature = fit_temperature(judged.logits, targets, data.problem_type)
-    scores = scores_of(judged.logits, temperature, data)
-    fitted = fit_thresholds(scores, judged.targets, default=0.5)
-    return Decision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))
 
 
 def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, folder: Path) -> tuple[Path, OnnxExport]:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, precision_recall_curve
 
 from shared.bundle.calibration import (
     THRESHOLD_RANGE,
     expected_calibration_error,
+    fit_scale_and_shift,
     fit_temperature,
     fit_thresholds,
     probabilities_from_logits,
@@ -105,6 +107,34 @@ def test_temperature_refuses_what_it_cannot_fit(
 ) -> None:
     with pytest.raises(CalibrationError, match=named):
         fit_temperature(logits, targets, problem_type)
+
+
+def test_scale_and_shift_agree_with_logistic_regression() -> None:
+    generator = np.random.default_rng(5)
+    logits = generator.normal(0, 3, 20_000)
+    targets = (generator.random(20_000) < scipy.special.expit((logits + 0.8) / 1.7)).astype(int)
+    temperature, shift = fit_scale_and_shift(logits, targets)
+    peer = LogisticRegression(C=1e9).fit(logits[:, None], targets)
+    # Platt's smoothed targets pull by about 1 / positives.
+    assert 1 / temperature == pytest.approx(peer.coef_[0, 0], rel=1e-2)
+    assert shift / temperature == pytest.approx(peer.intercept_[0], rel=1e-2)
+
+
+def test_scale_and_shift_of_faultless_judgements_stay_finite() -> None:
+    temperature, shift = fit_scale_and_shift(np.array([3.0, 2.0, -1.0, -2.0]), np.array([1, 1, 0, 0]))
+    assert 0.05 <= temperature <= 20
+    assert abs(shift) < 10
+
+
+def test_logits_that_mislead_get_a_high_temperature_and_no_shift() -> None:
+    temperature, shift = fit_scale_and_shift(np.array([3.0, 2.0, -1.0, -2.0]), np.array([0, 0, 1, 1]))
+    assert temperature == pytest.approx(20, rel=1e-3)
+    assert shift == 0
+
+
+def test_scale_and_shift_refuse_unknown_targets() -> None:
+    with pytest.raises(CalibrationError, match="unknown"):
+        fit_scale_and_shift(np.array([1.0, 2.0]), np.array([1, -1]))
 
 
 def test_thresholds_reach_the_best_f1_that_scikit_learn_finds() -> None:

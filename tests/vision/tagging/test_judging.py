@@ -1,0 +1,80 @@
+"""From what a network says of the validation photos to a decision."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from shared.bundle.calibration import expected_calibration_error, probabilities_from_logits
+from tests.networks import photos
+from vision.tagging.data import TaggingData
+from vision.tagging.judging import Judged, fit_decision, fit_scale, scores_of, shift_logits
+from vision.tagging.network import build_network
+from vision.tagging.taxonomy import Hierarchy
+
+LABELS = ["cat", "dog", "sea", "sun"]
+MULTI = "multi_label_classification"
+
+
+def two_sets() -> TaggingData:
+    """Cat or dog in the first set, sea and sun in the second; neither says anything of the other's labels."""
+    sources = [
+        SimpleNamespace(name="pets", labels=["cat", "dog"], is_single_label=True),
+        SimpleNamespace(name="views", labels=["sea", "sun"], is_single_label=False),
+    ]
+    hierarchy = Hierarchy(LABELS, {})
+    fake: Any = SimpleNamespace(labels=LABELS, sources=sources, hierarchy=hierarchy, problem_type=MULTI)
+    return cast("TaggingData", fake)
+
+
+def judged(shift: float, count: int = 4000) -> Judged:
+    """Logits that are too low by `shift` for the best pet of a photo, and for sea and sun."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 2, (count, 4))
+    logits[:, :2] = -9 + logits[:, :2] * 0.01
+    best = generator.integers(0, 2, count)
+    logits[np.arange(count), best] = generator.normal(0, 2, count)
+    targets = (generator.random((count, 4)) < 1 / (1 + np.exp(-logits - shift))).astype(np.int8)
+    source_ids = np.arange(count) % 2
+    targets[source_ids == 0, 2:] = -1
+    targets[source_ids == 1, :2] = -1
+    return Judged(logits.astype(np.float32), targets, source_ids)
+
+
+def test_scores_that_are_too_low_throughout_are_shifted():
+    found = judged(0.8)
+    temperature, shift = fit_scale(found, two_sets(), can_shift=True)
+    assert temperature == pytest.approx(1.0, abs=0.1)
+    assert shift == pytest.approx(0.8, abs=0.15)
+    rows = found.source_ids == 0
+    pets = found.logits[rows][:, :2]
+    confidence = probabilities_from_logits(pets + shift, temperature, MULTI).max(axis=1)
+    best = pets.argmax(axis=1)
+    assert expected_calibration_error(confidence, found.targets[rows][np.arange(rows.sum()), best] == 1) < 0.03
+
+
+def test_a_network_that_cannot_be_shifted_gets_a_temperature_alone():
+    _, shift = fit_scale(judged(0.8), two_sets(), can_shift=False)
+    assert shift == 0
+
+
+def test_every_label_gets_a_threshold_and_scores_follow_the_temperature():
+    data, found = two_sets(), judged(0.0)
+    decision = fit_decision(found, 2.0, data)
+    assert decision.temperature == 2.0
+    assert set(decision.thresholds) == set(LABELS)
+    np.testing.assert_allclose(scores_of(found.logits, 2.0, data), 1 / (1 + np.exp(-found.logits.astype(float) / 2)))
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18", "convnext_tiny"])
+def test_the_shift_is_added_to_all_logits(architecture: str):
+    torch.manual_seed(0)
+    network = build_network(architecture, len(LABELS)).eval()
+    with torch.inference_mode():
+        before = network(photos(2))
+        shift_logits(network, 0.75)
+        torch.testing.assert_close(network(photos(2)), before + 0.75, rtol=0, atol=1e-5)
