@@ -31,7 +31,7 @@ def two_sets() -> TaggingData:
     return cast("TaggingData", fake)
 
 
-def judged(shift: float, count: int = 4000) -> Judged:
+def judged(shift: float, count: int = 20_000) -> Judged:
     """Logits that are too low by `shift` for the best pet of a photo, and for sea and sun."""
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 2, (count, 4))
