@@ -15,6 +15,7 @@ from fastapi import APIRouter, Header, Request, Response
 
 from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, NotFound, NotReady, UnsupportedMedia
+from shared.serving.docs import inline_schema
 from shared.serving.inference_messages import (
     InferenceRequest,
     InferenceResponse,
@@ -189,20 +190,10 @@ def _server_version() -> str:
 
 def _request_body() -> dict[str, Any]:
     """Return OpenAPI's description of a body that the routes read on their own, as fast as it can be read."""
-    schema = InferenceRequest.model_json_schema()
-    definitions = schema.pop("$defs")
-
-    def inlined(node: Any) -> Any:
-        if isinstance(node, dict):
-            if "$ref" in node:
-                return inlined(definitions[node["$ref"].rpartition("/")[2]])
-            return {key: inlined(value) for key, value in node.items()}
-        return [inlined(value) for value in node] if isinstance(node, list) else node
-
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": inlined(schema)},
+            "application/json": {"schema": inline_schema(InferenceRequest)},
             "application/octet-stream": {
                 "schema": {"type": "string", "format": "binary", "description": "JSON, then the binary tensors."}
             },

@@ -8,7 +8,7 @@ resumed run sees what the uninterrupted one would have seen.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels, read_taxonom
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+REPRESENTATIVE_PHOTOS = 256
 Batch = dict[str, torch.Tensor]
 
 
@@ -187,6 +188,16 @@ class TaggingData(LightningDataModule):
     def _plain_loader(self, split: str) -> DataLoader[Batch]:
         photos = PlainPhotos(self, self.splits[split])
         return DataLoader(photos, batch_size=self.batch_size, num_workers=self.num_workers)
+
+
+def representative_batches(data: TaggingData, preprocessor: ImagePreprocessor) -> Iterator[np.ndarray]:
+    """Yield float32 [N, 3, S, S] of training photos as a service sees them, over all sets; int8 measures them."""
+    examples = data.splits["train"]
+    chosen = examples[:: max(1, len(examples) // REPRESENTATIVE_PHOTOS)][:REPRESENTATIVE_PHOTOS]
+    for start in range(0, len(chosen), data.batch_size):
+        part = chosen[start : start + data.batch_size]
+        photos = [open_photo(data.sources[e.source].read(e), preprocessor.resize_px) for e in part]
+        yield np.stack([preprocessor(photo.pixels) for photo in photos])
 
 
 class PlainPhotos(Dataset[Batch]):

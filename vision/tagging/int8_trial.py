@@ -5,7 +5,6 @@ Neighbours: `scoring` judges photos, `shared.training.reexport` decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,10 @@ from shared.runtime.cpu import session_options
 from shared.runtime.protocol import Tensors
 from shared.training.reexport import Int8Trial
 from vision.images import ImagePreprocessor
-from vision.tagging.data import TaggingData
+from vision.tagging.data import TaggingData, representative_batches
 from vision.tagging.predictor import INPUT, TagPredictor
 from vision.tagging.scoring import measure, score_photos
-from vision.tagging.sources import open_photo
 
-CALIBRATION_PHOTOS = 256
 BATCH = 32
 
 
@@ -71,16 +68,6 @@ def int8_trial(bundle: Bundle, data: TaggingData, max_loss: float) -> Int8Trial:
         found = measure(score_photos(predictor, data, "val", batch_size=BATCH), predictor, data)["overall"]["quality"]
         return float("nan") if found is None else float(found)
 
-    return Int8Trial(calibration=_calibration(bundle, data), quality=quality, max_loss=max_loss)
-
-
-def _calibration(bundle: Bundle, data: TaggingData) -> Iterator[dict[str, np.ndarray]]:
-    """Yield training photos as the service sees them, spread over the whole set."""
-    preprocessor = ImagePreprocessor.from_config(dict(bundle.preprocessor))
-    examples = data.splits["train"]
-    chosen = examples[:: max(1, len(examples) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
-    for start in range(0, len(chosen), BATCH):
-        photos = [
-            open_photo(data.sources[e.source].read(e), preprocessor.resize_px) for e in chosen[start : start + BATCH]
-        ]
-        yield {INPUT: np.stack([preprocessor(photo.pixels) for photo in photos])}
+    preprocessor = ImagePreprocessor.from_config(bundle.preprocessor)
+    calibration = ({INPUT: pixels} for pixels in representative_batches(data, preprocessor))
+    return Int8Trial(calibration=calibration, quality=quality, max_loss=max_loss)

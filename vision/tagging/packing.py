@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from shared.training.half import store_weights_fp16
 from shared.training.int8 import int8_gate, quantize_int8
 from shared.training.provenance import describe_run
 from vision.images import ImagePreprocessor
-from vision.tagging.data import TaggingData
+from vision.tagging.data import TaggingData, representative_batches
 from vision.tagging.evaluation import evaluate, most_wrong, validation_summary
 from vision.tagging.judging import Judged, fit_decision, fit_scale, judge_network, scores_of, shift_logits
 from vision.tagging.module import TaggingModule, source_views
@@ -42,7 +41,6 @@ from vision.tagging.taxonomy import UNKNOWN
 
 logger = logging.getLogger(__name__)
 
-CALIBRATION_BATCHES = 8
 CONTACT_SHEET_PHOTOS = 24
 
 
@@ -91,7 +89,8 @@ def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, fol
     gate = None
     if run.int8:
         small = folder / "int8.onnx"
-        quantize_int8(path, small, _calibration(data), kind="static")
+        calibration = ({INPUT: pixels} for pixels in representative_batches(data, data.preprocessor))
+        quantize_int8(path, small, calibration, kind="static")
         gate = int8_gate(_quality(path, data), _quality(small, data), max_loss=run.max_int8_loss)
         logger.info("int8 gate: %s", gate)
         if gate["passed"]:
@@ -101,14 +100,6 @@ def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, fol
         store_weights_fp16(path, half)
         return half, describe_export(half, golden, int8_gate=gate, has_fp16_weights=True)
     return path, describe_export(path, golden, int8_gate=gate)
-
-
-def _calibration(data: TaggingData) -> Iterator[dict[str, np.ndarray]]:
-    """Yield training photos as the service sees them, spread over the whole set."""
-    examples = data.splits["train"]
-    chosen = examples[:: max(1, len(examples) // (CALIBRATION_BATCHES * 32))]
-    for start in range(0, len(chosen), 32):
-        yield {INPUT: np.stack([data.preprocessor(data.open_image(e)) for e in chosen[start : start + 32]])}
 
 
 def _quality(path: Path, data: TaggingData) -> float:
