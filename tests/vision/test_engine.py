@@ -164,10 +164,12 @@ def test_a_fault_inside_is_a_500_that_tells_nothing_and_is_logged_once(broken_cl
 
 
 def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenClient):
-    with open_client(Gate, deadline_s=0.05) as client:
+    gates: list[Gate] = []
+    with open_client(lambda engine: gates.append(Gate(engine)), deadline_s=0.05) as client:
         response = client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
         assert response.status_code == 504
         assert response.json()["error"]["type"] == "deadline_exceeded"
+        gates[0].opened.set()
     with open_client(max_queue=1) as client:
         client.lifecycle()._in_hand = 1
         response = client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
