@@ -88,7 +88,9 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
     return float(np.exp(_minimise(lambda log_temperature: loss(float(np.exp(log_temperature))), low, high)))
 
 
-def fit_scale_and_shift(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+def fit_scale_and_shift(
+    logits: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return (temperature, shift) for which sigmoid((logit + shift) / temperature) has the least log-loss.
 
     Two parameters where a temperature alone leaves scores too low or too high throughout, as it does for networks that
@@ -98,6 +100,7 @@ def fit_scale_and_shift(logits: np.ndarray, targets: np.ndarray) -> tuple[float,
     Args:
         logits: float [K], one a judgement.
         targets: [K], 1 or 0.
+        weights: [K], how much each judgement counts; all the same if not given.
 
     Raises:
         CalibrationError: K is 0, a logit is not finite, or a target is neither 1 nor 0.
@@ -113,19 +116,20 @@ def fit_scale_and_shift(logits: np.ndarray, targets: np.ndarray) -> tuple[float,
     positives = float(hits.sum())
     smooth = np.where(hits[:, 0] == 1, (positives + 1) / (positives + 2), 1 / (len(values) - positives + 2))
     design = np.stack([values, np.ones_like(values)], axis=1)  # [K, 2]
-    weights = np.array([1.0, 0.0])
+    counts = np.ones_like(values) if weights is None else np.asarray(weights, dtype=np.float64)
+    line = np.array([1.0, 0.0])  # slope and intercept
     for _ in range(_NEWTON_STEPS):
-        chances = probabilities_from_logits(design @ weights, 1.0, "multi_label_classification")
-        slope = design.T @ (chances - smooth)
-        curvature = (design.T * (chances * (1 - chances))) @ design + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, slope)
-        weights = weights - step * min(1.0, 1.0 / (np.abs(step).max() + 1e-12))
+        chances = probabilities_from_logits(design @ line, 1.0, "multi_label_classification")
+        gradient = design.T @ (counts * (chances - smooth))
+        curvature = (design.T * (counts * chances * (1 - chances))) @ design + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        line = line - step * min(1.0, 1.0 / (np.abs(step).max() + 1e-12))
         if np.abs(step).max() < _NEWTON_TOLERANCE:
             break
-    temperature = 1 / weights[0] if weights[0] > 0 else np.inf
+    temperature = 1 / line[0] if line[0] > 0 else np.inf
     if not TEMPERATURE_RANGE[0] <= temperature <= TEMPERATURE_RANGE[1]:
         return fit_temperature(values[:, None], hits, "multi_label_classification"), 0.0
-    return float(temperature), float(weights[1] * temperature)
+    return float(temperature), float(line[1] * temperature)
 
 
 def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, *, default: float | None = None) -> np.ndarray:

@@ -150,11 +150,13 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     )
     config, trainer = cli.config, cli.trainer
     run_dir = Path(config.run_dir)
+    checkpoints = Path(config.checkpoint.dirpath)
+    ckpt_path = str(checkpoints / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+    if ckpt_path is not None and trainer.is_global_zero:
+        _keep_curves(run_dir)
     if config.trainer.logger is None:
         trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
     cast("Any", trainer).callbacks.append(LearningRateMonitor("epoch"))
-    checkpoints = Path(config.checkpoint.dirpath)
-    ckpt_path = str(checkpoints / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     if trainer.interrupted or not trainer.is_global_zero:
         return None
@@ -172,3 +174,18 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
         command=" ".join(["percept", "fit", task.name, *args]) if args else "percept " + " ".join(sys.argv[1:]),
     )
     return resolve(task.pack)(cli.model, cli.datamodule, run)  # type: ignore[no-any-return]
+
+
+CURVES = "metrics.csv"
+
+
+def curve_tables(run_dir: Path) -> list[Path]:
+    """Return the run's tables of metrics, the oldest first: one, and one more for each time it was resumed."""
+    kept = sorted(run_dir.glob("metrics.part*.csv"), key=lambda path: int(path.stem.removeprefix("metrics.part")))
+    return [path for path in (*kept, run_dir / CURVES) if path.is_file()]
+
+
+def _keep_curves(run_dir: Path) -> None:
+    """Put the table aside: Lightning's CSVLogger starts a new one, and deletes what is there."""
+    if (run_dir / CURVES).is_file():
+        (run_dir / CURVES).rename(run_dir / f"metrics.part{len(curve_tables(run_dir))}.csv")

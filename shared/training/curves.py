@@ -19,17 +19,17 @@ Curve = tuple[np.ndarray, np.ndarray]
 """(epochs done, value), each float [points]."""
 
 
-def learning_curves(metrics_csv: Path) -> bytes:
+def learning_curves(*tables: Path) -> bytes:
     """Return loss, quality, calibration error and learning rate over the epochs; what was not logged is left out.
 
     Args:
-        metrics_csv: of Lightning's CSVLogger, with the columns epoch, step, train/loss, val/loss, val/quality, val/ece,
-            lr-….
+        tables: of Lightning's CSVLogger, with the columns epoch, step, train/loss, val/loss, val/quality, val/ece,
+            lr-…; several if the run was resumed, the oldest first.
 
     Raises:
         DataError: the file cannot be read, or no epoch ended.
     """
-    curves = _read_curves(metrics_csv)
+    curves = _read_curves(*tables)
     rates = [curve for name, curve in curves.items() if name.startswith("lr-")]
     panels: list[Callable[[Axes], None]] = []
     if "val/loss" in curves or "train/loss" in curves:
@@ -42,7 +42,7 @@ def learning_curves(metrics_csv: Path) -> bytes:
         panels.append(lambda axes: _draw_rates(axes, rates))
     if not panels:
         raise DataError(
-            f"{metrics_csv} holds no finished epoch: there is nothing to draw. Train for one epoch at least."
+            f"{tables[-1]} holds no finished epoch: there is nothing to draw. Train for one epoch at least."
         )
     with mpl.rc_context(STYLE):
         rows = (len(panels) + 1) // 2
@@ -60,20 +60,23 @@ def learning_curves(metrics_csv: Path) -> bytes:
         return to_png(figure)
 
 
-def _read_curves(path: Path) -> dict[str, Curve]:
+def _read_curves(*tables: Path) -> dict[str, Curve]:
     """Return column -> (epochs done, value); a learning rate has its value at the epoch's start."""
+    rows: list[dict[str, str]] = []
+    path = tables[0]
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+        for path in tables:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows += csv.DictReader(file)
         ended = [(int(r["epoch"]), int(r["step"])) for r in rows if r.get("epoch") and r.get("step")]
         steps_per_epoch = max((step + 1) / (epoch + 1) for epoch, step in ended) if ended else 1.0
         curves: dict[str, Curve] = {}
-        for name in rows[0] if rows else ():
+        for name in dict.fromkeys(name for row in rows for name in row):
             if name not in ("epoch", "step"):
                 points = {
                     int(r["step"]) / steps_per_epoch if name.startswith("lr-") else int(r["epoch"]) + 1: float(r[name])
                     for r in rows
-                    if r[name] and (r["step"] if name.startswith("lr-") else r["epoch"])
+                    if r.get(name) and (r["step"] if name.startswith("lr-") else r["epoch"])
                 }
                 if points:
                     curves[name] = (np.array(sorted(points)), np.array([points[x] for x in sorted(points)]))

@@ -56,23 +56,24 @@ def fit_scale(judged: Judged, data: TaggingData, *, can_shift: bool) -> tuple[fl
     """Return temperature and shift of the logits that make scores honest on validation photos.
 
     Yes-or-no labels are judged where an answer is given: of a set with one label a photo, the best of its own labels;
-    of others, all own labels. Over all pairs, hundreds of easy negatives a photo would decide.
+    of others, all own labels, which together count as one judgement. Over all pairs, hundreds of easy negatives a photo
+    would decide.
     """
     if data.problem_type == "single_label_classification":
         targets = judged.targets.argmax(axis=1).astype(np.int64)
         return fit_temperature(judged.logits, targets, data.problem_type), 0.0
-    chosen = np.zeros(judged.logits.shape, dtype=bool)
+    weights = np.zeros(judged.logits.shape)
     for i, view in enumerate(source_views(data)):
         rows, columns = np.flatnonzero(judged.source_ids == i), np.array(view.label_indices)
         if view.is_single_label:
-            chosen[rows, columns[judged.logits[np.ix_(rows, columns)].argmax(axis=1)]] = True
+            weights[rows, columns[judged.logits[np.ix_(rows, columns)].argmax(axis=1)]] = 1.0
         else:
-            chosen[np.ix_(rows, columns)] = True
-    chosen &= judged.targets != UNKNOWN
+            weights[np.ix_(rows, columns)] = 1 / len(columns)
+    chosen = (weights > 0) & (judged.targets != UNKNOWN)
     logits, targets = judged.logits[chosen], judged.targets[chosen]
     if not can_shift:
         return fit_temperature(logits[:, None], targets[:, None], data.problem_type), 0.0
-    return fit_scale_and_shift(logits, targets)
+    return fit_scale_and_shift(logits, targets, weights[chosen])
 
 
 def shift_logits(network: nn.Module, shift: float) -> None:

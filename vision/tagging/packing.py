@@ -25,7 +25,7 @@ from shared.bundle.read import Bundle, Golden, sha256_of
 from shared.bundle.write import bundle_version, write_bundle
 from shared.runtime.cpu import session_options
 from shared.training import plots
-from shared.training.cli import Run
+from shared.training.cli import Run, curve_tables
 from shared.training.export import describe_export, export_onnx, make_golden, read_signature
 from shared.training.half import store_weights_fp16
 from shared.training.int8 import int8_gate, quantize_int8
@@ -166,8 +166,9 @@ def _write(
     }
     if shown["confusions"]:
         pictures["confusions.png"] = plots.confusion_pairs(shown["confusions"])
-    if (run.folder / "metrics.csv").is_file():
-        pictures["learning_curves.png"] = plots.learning_curves(run.folder / "metrics.csv")
+    tables = curve_tables(run.folder)
+    if tables:
+        pictures["learning_curves.png"] = plots.learning_curves(*tables)
     provenance = describe_run(
         [source.summary() for source in data.sources],
         seed=run.seed,

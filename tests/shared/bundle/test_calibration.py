@@ -120,6 +120,15 @@ def test_scale_and_shift_agree_with_logistic_regression() -> None:
     assert shift / temperature == pytest.approx(peer.intercept_[0], rel=1e-2)
 
 
+def test_a_judgement_of_weight_two_counts_as_two() -> None:
+    generator = np.random.default_rng(6)
+    logits, targets = generator.normal(0, 2, 3000), generator.integers(0, 2, 3000)
+    weights = generator.integers(1, 3, 3000)
+    found = fit_scale_and_shift(logits + targets, targets, weights)
+    repeated = fit_scale_and_shift(np.repeat(logits + targets, weights), np.repeat(targets, weights))
+    assert found == pytest.approx(repeated, rel=1e-2)  # the smoothed targets count judgements, not weights
+
+
 def test_scale_and_shift_of_faultless_judgements_stay_finite() -> None:
     temperature, shift = fit_scale_and_shift(np.array([3.0, 2.0, -1.0, -2.0]), np.array([1, 1, 0, 0]))
     assert 0.05 <= temperature <= 20

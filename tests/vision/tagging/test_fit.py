@@ -19,7 +19,7 @@ from shared.runtime.choose import choose_runtime
 from shared.runtime.cuda import TorchRuntime
 from shared.runtime.golden import check_golden
 from shared.task import resolve
-from shared.training.cli import fit_main
+from shared.training.cli import curve_tables, fit_main
 from tests.photos import class_folders, photo
 from vision.tagging import TASK
 from vision.tagging.predictor import TagPredictor
@@ -100,6 +100,8 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(trained: tu
     assert set(left) == set(right)
     for name, value in right.items():
         assert torch.equal(left[name], value), name
+    epochs = {row["epoch"] for table in curve_tables(first) for row in csv.DictReader(table.open())}
+    assert {"0", "1", "2", "3"} <= epochs  # the curves of the first part are kept
 
 
 def test_the_same_seed_gives_the_same_weights(trained: tuple[Path, Path], tmp_path):
