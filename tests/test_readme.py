@@ -110,7 +110,7 @@ def test_python_client_prints_tags(code: str, place: Path, server: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "training.md"])
+@pytest.mark.parametrize("document", ["README.md", "training.md", "starter-tagger.md"])
 def test_percept_commands_work_one_after_the_other(document: str, place: Path):
     for command in [command for name, command in commands("percept") if name == document]:
         words = shlex.split(command)[1:]
