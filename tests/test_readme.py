@@ -138,7 +138,8 @@ def assert_serves(words: list[str], place: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        assert any("Percept serves" in line for line in process.stdout)
+        with process.stdout as lines:
+            assert any("Percept serves" in line for line in lines)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from jsonargparse import dict_to_namespace
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -92,7 +92,6 @@ class FitCLI(LightningCLI):
             {
                 "checkpoint.monitor": QUALITY,
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 "checkpoint.filename": "best",
                 "checkpoint.auto_insert_metric_name": False,
                 "checkpoint.enable_version_counter": False,
@@ -117,8 +116,11 @@ class FitCLI(LightningCLI):
         if config.trainer.enable_progress_bar is not False:
             # Lightning's rich bar prints nothing to a log file, and its refresh thread takes a tenth of a small CPU.
             every = 1 if sys.stderr.isatty() else 50
-            bar = {"class_path": "pytorch_lightning.callbacks.TQDMProgressBar", "init_args": {"refresh_rate": every}}
-            config.trainer.callbacks = [*(config.trainer.callbacks or []), dict_to_namespace(bar)]
+            bar = Namespace(  # type: ignore[no-untyped-call]
+                class_path="pytorch_lightning.callbacks.TQDMProgressBar",
+                init_args=Namespace(refresh_rate=every),  # type: ignore[no-untyped-call]
+            )
+            config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,9 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
         _keep_curves(run_dir)
     if config.trainer.logger is None:
         trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
-    cast("Any", trainer).callbacks.append(LearningRateMonitor("epoch"))
+    # Lightning's own `save_last` writes only when the best is written: an epoch without progress would be lost.
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    cast("Any", trainer).callbacks += [LearningRateMonitor("epoch"), last]
     trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     if trainer.interrupted or not trainer.is_global_zero:
         return None

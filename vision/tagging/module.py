@@ -187,18 +187,20 @@ class TaggingModule(LightningModule):
         single = self.hparams["problem_type"] == "single_label_classification"
         return (values.softmax(-1) if single else values.sigmoid()).numpy()
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Set what only the data can tell: loss weights, folded batch norm, the head's first guess."""
         data = self.data
         if self.hparams["class_weights"] == "balanced":
             self.loss_weights = _balanced_weights(data, self.hparams["problem_type"]).to(self.device)
+        if self.global_step > 0:  # resumed: all of it has been learned since
+            return
         if self.hparams["weights"] != "none" and has_untouched_batch_norm(self.network):
             loader = iter(data.train_dataloader())
             batches = (
                 next(loader)["pixel_values"].to(self.device) for _ in range(min(BATCH_NORM_BATCHES, len(loader)))
             )
             unfold_batch_norm(self.network, batches)
-        if self.global_step == 0 and (self.fresh or self.hparams["weights"] == "none"):
+        if self.fresh or self.hparams["weights"] == "none":
             self._guess_frequencies(data)
 
     @torch.no_grad()
