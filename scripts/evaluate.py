@@ -24,7 +24,7 @@ def command(args: tuple[str, ...]) -> None:
     from shared.runtime.choose import choose_runtime
     from vision.tagging.data import TaggingData
     from vision.tagging.predictor import TagPredictor
-    from vision.tagging.scoring import SPLITS, measure, score_photos, wrong_photos
+    from vision.tagging.scoring import SPLITS, measure, score_photos, split_warnings, wrong_photos
 
     parser = make_parser(TaggingData, prog="percept evaluate", description="Measure a bundle on labelled photos.")
     parser.add_argument("bundle", type=str, help="The model folder.")
@@ -41,6 +41,9 @@ def command(args: tuple[str, ...]) -> None:
     predictor = TagPredictor(bundle, runtime)
     data = parser.instantiate(settings).data
     scored = score_photos(predictor, data, settings.split)
+    if settings.split in ("test", "val"):
+        for line in split_warnings(bundle, data):
+            click.echo(f"percept: {line}", err=True)
     metrics = measure(scored, predictor, data)
     if settings.contact_sheet:
         from shared.training.contact_sheet import contact_sheet

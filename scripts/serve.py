@@ -13,11 +13,13 @@ import click
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--workers", default=None, type=click.IntRange(min=1), help="Processes; one per core if not given.")
 @click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="What computes."
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), help="What computes; auto, or as the settings say."
 )
 @click.option("--no-ui", is_flag=True, help="Leave the demo page out.")
-def command(bundles: tuple[Path, ...], host: str, port: int, workers: int | None, device: str, no_ui: bool) -> None:
+def command(
+    bundles: tuple[Path, ...], host: str, port: int, workers: int | None, device: str | None, no_ui: bool
+) -> None:
     """Serve bundles over HTTP, with a demo page at /ui; the starter models where no BUNDLE is named."""
     from shared.serving.run import serve
 
-    serve(list(bundles), host=host, port=port, workers=workers, device=device, ui=not no_ui)
+    serve(list(bundles), host=host, port=port, workers=workers, device=device, ui=False if no_ui else None)

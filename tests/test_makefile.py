@@ -30,6 +30,7 @@ EXTRAS_OF = {
     "*/*/packing.py": ["train"],
     "*/*/scoring.py": ["train"],
     "*/*/sources.py": ["train"],
+    "*/*/tables.py": ["train"],
     "shared/runtime/choose.py": ["gpu"],
     "shared/runtime/cuda.py": ["gpu"],
     "*/demo.py": ["demo"],

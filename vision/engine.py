@@ -157,6 +157,8 @@ class TaggingEngine:
             raise InputError(f"the tensor has {len(rows)} rows; the limit is {self.settings.max_images}. Send fewer.")
         async with self._admitted(len(rows)):
             logits = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        if not np.isfinite(logits).all():
+            raise InputError("the network's answer is not finite: the values are too far from a photo's.")
         return {OUTPUT: np.stack(logits)}  # [N, num_labels]
 
     async def close(self) -> None:

@@ -108,9 +108,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Return RGB pixels; 16-bit grey is scaled to 8 bits, transparency is laid on white."""
     exif = image.info.get("exif")
     if image.mode.startswith("I") or image.mode == "F":  # Pillow clips these at 255 instead of scaling
-        values = np.asarray(image, dtype=np.float64)
+        values = np.array(image, dtype=np.float32)  # changed in place: copies of 40 megapixels add up
         top = 65535.0 if values.max(initial=0) > 255 else 255.0
-        image = Image.fromarray((values.clip(0, top) * (255.0 / top)).astype(np.uint8), mode="L")
+        np.clip(values, 0, top, out=values)
+        values *= 255.0 / top
+        image = Image.fromarray(values.astype(np.uint8), mode="L")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))

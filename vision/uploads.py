@@ -100,6 +100,8 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
     parser.spool_max_size = settings.max_body_bytes + 1  # in memory: the body limit bounds it
     try:
         form = await parser.parse()
+    except UnicodeError as error:
+        raise InputError(f"the form cannot be read: its charset does not fit its text. {_HOW}") from error
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise _too_many(settings) from error
@@ -124,7 +126,7 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
 async def _read_file(value: UploadFile | str) -> bytes:
     if isinstance(value, UploadFile):
         return await value.read()
-    _refuse_url(value.encode())
+    _refuse_url(value.encode("utf-8", "replace"))
     raise InputError(f"the field {FIELD!r} holds text; expected is a file. {_HOW}")
 
 

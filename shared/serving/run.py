@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, PerceptError
-from shared.serving.settings import PREFIX, PROJECT_ROOT, START_REPORT, read_settings
+from shared.serving.settings import CONFIG_FILE, PREFIX, PROJECT_ROOT, START_REPORT, read_settings
 
 SERVICES = {"tagging": ("vision.service:Vision", "tagger")}
 """Task of a bundle -> its service and the setting that names its bundle."""
@@ -29,8 +29,8 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 3000,
     workers: int | None = None,
-    device: str = "auto",
-    ui: bool = True,
+    device: str | None = None,
+    ui: bool | None = None,
 ) -> None:
     """Serve until the process is told to stop.
 
@@ -39,8 +39,8 @@ def serve(
         host: address to listen on.
         port: 0 for a free one.
         workers: processes; None for one a core, or one on a GPU.
-        device: "auto", "cpu" or "cuda".
-        ui: whether the demo page is served.
+        device: "auto", "cpu" or "cuda"; None for what environment or settings file say.
+        ui: whether the demo page is served; None as above.
 
     Raises:
         BundleError: a bundle is missing or broken.
@@ -59,6 +59,8 @@ def serve(
         report = Path(home) / "cannot_start"
         os.environ.update({"BENTOML_HOME": home, START_REPORT: str(report)})
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+        if os.environ.get(CONFIG_FILE):  # read again by the workers, from another folder
+            os.environ[CONFIG_FILE] = str(Path(os.environ[CONFIG_FILE]).resolve())
         os.chdir(PROJECT_ROOT)
         from shared.serving.bento import start_server  # BentoML reads its home when it is imported
 

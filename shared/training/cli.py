@@ -15,12 +15,13 @@ from typing import Any, Literal, cast
 
 import torch
 from jsonargparse import Namespace
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from shared.bundle.read import Bundle
 from shared.task import Task, resolve
+from shared.training.ema import ExponentialMovingAverage
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class FitCLI(LightningCLI):
         parser.add_class_arguments(CardOptions, "card")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(EMAWeightAveraging, "ema")
+        parser.add_lightning_class_args(ExponentialMovingAverage, "ema")
         parser.set_defaults(
             {
                 "checkpoint.monitor": QUALITY,
@@ -98,7 +99,6 @@ class FitCLI(LightningCLI):
                 "early_stopping.monitor": QUALITY,
                 "early_stopping.mode": "max",
                 "early_stopping.patience": 5,
-                "ema.decay": 0.995,
             }
         )
         for name in cast("Any", self.model_class).FROM_DATA:
@@ -113,6 +113,8 @@ class FitCLI(LightningCLI):
         config.trainer.reload_dataloaders_every_n_epochs = 1  # sizes and augmentation follow the epoch
         if config.trainer.precision is None and torch.cuda.is_available():
             config.trainer.precision = "bf16-mixed"
+        if config.trainer.strategy == "auto" and _device_count(config.trainer.devices, config.trainer.accelerator) > 1:
+            config.trainer.strategy = "ddp_find_unused_parameters_true"  # frozen stages have no gradients
         if config.trainer.enable_progress_bar is not False:
             # Lightning's rich bar prints nothing to a log file, and its refresh thread takes a tenth of a small CPU.
             every = 1 if sys.stderr.isatty() else 50
@@ -121,6 +123,20 @@ class FitCLI(LightningCLI):
                 init_args=Namespace(refresh_rate=every),  # type: ignore[no-untyped-call]
             )
             config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
+
+
+def _device_count(devices: object, accelerator: object) -> int:
+    """Return how many devices a trainer's options come to.
+
+    >>> _device_count(2, "cpu"), _device_count("0,1,3", "cuda"), _device_count([1], "cuda")
+    (2, 3, 1)
+    """
+    if isinstance(devices, list):
+        return len(devices)
+    text = str(devices)
+    if text in ("auto", "-1"):
+        return 1 if accelerator == "cpu" else torch.cuda.device_count()
+    return len([part for part in text.split(",") if part.strip()]) if "," in text else int(text)
 
 
 @dataclass(frozen=True)

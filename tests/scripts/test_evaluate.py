@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from PIL import Image
 from scripts.main import main
 from shared.bundle.read import Bundle
 from tests.bundles import make_tagger_bundle
+from vision.tagging.data import TaggingData
+from vision.tagging.scoring import split_warnings
 
 # What the tiny bundle calls a photo of this colour; "plane" is yellow: halfway between cat and dog.
 COLOURS = {"cat": (230, 20, 20), "dog": (20, 230, 20), "car": (20, 20, 230), "plane": (230, 230, 20)}
@@ -169,3 +172,28 @@ def test_help_lists_the_datas_settings():
     assert result.exit_code == 0
     assert "--data.source" in result.stdout
     assert "--split {test,val,train,all}" in result.stdout
+
+
+def trained_on(bundle: Bundle, photos: Path, **changes: object) -> Bundle:
+    """The bundle as if it had been trained on these photos, with seed 42 and the usual shares."""
+    data = TaggingData(str(photos))
+    data.setup()
+    entry = data.sources[0].summary() | data.shares | changes
+    provenance = bundle.config.provenance.model_copy(update={"dataset": [entry], "seed": 42})
+    return replace(bundle, config=bundle.config.model_copy(update={"provenance": provenance}))
+
+
+def test_a_split_that_is_the_training_s_own_is_no_reason_to_warn(tagger_bundle: Bundle, photos: Path):
+    data = TaggingData(str(photos))
+    data.setup()
+    assert split_warnings(trained_on(tagger_bundle, photos), data) == []
+    assert split_warnings(tagger_bundle, data) == []  # never saw this set
+
+
+def test_another_division_or_other_photos_than_the_training_s_are_said(tagger_bundle: Bundle, photos: Path):
+    data = TaggingData(str(photos))
+    data.setup()
+    [line] = split_warnings(trained_on(tagger_bundle, photos, test_share=0.2), data)
+    assert "--data.test_share 0.2" in line
+    [line] = split_warnings(trained_on(tagger_bundle, photos, fingerprint="0" * 64), data)
+    assert "differ from those it was trained on" in line

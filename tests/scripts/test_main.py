@@ -168,7 +168,7 @@ def test_serve_without_options_serves_the_starters_on_this_machine_alone(monkeyp
     seen: list[object] = []
     monkeypatch.setattr(shared.serving.run, "serve", lambda bundles, **options: seen.extend((bundles, options)))
     assert run("serve").exit_code == 0
-    assert seen == [[], {"host": "127.0.0.1", "port": 3000, "workers": None, "device": "auto", "ui": True}]
+    assert seen == [[], {"host": "127.0.0.1", "port": 3000, "workers": None, "device": None, "ui": None}]
 
 
 @pytest.mark.parametrize("args", [["--port", "70000"], ["--workers", "0"], ["--device", "tpu"]])

@@ -176,6 +176,15 @@ def test_open_inference_gives_the_networks_logits_and_echoes_the_id(client: Test
     np.testing.assert_allclose(logits, tagger_bundle.golden.outputs["logits"], atol=1e-4)
 
 
+def test_tensors_that_overflow_the_network_are_a_bad_request(client: TestClient, tagger_bundle: Bundle):
+    shape = [1, *tagger_bundle.golden.inputs["pixel_values"].shape[1:]]
+    data = (np.array([3e38, -3e38], dtype=np.float32).repeat(np.prod(shape) // 2)).tolist()
+    body = {"inputs": [{"name": "pixel_values", "shape": shape, "datatype": "FP32", "data": data}]}
+    response = client.post(f"/v2/models/{tagger_bundle.name}/infer", json=body)
+    assert response.status_code == 400, response.text
+    assert "not finite" in response.json()["error"]
+
+
 @pytest.mark.parametrize("path", ["/readyz", "/livez", "/healthz", "/metrics", "/docs", "/nowhere", "/v1/tag"])
 def test_every_answer_carries_request_id_and_model(client: TestClient, tagger_bundle: Bundle, path: str):
     headers = client.get(path).headers

@@ -240,3 +240,18 @@ def test_bad_images_never_disturb_requests_that_run_at_the_same_time(open_client
         assert response.status_code < 500
         if expected == 200:
             assert [tag["label"] for tag in response.json()["results"][0]["tags"]] == ["cat"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "part"),
+    [
+        ("undefined", b'Content-Disposition: form-data; name="image"\r\n\r\ntext'),
+        ("utf-7", b'Content-Disposition: form-data; name="image"\r\n\r\n+2AA-'),
+        ("no-such", b'Content-Disposition: form-data; name="image"; filename="a.png"\r\n\r\ntext'),
+    ],
+)
+def test_form_with_an_odd_charset_is_never_a_500(client: TestClient, charset: str, part: bytes):
+    body = b"--x\r\n" + part + b"\r\n--x--\r\n"
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    response = client.post("/v1/tag", content=body, headers=headers)
+    assert response.status_code in (400, 415), response.text

@@ -121,6 +121,21 @@ class TaggingData(LightningDataModule):
         for source in self.sources:
             for name, part in split_examples(source.examples, **self.shares, seed=self.seed).items():
                 self.splits[name] += part
+        self._drop_leaks()
+
+    def _drop_leaks(self) -> None:
+        """Of a photo that lies in two sets, leave out what would be trained on here and tested on there."""
+        seen: dict[str, str] = {}
+        for name in ("test", "val", "train"):
+            kept = []
+            for example in self.splits[name]:
+                source = self.sources[example.source]
+                digest = source.digests[example.split, example.row]
+                if seen.setdefault(digest, name) == name:
+                    kept.append(example)
+                else:
+                    source.skipped.append(f"{example.split} row {example.row}: in another set's {seen[digest]} part")
+            self.splits[name] = kept
 
     def _known(self, source: LoadedSource) -> np.ndarray:
         """bool [num_labels]: labels of which this set says whether they hold."""
@@ -161,6 +176,11 @@ class TaggingData(LightningDataModule):
         examples = [e for e in self.splits["train"] for _ in range(self.sources[e.source].options.repeat)]
         if not examples:
             raise DataError("no photo is left to train on: lower val_share and test_share or add photos.")
+        if not self.splits["val"]:
+            raise DataError(
+                "no photo validates, so that no checkpoint could be chosen and no score calibrated: raise val_share "
+                "above 0 or add photos, two a label at least."
+            )
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         sampler: Sampler[int] = RandomSampler(examples, generator=generator)
         if self.balance == "sampler":

@@ -170,7 +170,7 @@ def unfold_batch_norm(network: nn.Module, batches: Iterable[torch.Tensor]) -> No
 
     def measure(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         values = inputs[0].detach().double().transpose(0, 1).flatten(1)  # [C, N*H*W]
-        count = torch.full((values.shape[0],), values.shape[1], dtype=torch.float64)
+        count = values.new_full((values.shape[0],), values.shape[1])
         found = [count, values.sum(1), values.square().sum(1)]
         sums[module] = [a + b for a, b in zip(sums[module], found, strict=True)] if module in sums else found
 

@@ -170,7 +170,7 @@ def _write(
     if tables:
         pictures["learning_curves.png"] = plots.learning_curves(*tables)
     provenance = describe_run(
-        [source.summary() for source in data.sources],
+        [source.summary() | data.shares for source in data.sources],
         seed=run.seed,
         start_weights=Path(module.hparams["weights"]).name,
         command=run.command,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import datasets
 import yaml
@@ -20,9 +20,8 @@ from tqdm import tqdm
 
 from shared.errors import DataError, InputError
 from vision.images import DecodedImage, decode_image
+from vision.tagging.tables import load_tables
 
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 TRAINING_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 TRAINING_MAX_PIXELS = 200_000_000
 
@@ -84,6 +83,8 @@ class LoadedSource:
     """SHA-256 over every photo's digest and labels."""
     skipped: list[str]
     """What was left out and why, a line each."""
+    digests: dict[tuple[str, int], str]
+    """(stored split, row) -> SHA-256 of the photo's file."""
 
     def read(self, example: Example) -> bytes:
         """Return the photo's file, as stored."""
@@ -109,7 +110,7 @@ def load_source(options: Source, index: int, *, max_corrupt_share: float, cache_
         DataError: nothing is there, no labels are found, or more than `max_corrupt_share` of the files are broken.
     """
     name = options.name or Path(options.path).name or options.path
-    tables = _load_tables(options.path, cache_dir)
+    tables = load_tables(options.path, cache_dir)
     rename = _read_label_names(options.label_names)
     rows: list[tuple[str, int, tuple[str, ...] | None]] = []
     for split in ("test", "val", "train"):  # of two equal photos the one in the more guarded split is kept
@@ -131,61 +132,13 @@ def load_source(options: Source, index: int, *, max_corrupt_share: float, cache_
         is_single_label=all(len(example.labels) == 1 for example in examples),
         fingerprint=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         skipped=skipped,
+        digests={(e.split, e.row): digest for e, digest in zip(examples, digests, strict=True)},
     )
 
 
 def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
     """Return the photo as the service would decode it, with training's wider limits."""
     return decode_image(data, target_size_px=target_size_px, max_pixels=TRAINING_MAX_PIXELS, formats=TRAINING_FORMATS)
-
-
-def _load_tables(path: str, cache_dir: str | None) -> dict[str, datasets.Dataset]:
-    """Return stored split -> table with an `image` column of (bytes, path)."""
-    place = Path(path).expanduser()
-    try:
-        if place.is_dir() and not any(place.rglob("*.parquet")):
-            if not any(p.suffix.lower() in PHOTO_SUFFIXES for p in place.rglob("*")):
-                raise DataError(f"{path} holds no photos: expected class folders, metadata.jsonl, or parquet files.")
-            loaded = datasets.load_dataset("imagefolder", data_dir=str(place), cache_dir=cache_dir)
-        elif place.exists():
-            loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), cache_dir=cache_dir)
-        elif path.startswith((".", "/", "~")):
-            raise DataError(f"{path} does not exist. Give a folder, a parquet file or a Hugging Face dataset name.")
-        else:
-            loaded = datasets.load_dataset(path, cache_dir=cache_dir)
-    except DataError:
-        raise
-    except Exception as error:  # datasets raises many kinds, some of them its own dependencies'
-        raise DataError(
-            f"{path} cannot be read as a set of photos ({type(error).__name__}: {error}). Give a folder of class "
-            "folders, a folder with metadata.jsonl or metadata.csv, parquet files, or a Hugging Face dataset name."
-        ) from error
-    tables: dict[str, datasets.Dataset] = {}
-    for split, table in cast("dict[str, datasets.Dataset]", loaded).items():
-        known = SPLIT_NAMES.get(str(split))
-        if known is None:
-            raise DataError(f"{path} has a split {split!r}; known are {', '.join(SPLIT_NAMES)}.")
-        tables[known] = _with_image_column(table, path)
-    return tables
-
-
-def _parquet_files(place: Path) -> dict[str, list[str]]:
-    files = [place] if place.is_file() else sorted(place.rglob("*.parquet"))
-    by_split: dict[str, list[str]] = {}
-    for file in files:
-        stem = file.stem.split("-")[0].lower()
-        by_split.setdefault(stem if stem in SPLIT_NAMES else "train", []).append(str(file))
-    return by_split
-
-
-def _with_image_column(table: datasets.Dataset, path: str) -> datasets.Dataset:
-    columns = [c for c, feature in table.features.items() if isinstance(feature, datasets.Image)]
-    columns += [c for c in ("image", "img", "photo", "picture") if c in table.features and c not in columns]
-    if not columns:
-        raise DataError(f"{path} has no image column; its columns are {', '.join(table.features)}.")
-    if columns[0] != "image":
-        table = table.rename_column(columns[0], "image")
-    return table.cast_column("image", datasets.Image(decode=False))
 
 
 def _labels(table: datasets.Dataset, name: str, rename: dict[str, str] | None) -> Iterator[tuple[str, ...] | None]:
@@ -200,6 +153,11 @@ def _labels(table: datasets.Dataset, name: str, rename: dict[str, str] | None) -
         if value is None:
             yield None
             continue
+        if column == "labels" and isinstance(value, str):
+            raise DataError(
+                f"{name}: `labels` holds the text {value!r}; expected is a list. A CSV file cannot hold lists: use "
+                "metadata.jsonl, or call the column `label` if each photo has one."
+            )
         raw = value if isinstance(value, list) else [value]
         texts = [names[v] if names is not None and isinstance(v, int) else str(v) for v in raw]
         if rename is not None:

@@ -43,6 +43,6 @@ def _take(examples: Sequence[Example], share: float, rng: random.Random) -> tupl
         rng.shuffle(members)
         owed += share * len(members)
         count = min(round(owed), len(members) - 1)
-        owed -= count
+        owed = min(0.5, owed - count)  # what a label with a single photo cannot give, no other label has to
         taken.update(members[:count])
     return [examples[i] for i in sorted(taken)], [e for i, e in enumerate(examples) if i not in taken]

@@ -1,3 +1,5 @@
+import shutil
+
 import datasets
 import numpy as np
 import pytest
@@ -112,3 +114,24 @@ def test_one_label_alone_is_refused(tmp_path):
 def test_shares_that_leave_nothing_to_train_on_are_refused():
     with pytest.raises(ConfigError, match="add up to less than 1"):
         TaggingData("photos", val_share=0.6, test_share=0.4)
+
+
+def test_a_photo_of_two_sets_is_never_trained_on_in_one_and_tested_on_in_the_other(tmp_path):
+    first = class_folders(tmp_path / "first", ["red", "grey"], count=40)
+    shutil.copytree(first, tmp_path / "second")
+    class_folders(tmp_path / "second", ["blue"], count=7)  # so that the second set is divided in another way
+    data = TaggingData([Source(str(first)), Source(str(tmp_path / "second"))], image_size_px=32, seed=3)
+    data.setup()
+    digests = {
+        name: {data.sources[e.source].digests[e.split, e.row] for e in part} for name, part in data.splits.items()
+    }
+    assert all(data.splits.values())
+    assert not digests["test"] & (digests["train"] | digests["val"])
+    assert not digests["val"] & digests["train"]
+
+
+def test_without_a_validation_photo_the_run_does_not_start(tmp_path):
+    data = TaggingData(str(class_folders(tmp_path / "photos")), image_size_px=32, val_share=0.0)
+    data.setup()
+    with pytest.raises(DataError, match="raise val_share"):
+        data.train_dataloader()

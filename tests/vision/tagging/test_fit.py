@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -145,6 +148,29 @@ def test_the_learning_rate_finder_runs(tmp_path):
     fit(tmp_path / "run", "--data.source", str(folder), "--trainer.max_epochs=1",
         "--trainer.callbacks+=pytorch_lightning.callbacks.LearningRateFinder",
         "--trainer.callbacks.num_training_steps=4")  # fmt: skip
+
+
+def test_two_processes_train_one_model(tmp_path):
+    folder = class_folders(tmp_path / "photos", count=16)
+    command = [
+        *(sys.executable, "-W", "ignore", "-m", "scripts.main", "fit", "tagging", "-c", str(SMOKE)),
+        *(
+            "--data.source",
+            str(folder),
+            "--run_dir",
+            str(tmp_path / "run"),
+            "--data.cache_dir",
+            str(tmp_path / "cache"),
+        ),
+        *("--trainer.accelerator=cpu", "--trainer.devices=2", "--model.head_epochs=1", "--model.frozen_stages=2"),
+    ]
+    root = SMOKE.parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert read_bundle(tmp_path / "run" / "bundle").labels == ["blue", "green", "red"]
 
 
 def test_a_missing_source_is_refused_in_one_line(tmp_path):

@@ -129,3 +129,24 @@ def test_a_folder_without_photos_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(DataError, match="holds no photos"):
         load(tmp_path)
+
+
+def test_split_words_in_the_names_of_photos_and_classes_mean_nothing(tmp_path):
+    for label in ("bullet-train", "car", "test bench"):
+        folder = tmp_path / "photos" / label
+        folder.mkdir(parents=True)
+        for i, name in enumerate(("a.jpg", "test_1.jpg", "train_2.jpg")):
+            (folder / name).write_bytes(jpeg("red", len(label) * 10 + i))
+    found = load(tmp_path / "photos")
+    assert found.labels == ["bullet-train", "car", "test bench"]
+    assert len(found.examples) == 9
+    assert {e.split for e in found.examples} == {"train"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+def test_several_labels_in_a_csv_cell_are_refused_instead_of_taken_for_one(tmp_path):
+    (tmp_path / "metadata.csv").write_text('file_name,labels\na.jpg,"cat,sofa"\n')
+    (tmp_path / "a.jpg").write_bytes(jpeg("red", 0))
+    with pytest.raises(DataError, match="expected is a list"):
+        load(tmp_path)
+    gc.collect()

@@ -1,5 +1,7 @@
 from collections import Counter
 
+import pytest
+
 from vision.tagging.sources import Example
 from vision.tagging.splits import split_examples
 
@@ -41,3 +43,10 @@ def test_splits_that_the_data_brings_are_honoured():
     stored = [Example(0, "train", i, ("a",)) for i in range(20)] + [Example(0, "test", i, ("a",)) for i in range(3)]
     parts = split_examples(stored, val_share=0.1, test_share=0.5, seed=1)
     assert [len(parts[name]) for name in ("train", "val", "test")] == [18, 2, 3]
+
+
+def test_labels_with_a_single_photo_take_nothing_from_others():
+    singles = [Example(0, "train", i, (f"rare {i:03}",)) for i in range(300)]
+    zebras = [Example(0, "train", 300 + i, ("zebra",)) for i in range(40)]
+    parts = split_examples(singles + zebras, val_share=0.1, test_share=0.1, seed=1)
+    assert Counter(e.labels[0] for e in parts["train"])["zebra"] == pytest.approx(32, abs=2)
