@@ -41,7 +41,7 @@ EXTRAS_OF = {
     "benchmarks/*": ["dev"],
 }
 # Declared, and yet imported nowhere here: uvicorn, FastAPI, Lightning and torch.onnx look for these themselves.
-FOUND_BY_OTHERS = {"httptools", "python-multipart", "uvloop", "onnxscript", "rich", "tensorboard"}
+FOUND_BY_OTHERS = {"httptools", "python-multipart", "uvloop", "onnxscript", "tensorboard"}
 
 
 def normalised(name: str) -> str:
