@@ -31,7 +31,7 @@ def load_tables(path: str, cache_dir: str | None) -> dict[str, datasets.Dataset]
             loaded = datasets.load_dataset("imagefolder", data_dir=str(place), data_files=files, cache_dir=cache_dir)
         elif place.exists():
             loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), cache_dir=cache_dir)
-        elif path.startswith((".", "/", "~")):
+        elif path.startswith((".", "/", "~")) or path.endswith("/"):
             raise DataError(f"{path} does not exist. Give a folder, a parquet file or a Hugging Face dataset name.")
         else:
             loaded = datasets.load_dataset(path, cache_dir=cache_dir)

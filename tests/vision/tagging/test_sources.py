@@ -119,7 +119,7 @@ def test_the_fingerprint_follows_photos_and_labels_not_file_names(tmp_path):
     assert load(other).fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere"])
+@pytest.mark.parametrize("path", ["/nowhere/at/all", "./nowhere", "nowhere/"])
 def test_a_missing_folder_says_what_to_give(path: str):
     with pytest.raises(DataError, match=r"does not exist\. Give a folder"):
         load(path)
