@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from shared.bundle.layout import Decision
 from shared.bundle.read import Bundle, read_bundle
 
 _SHOWN_LABELS = 12
@@ -23,18 +24,16 @@ def command(bundle: Path, as_json: bool) -> None:
         return
     config = found.config
     parents = sorted({name for above in config.label_parents.values() for name in above})
-    thresholds = sorted(config.decision.thresholds[label] for label in found.labels)
     labels = ", ".join(found.labels[:_SHOWN_LABELS]) + (", …" if len(found.labels) > _SHOWN_LABELS else "")
     exported = config.onnx
     lines = {
         "name": config.name,
         "version": config.version,
-        "task": f"{config.task}, {config.problem_type.replace('_', ' ')}",
+        "task": f"{config.task}, {config.problem_type.replace('_', ' ')}" if config.problem_type else config.task,
         "network": ", ".join(config.architectures),
         "labels": f"{len(found.labels)}: {labels}",
         "parents": f"{len(parents)} of them stand above others" if parents else "none",
-        "decision": f"temperature {config.decision.temperature:.3g}, thresholds {thresholds[0]:.2f} to "
-        f"{thresholds[-1]:.2f} (median {thresholds[len(thresholds) // 2]:.2f})",
+        "decision": _decided(config.decision),
         "model.onnx": f"{exported.precision}, opset {exported.opset}" if exported else "none",
         "trained": f"{config.provenance.created}, from {config.provenance.start_weights}",
     }
@@ -43,6 +42,23 @@ def command(bundle: Path, as_json: bool) -> None:
     click.echo("files")
     for name, artifact in sorted(config.files.items()):
         click.echo(f"  {name:<26} {_size(artifact.bytes):>9}  {artifact.sha256[:12]}  as written")
+
+
+def _decided(decision: Decision) -> str:
+    """Return the decision's values in one line; of thresholds, their range.
+
+    >>> from shared.bundle.layout import AnswerDecision
+    >>> _decided(AnswerDecision(temperature=2.0, shift=-1.5, abstain_below=0.4, max_answer_tokens=30))
+    'temperature 2, shift -1.5, abstain_below 0.4, max_answer_tokens 30'
+    """
+    parts = []
+    for name, value in decision:
+        if isinstance(value, dict):
+            values = sorted(value.values())
+            parts.append(f"{name} {values[0]:.2f} to {values[-1]:.2f} (median {values[len(values) // 2]:.2f})")
+        elif name != "task":
+            parts.append(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(parts) or "none"
 
 
 def _described(bundle: Bundle) -> dict[str, object]:

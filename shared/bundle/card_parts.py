@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, TagDecision
 from shared.bundle.markdown import escape, folded, number, table
 
 SHOWN_LABELS = 40
@@ -215,6 +215,8 @@ def confusions(config: BundleConfig) -> str:
 def calibration(config: BundleConfig) -> str:
     """Return what turns logits into scores, and how honest the scores are."""
     decision = config.decision
+    if not isinstance(decision, TagDecision):
+        return ""
     thresholds = sorted(decision.thresholds[label] for label in config.labels)
     text = (
         f"Logits are divided by a temperature of {decision.temperature:.3f}, fitted on validation photos, so that a "

@@ -16,6 +16,8 @@ CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 GOLDEN = "golden.npz"
 CARD = "README.md"
 REQUIRED = (CONFIG, GOLDEN, CARD)
@@ -45,13 +47,54 @@ class Signature(_Part):
     outputs: tuple[TensorSignature, ...]
 
 
-class Decision(_Part):
-    """How logits become an answer. Every value was fitted on validation data; none has a default."""
+class TagDecision(_Part):
+    """How a tagger's logits become tags. As for every task: all values were fitted on validation data, none has a
+    default, and `task` is not stored, because config.json has it already."""
 
+    task: Literal["tagging"] = Field(default="tagging", exclude=True)
     temperature: float = Field(gt=0, allow_inf_nan=False)
     """Logits are divided by it before sigmoid or softmax."""
     thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]]
     """Label -> least score at which the label is given. Every label has one."""
+
+
+class IntentDecision(_Part):
+    """How an utterance's logits become an intent, or none."""
+
+    task: Literal["intent"] = Field(default="intent", exclude=True)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    """Logits are divided by it before softmax."""
+    detector: str
+    """What tells utterances that belong to no intent, such as "energy"; a higher value of it speaks for none."""
+    detector_temperature: float = Field(gt=0, allow_inf_nan=False)
+    detector_shift: float = Field(allow_inf_nan=False)
+    """out_of_scope_score = sigmoid((value of the detector + shift) / temperature)."""
+    abstain_below: float = Field(ge=0, le=1)
+    """Least in-scope score, 1 - out_of_scope_score, at which an intent is named."""
+    acceptance: float = Field(gt=0, le=1)
+    """Share of the in-scope validation utterances that `abstain_below` lets pass."""
+
+
+class AnswerDecision(_Part):
+    """How start and end logits become an answer, or none."""
+
+    task: Literal["qa"] = Field(default="qa", exclude=True)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
+    shift: float = Field(allow_inf_nan=False)
+    """score = sigmoid((margin + shift) / temperature); margin: best span's logits less those of no answer."""
+    abstain_below: float = Field(ge=0, le=1)
+    """Least score at which an answer is given."""
+    max_answer_tokens: int = Field(ge=1)
+    """Longer spans are no candidates."""
+
+
+class EmbeddingDecision(_Part):
+    """Nothing is decided: the embedding is the answer."""
+
+    task: Literal["embedding"] = Field(default="embedding", exclude=True)
+
+
+Decision = Annotated[TagDecision | IntentDecision | AnswerDecision | EmbeddingDecision, Field(discriminator="task")]
 
 
 class Artifact(_Part):
@@ -100,7 +143,8 @@ class BundleConfig(BaseModel):
     task: str
     architectures: list[str] = Field(min_length=1)
     """The network's name, such as "mobilenet_v2"; what the torch runtime builds."""
-    problem_type: ProblemType
+    problem_type: ProblemType | None
+    """None where nothing is classified."""
     id2label: dict[int, str] = Field(min_length=1)
     label2id: dict[str, int]
     label_parents: dict[str, list[str]] = Field(default_factory=dict)
@@ -116,6 +160,13 @@ class BundleConfig(BaseModel):
     """What a person says of the model: summary, licence, intended use, limits."""
     files: dict[str, Artifact] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _task_decides_what_is_decided(cls, content: Any) -> Any:
+        if isinstance(content, dict) and isinstance(content.get("decision"), dict):
+            return {**content, "decision": {**content["decision"], "task": content.get("task")}}
+        return content
+
     @model_validator(mode="after")
     def _is_consistent(self) -> BundleConfig:
         names = self.labels
@@ -125,9 +176,12 @@ class BundleConfig(BaseModel):
             raise ValueError("id2label names a label twice")
         if self.label2id != {name: index for index, name in enumerate(names)}:
             raise ValueError("label2id is not the inverse of id2label")
-        missing = sorted(set(names) - set(self.decision.thresholds))
-        if missing:
-            raise ValueError(f"decision.thresholds lacks {len(missing)} labels, the first: {missing[0]!r}")
+        if self.decision.task != self.task:
+            raise ValueError(f"a bundle for {self.task} cannot hold a decision for {self.decision.task}")
+        if isinstance(self.decision, TagDecision):
+            missing = sorted(set(names) - set(self.decision.thresholds))
+            if missing:
+                raise ValueError(f"decision.thresholds lacks {len(missing)} labels, the first: {missing[0]!r}")
         strangers = {p for child, parents in self.label_parents.items() for p in (child, *parents)} - set(names)
         if strangers:
             raise ValueError(f"label_parents names labels that id2label lacks: {sorted(strangers)[:3]}")

@@ -132,12 +132,22 @@ def _read_config(path: Path) -> BundleConfig:
     try:
         return BundleConfig.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, p['loc'])) or 'config'}: {p['msg']}" for p in error.errors(include_url=False)]
+        problems = [f"{_place(p['loc'])}: {p['msg']}" for p in error.errors(include_url=False)]
         more = f" (and {len(problems) - _SHOWN_PROBLEMS} more)" if len(problems) > _SHOWN_PROBLEMS else ""
         raise BundleError(
             f"{path} does not describe a bundle: {'; '.join(problems[:_SHOWN_PROBLEMS])}{more}. "
             "Copy the bundle again from where it was made, or train it again."
         ) from error
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Return where in config.json a value stands; pydantic adds to `decision` which task's kind was expected.
+
+    >>> _place(("decision", "tagging", "thresholds", "dog"))
+    'decision.thresholds.dog'
+    """
+    parts = (loc[0], *loc[2:]) if loc[:1] == ("decision",) and len(loc) > 2 else loc
+    return ".".join(map(str, parts)) or "config"
 
 
 def _check_version(path: Path, content: Mapping[str, Any]) -> None:

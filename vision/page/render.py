@@ -45,8 +45,7 @@ class TagView:
     def __init__(self, predictor: TagPredictor) -> None:
         self.labels = predictor.labels
         self.hierarchy = predictor.hierarchy
-        own = predictor.bundle.config.decision.thresholds
-        self.thresholds = [own[label] for label in self.labels]
+        self.thresholds = predictor.thresholds
 
     def result(self, answer: Answer, min_score: float | None) -> str:
         """Return one photo's tags at a threshold (None: each label's own), or the nearest guesses."""

@@ -17,7 +17,7 @@ from shared.bundle.calibration import (
     fit_thresholds,
     probabilities_from_logits,
 )
-from shared.bundle.layout import Decision
+from shared.bundle.layout import TagDecision
 from vision.tagging.data import Batch, TaggingData
 from vision.tagging.module import source_views
 from vision.tagging.network import last_layer
@@ -84,8 +84,8 @@ def shift_logits(network: nn.Module, shift: float) -> None:
         bias += shift
 
 
-def fit_decision(judged: Judged, temperature: float, data: TaggingData) -> Decision:
+def fit_decision(judged: Judged, temperature: float, data: TaggingData) -> TagDecision:
     """Return the temperature with per-label thresholds, fitted by F1 on validation photos."""
     scores = scores_of(judged.logits, temperature, data)
     fitted = fit_thresholds(scores, judged.targets, default=0.5)
-    return Decision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))
+    return TagDecision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from shared.bundle.card import render_card
-from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, Decision, OnnxExport
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport, TagDecision
 from shared.bundle.read import Bundle, Golden, sha256_of
 from shared.bundle.write import bundle_version, write_bundle
 from shared.runtime.cpu import session_options
@@ -151,7 +151,7 @@ def _write(
     module: TaggingModule,
     data: TaggingData,
     run: Run,
-    decision: Decision,
+    decision: TagDecision,
     metrics: dict[str, dict[str, Any]],
     golden: Golden,
     onnx_path: Path,
@@ -203,7 +203,7 @@ def _write(
     )
 
 
-def _report(run: Run, data: TaggingData, decision: Decision, val: Judged, metrics: dict[str, Any]) -> None:
+def _report(run: Run, data: TaggingData, decision: TagDecision, val: Judged, metrics: dict[str, Any]) -> None:
     """Write what stays with the run: all metrics, what was left out of the data, and the most wrong photos."""
     folder = run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)

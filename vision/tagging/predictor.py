@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from shared.bundle.calibration import probabilities_from_logits
+from shared.bundle.layout import TagDecision
 from shared.bundle.read import Bundle
+from shared.errors import BundleError
 from shared.runtime.protocol import Runtime
 from vision.images import ImagePreprocessor
 from vision.tagging.taxonomy import Hierarchy
@@ -42,8 +44,12 @@ class TagPredictor:
         self.labels = bundle.config.labels
         self.hierarchy = Hierarchy(self.labels, bundle.config.label_parents)
         decision = bundle.config.decision
+        if not isinstance(decision, TagDecision) or bundle.config.problem_type is None:
+            raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for tagging.")
         self._temperature = decision.temperature
-        self._thresholds = np.array([decision.thresholds[label] for label in self.labels])
+        self.thresholds = [decision.thresholds[label] for label in self.labels]
+        """The least score of each label, in the order of the logits."""
+        self._thresholds = np.array(self.thresholds)
         self._problem_type = bundle.config.problem_type
 
     def preprocess(self, image: Image.Image) -> np.ndarray:

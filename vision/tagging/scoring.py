@@ -114,14 +114,13 @@ def measure(scored: Scored, predictor: TagPredictor, data: TaggingData) -> dict[
         SourceView(source.name, [index[label] for label in source.labels if label in index], source.is_single_label)
         for source in data.sources
     ]
-    thresholds = predictor.bundle.config.decision.thresholds
     return evaluate(
         scored.scores,
         scored.targets,
         np.array([example.source for example in scored.examples]),
         views,
         predictor.hierarchy,
-        np.array([thresholds[label] for label in predictor.labels]),
+        np.array(predictor.thresholds),
     )
 
 

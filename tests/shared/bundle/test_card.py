@@ -212,6 +212,6 @@ def test_the_cards_python_gives_what_the_predictor_gives(tmp_path: Path, monkeyp
 
 
 def test_a_task_without_a_pipeline_has_a_card_without_photos(tagger_bundle: Bundle):
-    text = render_card(changed(tagger_bundle, task="intent"))
+    text = render_card(changed(tagger_bundle, task="embedding", decision={}))
     assert "pipeline_tag" not in text
     assert "photo.jpg" not in text
