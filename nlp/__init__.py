@@ -1,0 +1,1 @@
+"""Language: utterances to intents, questions to answers."""

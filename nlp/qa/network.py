@@ -1,0 +1,81 @@
+"""Any Hugging Face encoder with a start and an end logit a token.
+
+Neighbours: `module` trains it, `packing` exports it; `load_network` is what the torch runtime builds from a bundle.
+"""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+from nlp.encoders import load_config, load_weights, set_dropout
+from shared.bundle.layout import CONFIG, WEIGHTS
+from shared.bundle.read import Bundle
+from shared.errors import BundleError
+
+ID2LABEL = {0: "start", 1: "end"}
+"""Hugging Face's classes take the number of logits a token from here: two."""
+
+
+class AnswerNetwork(nn.Module):
+    """A Hugging Face model for question answering, with tensors in and tensors out.
+
+    `model` is the Hugging Face model itself: its state is what AutoModelForQuestionAnswering loads.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def has_token_types(self) -> bool:
+        """Whether the network tells the question from the context by token_type_ids."""
+        return int(getattr(self.model.config, "type_vocab_size", 0) or 0) > 1
+
+    @property
+    def head(self) -> nn.Module:
+        """What was not pretrained."""
+        found = self.model.qa_outputs
+        assert isinstance(found, nn.Module)
+        return found
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return start and end logits, [N, T] each, of int64 [N, T]."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **types)
+        return found.start_logits, found.end_logits
+
+
+def build_network(encoder: str, weights: str = "DEFAULT", dropout: float = 0.1) -> AnswerNetwork:
+    """Return an encoder with a fresh head.
+
+    Raises:
+        ConfigError: the encoder or its weights cannot be loaded.
+    """
+    config = load_config(encoder, num_labels=2)
+    config.id2label = dict(ID2LABEL)
+    config.label2id = {name: index for index, name in ID2LABEL.items()}
+    model = load_weights(AutoModelForQuestionAnswering, encoder, config, weights)
+    set_dropout(model, dropout)
+    return AnswerNetwork(model)
+
+
+def load_network(bundle: Bundle) -> nn.Module:
+    """Return the bundle's network in eval mode with its weights.
+
+    Raises:
+        BundleError: the weights are not those of the network that config.json names.
+    """
+    config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
+    network = AnswerNetwork(AutoModelForQuestionAnswering.from_config(config))
+    try:
+        state = {name: value.to(torch.float32) if value.is_floating_point() else value
+                 for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip
+        network.model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {bundle.config.architectures[0]}: {error}") from error
+    return network.eval()

@@ -1,0 +1,200 @@
+"""Sets of questions as examples: SQuAD's nested JSON, JSON lines, parquet and hub sets, checked and fingerprinted.
+
+Neighbours: `nlp.tables` reads flat rows, `data` splits what is loaded here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from nlp.tables import load_rows
+from shared.errors import DataError
+
+MAX_WRONG_SHARE = 0.01
+
+
+@dataclass
+class Source:
+    """One set of questions with passages.
+
+    Args:
+        path: a file in SQuAD's JSON (v1 or v2), JSON lines or parquet file with question, context and answers {text,
+            answer_start}, a folder of such files, or the name of a Hugging Face dataset.
+        name: how reports call it; the file's stem if none is given.
+        split_by: what never lies in two splits: all questions of one "title", or of one "context".
+        val_share: share of the titles or contexts that validates; the data module's own if not given.
+        test_share: share held back for the final test; the data module's own if not given.
+        licence: for the model card.
+        origin: where the questions come from, for the model card.
+    """
+
+    path: str
+    name: str | None = None
+    split_by: Literal["title", "context"] = "context"
+    val_share: float | None = None
+    test_share: float | None = None
+    licence: str | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one context."""
+
+    id: str
+    source: int
+    title: str
+    question: str
+    context: str
+    texts: tuple[str, ...]
+    """Right answers as they stand in the context; empty where the context holds none."""
+    starts: tuple[int, ...]
+    """Where each stands, in characters."""
+
+    @property
+    def is_answerable(self) -> bool:
+        return bool(self.texts)
+
+
+@dataclass
+class LoadedSource:
+    """A set that was read and checked."""
+
+    name: str
+    options: Source
+    splits: dict[str, list[Example]]
+    """Stored split -> examples."""
+    fingerprint: str
+    skipped: list[str] = field(default_factory=list)
+    """What was left out and why, a line each."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the model card says of the set."""
+        examples = [example for part in self.splits.values() for example in part]
+        return {
+            "name": self.name,
+            "examples": len(examples),
+            "unanswerable": sum(not example.is_answerable for example in examples),
+            "fingerprint": self.fingerprint,
+            "licence": self.options.licence,
+            "origin": self.options.origin,
+            "skipped": len(self.skipped),
+        }
+
+
+def load_source(options: Source, index: int, cache_dir: str | None = None) -> LoadedSource:
+    """Return the set, each answer checked against its context; exact duplicates are left out and named.
+
+    Raises:
+        DataError: nothing can be read, a column is missing, or more than 1 % of the answers do not stand where they
+            are said to stand.
+    """
+    name = options.name or Path(options.path).stem or options.path
+    place = Path(options.path).expanduser()
+    nested = _squad(place)
+    tables = {"train": nested} if nested is not None else load_rows(options.path, cache_dir)
+    loaded = LoadedSource(name, options, {}, "")
+    seen: set[tuple[str, str, tuple[int, ...]]] = set()
+    wrong = total = 0
+    for split, rows in tables.items():
+        kept = loaded.splits.setdefault(split, [])
+        for i, row in enumerate(rows):
+            total += 1
+            example = _example(row, index, f"{name}-{split}-{i}", name)
+            problem = _problem(example)
+            wrong += problem is not None
+            key = (example.question, example.context, example.starts)
+            if problem or key in seen:
+                loaded.skipped.append(f"{split} row {i}: {problem or 'stands there twice'}")
+                continue
+            seen.add(key)
+            kept.append(example)
+    if wrong > MAX_WRONG_SHARE * total:
+        raise DataError(f"{name}: {wrong} of {total} rows are wrong, the first: {loaded.skipped[0]}. "
+                        "answer_start counts characters of the context, from 0.")  # fmt: skip
+    if not any(loaded.splits.values()):
+        raise DataError(f"{name}: no question was found in {options.path}.")
+    loaded.fingerprint = _fingerprint(example for part in loaded.splits.values() for example in part)
+    return loaded
+
+
+def _squad(place: Path) -> list[dict[str, Any]] | None:
+    """Return flat rows of a file in SQuAD's nested form; None where it is something else."""
+    if place.suffix.lower() != ".json" or not place.is_file():
+        return None
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{place} is no JSON: {error}. Expected SQuAD's form, or JSON lines in a .jsonl file."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        return None
+    try:
+        return list(_flat(content["data"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{place} has `data` but is not in SQuAD's form ({error!r}). Expected data[].paragraphs[] with context and "
+            "qas[] of id, question and answers[] of text and answer_start."
+        ) from error
+
+
+def _flat(articles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                answers = [] if asked.get("is_impossible") else asked["answers"]
+                yield {
+                    "id": asked.get("id"),
+                    "title": article.get("title"),
+                    "question": asked["question"],
+                    "context": paragraph["context"],
+                    "answers": {
+                        "text": [answer["text"] for answer in answers],
+                        "answer_start": [answer["answer_start"] for answer in answers],
+                    },
+                }
+
+
+def _example(row: dict[str, Any], source: int, fallback_id: str, name: str) -> Example:
+    answers = row.get("answers")
+    if isinstance(answers, list):  # a list of {text, answer_start}
+        answers = {"text": [a["text"] for a in answers], "answer_start": [a["answer_start"] for a in answers]}
+    if not (isinstance(answers, dict) and isinstance(row.get("question"), str) and isinstance(row.get("context"), str)):
+        raise DataError(
+            f"{name}: a row has the columns {sorted(row)}; expected question, context and answers with text and "
+            "answer_start, as in SQuAD."
+        )
+    return Example(
+        id=str(row.get("id") or fallback_id),
+        source=source,
+        title=str(row.get("title") or ""),
+        question=row["question"],
+        context=row["context"],
+        texts=tuple(answers.get("text") or ()),
+        starts=tuple(int(start) for start in answers.get("answer_start") or ()),
+    )
+
+
+def _problem(example: Example) -> str | None:
+    if not example.question.strip() or not example.context.strip():
+        return "the question or the context is empty"
+    if len(example.texts) != len(example.starts):
+        return f"{len(example.texts)} answers have {len(example.starts)} places"
+    for text, start in zip(example.texts, example.starts, strict=True):
+        if not text or start < 0 or example.context[start : start + len(text)] != text:
+            return f"the answer {text[:40]!r} does not stand at {start}"
+    return None
+
+
+def _fingerprint(examples: Iterable[Example]) -> str:
+    lines = sorted(
+        hashlib.sha256("\0".join((e.question, e.context, *map(str, e.starts), *e.texts)).encode()).hexdigest()
+        for e in examples
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""Start and end logits to the best places in the context: joint, exact, n-best, over windows. numpy only.
+
+transformers 5.3 dropped its question-answering pipeline, which did this; tests hold this one to a reference that tries
+every pair. Neighbours: `predictor` calls it, `nlp.text` made the windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlp.text import Encoding, whole_characters
+
+NO_ANSWER = 0
+"""Token whose start and end logits stand for no answer: the first, [CLS]."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A candidate answer: a place in the context."""
+
+    start: int
+    end: int
+    """Characters; `context[start:end]` is the answer."""
+    margin: float
+    """Logits of its start and end less those of no answer in its window: the log-odds of the two."""
+    window: int
+    """In which window it was found best."""
+
+
+def best_spans(
+    context: str,
+    windows: Sequence[Encoding],
+    start_logits: Sequence[np.ndarray],
+    end_logits: Sequence[np.ndarray],
+    *,
+    max_answer_tokens: int,
+    top_k: int = 1,
+) -> list[Span]:
+    """Return the spans with the largest margins, the best first, no place twice; none where the context has no token.
+
+    Args:
+        context: what the windows were made of.
+        windows: from `TextEncoder.windows`.
+        start_logits: float [T] a window; values behind the window's length are of no account.
+        end_logits: likewise.
+        max_answer_tokens: longer spans are no candidates.
+        top_k: how many.
+
+    Source: Devlin et al. 2019, "BERT", section 4.3: span score s_i + e_j with j >= i, against s_[CLS] + e_[CLS].
+    """
+    found: dict[tuple[int, int], Span] = {}
+    for index, window in enumerate(windows):
+        for start, end, margin in _of_window(
+            window, start_logits[index], end_logits[index], max_answer_tokens=max_answer_tokens, top_k=top_k
+        ):
+            place = whole_characters(context, start, end)
+            if place not in found or margin > found[place].margin:
+                found[place] = Span(*place, margin=margin, window=index)
+    return sorted(found.values(), key=lambda span: (-span.margin, span.start, span.end))[:top_k]
+
+
+def _of_window(
+    window: Encoding, start_logits: np.ndarray, end_logits: np.ndarray, *, max_answer_tokens: int, top_k: int
+) -> list[tuple[int, int, float]]:
+    """Return (start, end, margin) in characters of the window's best pairs of tokens."""
+    tokens = np.flatnonzero(window.is_text)
+    if not len(tokens):
+        return []
+    starts = start_logits[tokens].astype(np.float64)
+    ends = end_logits[tokens].astype(np.float64)
+    no_answer = float(start_logits[NO_ANSWER]) + float(end_logits[NO_ANSWER])
+    # Row d holds the spans of d + 1 tokens: s_i + e_(i+d), [D, T]
+    longest = min(max_answer_tokens, len(tokens))
+    table = np.full((longest, len(tokens)), -np.inf)
+    for extra in range(longest):
+        table[extra, : len(tokens) - extra] = starts[: len(tokens) - extra] + ends[extra:]
+    flat = table.ravel()
+    count = min(2 * top_k, flat.size)  # some may stand for the same place, and empty ones fall out
+    best = np.argpartition(-flat, count - 1)[:count]
+    spans = []
+    for place in best[np.argsort(-flat[best], kind="stable")]:
+        extra, first = divmod(int(place), len(tokens))
+        if not np.isfinite(flat[place]):
+            continue
+        start = int(window.offsets[tokens[first], 0])
+        end = int(window.offsets[tokens[first + extra], 1])
+        if end > start:
+            spans.append((start, end, float(flat[place]) - no_answer))
+    return spans

@@ -1,0 +1,209 @@
+"""Text to token ids and back to exact places in the caller's text: one encoder for training and serving. Torch-free.
+
+Offsets count Python characters (code points) of the text as it came, before any normalisation by the tokenizer.
+Neighbours: the predictors feed what is made here to a runtime; `nlp.qa.spans` turns logits into places in the context.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, InputError
+
+INPUT_IDS = "input_ids"
+ATTENTION_MASK = "attention_mask"
+TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105 no password
+MAX_QUESTION_SHARE = 0.25
+"""Of a window, at most, goes to the question; the rest of a longer question is cut off."""
+_JOINERS = "\u200d\ufe0e\ufe0f"
+"""Zero-width joiner and variation selectors: what is joined to the character before them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """One sequence as the network takes it, without padding."""
+
+    input_ids: np.ndarray
+    """int64 [T], special tokens included."""
+    token_type_ids: np.ndarray
+    """int64 [T]: 0 for the first text, 1 for the second."""
+    offsets: np.ndarray
+    """int64 [T, 2]: where each token stands in the text (for a window: in the context), start and end."""
+    is_text: np.ndarray
+    """bool [T]: tokens of the text (for a window: of the context), not special ones and not the question's."""
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class TextEncoder:
+    """Encodes utterances, and questions with passages, as one bundle's network takes them. Safe to use from threads.
+
+    Args:
+        tokenizer: its own truncation and padding are of no account.
+        max_length: most tokens of one sequence, special ones included.
+        stride: tokens that neighbouring windows of one context share.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
+        self.max_length = max_length
+        self.stride = stride
+        self._json = tokenizer.to_str()
+        self._single, self._pair, self._plain = (Tokenizer.from_str(self._json) for _ in range(3))
+        for each in (self._single, self._pair, self._plain):
+            each.no_padding()
+            each.no_truncation()
+        self._single.enable_truncation(max_length)
+        self._pair.enable_truncation(max_length, stride=stride, strategy="only_second")
+        self._max_question_tokens = max(1, int(max_length * MAX_QUESTION_SHARE))
+        self.pad_id = self._pad_id()
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle) -> TextEncoder:
+        """Return the encoder that a language bundle was trained with.
+
+        Raises:
+            BundleError: tokenizer.json or tokenizer_config.json is missing, broken or lacks a value.
+        """
+        tokenizer, config = bundle.file(TOKENIZER), bundle.file(TOKENIZER_CONFIG)
+        try:
+            values = json.loads(config.read_text(encoding="utf-8"))
+            max_length, stride = int(values["max_length"]), int(values["stride"])
+            return cls(Tokenizer.from_file(str(tokenizer)), max_length, stride)
+        except KeyError as error:
+            raise BundleError(f"{config} lacks {error}; expected max_length and stride.") from error
+        except Exception as error:  # the tokenizers library raises Exception itself
+            raise BundleError(f"{tokenizer.parent} has no tokenizer that can be read: {error}") from error
+
+    def files(self, extra: dict[str, Any] | None = None) -> dict[str, bytes]:
+        """Return tokenizer.json and tokenizer_config.json for a bundle.
+
+        Args:
+            extra: what else tokenizer_config.json says, such as Hugging Face's `tokenizer_class`.
+        """
+        values = {**(extra or {}), "max_length": self.max_length, "stride": self.stride}
+        values |= {"model_max_length": self.max_length}
+        plain = self._plain.to_str(pretty=False).encode()
+        return {TOKENIZER: plain, TOKENIZER_CONFIG: json.dumps(values, indent=2).encode() + b"\n"}
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._plain.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str) -> Encoding:
+        """Return one text, cut off behind `max_length` tokens.
+
+        Raises:
+            InputError: the text holds half a surrogate pair, which is no character.
+        """
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Return one encoding a text; raises as `encode`."""
+        for text in texts:
+            check_text(text)
+        return [_encoding(found, sequence=0) for found in self._single.encode_batch(list(texts))]
+
+    def windows(self, question: str, context: str) -> list[Encoding]:
+        """Return the context behind the question in windows that overlap by `stride` tokens; at least one.
+
+        Offsets are places in the context. A question longer than a quarter of a window is cut off.
+
+        Raises:
+            InputError: a text holds half a surrogate pair, which is no character.
+        """
+        check_text(question)
+        check_text(context)
+        found = self._pair.encode(self.clipped_question(question), context)
+        return [_encoding(each, sequence=1) for each in (found, *found.overflowing)]
+
+    def clipped_question(self, question: str) -> str:
+        """Return as much of the question as a window has room for."""
+        offsets = self._plain.encode(question, add_special_tokens=False).offsets
+        if len(offsets) <= self._max_question_tokens:
+            return question
+        return question[: offsets[self._max_question_tokens - 1][1]]
+
+    def batch(self, encodings: Sequence[Encoding], names: Sequence[str], multiple: int = 1) -> dict[str, np.ndarray]:
+        """Return int64 [N, T] for each input name, padded to the longest and up to a multiple.
+
+        Args:
+            encodings: at least one.
+            names: inputs of the network, out of input_ids, attention_mask and token_type_ids.
+            multiple: T is a multiple of it, as far as `max_length` allows.
+        """
+        length = max(len(each) for each in encodings)
+        length = max(length, min(-(-length // multiple) * multiple, self.max_length))
+        arrays = {
+            INPUT_IDS: np.full((len(encodings), length), self.pad_id, dtype=np.int64),
+            ATTENTION_MASK: np.zeros((len(encodings), length), dtype=np.int64),
+            TOKEN_TYPE_IDS: np.zeros((len(encodings), length), dtype=np.int64),
+        }
+        for row, each in enumerate(encodings):
+            arrays[INPUT_IDS][row, : len(each)] = each.input_ids
+            arrays[ATTENTION_MASK][row, : len(each)] = 1
+            arrays[TOKEN_TYPE_IDS][row, : len(each)] = each.token_type_ids
+        return {name: arrays[name] for name in names}
+
+    def _pad_id(self) -> int:
+        for token in ("[PAD]", "<pad>"):
+            found = self._plain.token_to_id(token)
+            if found is not None:
+                return int(found)
+        return 0
+
+
+def check_text(text: str) -> None:
+    r"""Refuse half a surrogate pair: JSON can carry one (`"\ud83d"`), UTF-8 and tokenizers cannot.
+
+    Raises:
+        InputError: says where it stands.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text holds half a surrogate pair at character {error.start}, which stands for nothing. "
+            "Send whole characters."
+        ) from None
+
+
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    r"""Return the span widened so that it cuts through no character that people see as one.
+
+    Tokenizers that strip accents leave combining marks out of their offsets; emoji are joined of several code points.
+
+    >>> whole_characters("cafe\u0301!", 0, 4)
+    (0, 5)
+    """
+    while 0 < start < len(text) and _is_joined(text, start):
+        start -= 1
+    while 0 < end < len(text) and _is_joined(text, end):
+        end += 1
+    return start, end
+
+
+def _is_joined(text: str, place: int) -> bool:
+    """Whether the character at `place` belongs to the one before it."""
+    here, before = text[place], text[place - 1]
+    is_skin_tone = "\U0001f3fb" <= here <= "\U0001f3ff"
+    return unicodedata.category(here) in ("Mn", "Mc", "Me") or here in _JOINERS or before == "\u200d" or is_skin_tone
+
+
+def _encoding(found: Any, *, sequence: int) -> Encoding:
+    sequence_ids = found.sequence_ids
+    return Encoding(
+        input_ids=np.array(found.ids, dtype=np.int64),
+        token_type_ids=np.array(found.type_ids, dtype=np.int64),
+        offsets=np.array(found.offsets, dtype=np.int64).reshape(-1, 2),
+        is_text=np.array([each == sequence for each in sequence_ids], dtype=bool),
+    )
