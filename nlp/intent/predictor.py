@@ -1,0 +1,106 @@
+"""Utterances to intents, or to none, with a bundle and a runtime. Torch-free.
+
+`encode` and `decide` work on one utterance, `infer` on a batch, so that a bad one never fails its neighbours and the
+service batches only the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlp.intent.detectors import LOGITS, read_detector
+from nlp.text import Encoding, TextEncoder
+from shared.bundle.calibration import probabilities_from_logits
+from shared.bundle.layout import IntentDecision
+from shared.bundle.read import Bundle
+from shared.errors import BundleError
+from shared.runtime.protocol import Runtime
+
+
+@dataclass(frozen=True)
+class IntentScore:
+    """One intent with its calibrated probability, given that the utterance belongs to one."""
+
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class IntentResult:
+    """What one utterance wants."""
+
+    intent: str | None
+    """None where it is out of scope."""
+    confidence: float
+    """Of the best intent, whether it is named or not."""
+    out_of_scope: bool
+    out_of_scope_score: float
+    """0 to 1; higher where the utterance belongs to no intent."""
+    ranking: list[IntentScore]
+    """Best first."""
+
+
+class IntentPredictor:
+    """Understands utterances as the bundle says; holds no state between calls."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        decision = bundle.config.decision
+        if not isinstance(decision, IntentDecision):
+            raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for intent.")
+        self.bundle = bundle
+        self.runtime = runtime
+        self.encoder = TextEncoder.from_bundle(bundle)
+        self.labels = bundle.labels
+        self.decision = decision
+        self.detector = read_detector(bundle)
+        self._inputs = [spec.name for spec in bundle.config.signature.inputs]
+
+    def encode(self, text: str) -> Encoding:
+        """Return what the network reads; raises InputError as `TextEncoder.encode`."""
+        return self.encoder.encode(text)
+
+    def infer(self, batch: Sequence[Encoding]) -> list[dict[str, np.ndarray]]:
+        """Return for each utterance its row of the network's outputs: `logits` float32 [C], `features` [D] if any."""
+        if not batch:
+            return []
+        outputs = self.runtime.run(self.encoder.batch(batch, self._inputs))
+        return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
+
+    def probabilities(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return float64 [C]: the calibrated probability of each intent, given that it is one of them."""
+        return probabilities_from_logits(outputs[LOGITS], self.decision.temperature, "single_label_classification")
+
+    def out_of_scope_score(self, outputs: Mapping[str, np.ndarray]) -> float:
+        """Return 0 to 1, higher where the utterance belongs to no intent."""
+        value = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})[0]
+        shifted = np.array(value + self.decision.detector_shift)
+        temperature = self.decision.detector_temperature
+        return float(probabilities_from_logits(shifted, temperature, "multi_label_classification"))
+
+    def decide(self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None) -> IntentResult:
+        """Return what one utterance wants; "nothing that is known" is a normal answer.
+
+        Args:
+            outputs: one of `infer`'s.
+            top_k: most intents of the ranking; None for all.
+        """
+        probabilities = self.probabilities(outputs)
+        score = self.out_of_scope_score(outputs)
+        order = np.argsort(-probabilities, kind="stable")
+        ranking = [IntentScore(self.labels[i], float(probabilities[i])) for i in order[:top_k]]
+        best = int(order[0])
+        is_out = 1 - score < self.decision.abstain_below
+        return IntentResult(
+            intent=None if is_out else self.labels[best],
+            confidence=float(probabilities[best]),
+            out_of_scope=is_out,
+            out_of_scope_score=score,
+            ranking=ranking,
+        )
+
+    def predict(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult]:
+        """Return what each utterance wants, in their order; what notebooks and `percept predict` call."""
+        return [self.decide(outputs, top_k=top_k) for outputs in self.infer([self.encode(text) for text in texts])]
