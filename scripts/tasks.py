@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from nlp.intent import TASK as INTENT
+from nlp.qa import TASK as QA
 from shared.bundle.layout import BundleConfig
 from shared.errors import ConfigError
 from shared.task import Task
 from vision.tagging import TASK as TAGGING
 
-TASKS: dict[str, Task] = {"tagging": TAGGING}
+TASKS: dict[str, Task] = {"tagging": TAGGING, "intent": INTENT, "qa": QA}
 
 
 def find_task(name: str) -> Task:

@@ -1,7 +1,8 @@
 """`percept fit`: Lightning's command line over a task's data and module, ending in a bundle.
 
 The constructors of the data module and the Lightning module are the configuration schema. A module names in `FROM_DATA`
-what it takes from the data (labels, …); the task's `pack` turns its best checkpoint into a bundle.
+what it takes from the data (labels, …), and in `TO_DATA` what the data takes from it (an encoder's name, which decides
+the tokenizer); the task's `pack` turns its best checkpoint into a bundle.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ class FitCLI(LightningCLI):
                 "early_stopping.patience": 5,
             }
         )
+        for name in getattr(self.model_class, "TO_DATA", ()):
+            parser.link_arguments(f"model.{name}", f"data.{name}")
         for name in cast("Any", self.model_class).FROM_DATA:
             parser.link_arguments("data", f"model.{name}", compute_fn=_Attribute(name), apply_on="instantiate")
 

@@ -1,0 +1,131 @@
+"""Questions with contexts cut into windows with the tokens of the answer, and batches of windows of like length.
+
+Neighbours: `data` chooses the questions; `nlp.text` cuts.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from nlp.qa.sources import Example
+from nlp.qa.spans import NO_ANSWER
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
+
+NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
+PAD_TO = 16
+"""Lengths are multiples of it: fewer shapes, and matrices that suit the processor."""
+SHUFFLED_TOGETHER = 64
+"""Batches' worth of windows that are sorted by length at a time; more pad less, fewer mix better."""
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """One window of one question."""
+
+    index: int
+    """Its place among all windows that were cut together."""
+    example: int
+    """Place of its question among those that were cut."""
+    encoding: Encoding
+    start_token: int
+    """First token of the answer; `NO_ANSWER` where this window does not hold it whole."""
+    end_token: int
+    """Last token of the answer, inclusive."""
+    is_whole: bool
+    """Whether the context lies in this one window."""
+
+
+def cut(examples: Sequence[Example], encoder: TextEncoder) -> list[Windowed]:
+    """Return all windows of all questions, in their order."""
+    found = []
+    for index, example in enumerate(examples):
+        windows = encoder.windows(example.question, example.context)
+        for window in windows:
+            start, end = answer_tokens(window, example)
+            found.append(Windowed(len(found), index, window, start, end, len(windows) == 1))
+    return found
+
+
+def answer_tokens(window: Encoding, example: Example) -> tuple[int, int]:
+    """Return first and last token of the answer that most people gave; twice `NO_ANSWER` where the window cuts it."""
+    if not example.is_answerable:
+        return NO_ANSWER, NO_ANSWER
+    (first_character, text), _ = Counter(zip(example.starts, example.texts, strict=True)).most_common(1)[0]
+    behind = first_character + len(text.rstrip())  # no token stands for a blank
+    tokens = np.flatnonzero(window.is_text)
+    if not len(tokens):
+        return NO_ANSWER, NO_ANSWER
+    starts, ends = window.offsets[tokens, 0], window.offsets[tokens, 1]
+    covered = np.flatnonzero((ends > first_character) & (starts < behind))
+    if not len(covered) or starts[covered[0]] > first_character or ends[covered[-1]] < behind:
+        return NO_ANSWER, NO_ANSWER
+    return int(tokens[covered[0]]), int(tokens[covered[-1]])
+
+
+class WindowBatches(Dataset[list[Windowed]]):
+    """Windows in batches of about as many tokens, padding included.
+
+    Args:
+        windows: all of them.
+        batch_tokens: most tokens of a batch; a longer window has a batch of its own.
+        shuffle_key: None keeps long ones to the end; otherwise it fixes the order.
+    """
+
+    def __init__(self, windows: Sequence[Windowed], batch_tokens: int, shuffle_key: str | None = None) -> None:
+        self.windows = windows
+        order = list(range(len(windows)))
+        chunk = len(order)
+        if shuffle_key is not None:
+            rng = random.Random(f"order-{shuffle_key}")
+            rng.shuffle(order)
+            mean = sum(len(window.encoding) for window in windows) / max(1, len(windows))
+            chunk = max(1, int(SHUFFLED_TOGETHER * batch_tokens / max(1.0, mean)))
+        self.batches: list[list[int]] = []
+        for start in range(0, len(order), max(1, chunk)):
+            part = sorted(order[start : start + chunk], key=lambda i: len(windows[i].encoding))
+            self.batches += self._grouped(part, batch_tokens)
+        if shuffle_key is not None:
+            rng.shuffle(self.batches)
+
+    def _grouped(self, order: Sequence[int], batch_tokens: int) -> list[list[int]]:
+        batches: list[list[int]] = []
+        for index in order:
+            length = -(-len(self.windows[index].encoding) // PAD_TO) * PAD_TO
+            if not batches or (len(batches[-1]) + 1) * length > batch_tokens:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Windowed]:
+        return [self.windows[i] for i in self.batches[index]]
+
+
+def collate(windows: Sequence[Windowed], encoder: TextEncoder) -> Batch:
+    """Return int64 tensors: the network's inputs [N, T], start_positions and end_positions [N], window [N].
+
+    `context_mask`, bool [N, T], marks what an answer may start and end at: the context's tokens and `NO_ANSWER`.
+    `window` is each one's place among those that were cut together.
+    """
+    arrays = encoder.batch([window.encoding for window in windows], NAMES, multiple=PAD_TO)
+    mask = np.zeros(arrays[INPUT_IDS].shape, dtype=bool)
+    for row, window in enumerate(windows):
+        mask[row, : len(window.encoding)] = window.encoding.is_text
+    mask[:, NO_ANSWER] = True
+    return {
+        **{name: torch.from_numpy(array) for name, array in arrays.items()},
+        "window": torch.tensor([window.index for window in windows]),
+        "context_mask": torch.from_numpy(mask),
+        "start_positions": torch.tensor([window.start_token for window in windows]),
+        "end_positions": torch.tensor([window.end_token for window in windows]),
+    }
