@@ -161,6 +161,8 @@ def make_optimizer(
         for (is_head, decays), chosen in groups.items()
     ]
     optimizer = torch.optim.AdamW(options, fused=True)
+    # Has the gradients unscaled outside of the optimizer, without which Lightning clips none of a fused one.
+    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     warmup = max(1, round(warmup_share * total_steps))
 
     def factor(step: int) -> float:

@@ -61,7 +61,7 @@ def build_network(encoder: str, weights: str = "DEFAULT", dropout: float = 0.1) 
     config.label2id = {name: index for index, name in ID2LABEL.items()}
     model = load_weights(AutoModelForQuestionAnswering, encoder, config, weights)
     set_dropout(model, dropout)
-    return AnswerNetwork(model)
+    return AnswerNetwork(model).train()  # Hugging Face hands models out in eval mode, in which no dropout acts
 
 
 def load_network(bundle: Bundle) -> nn.Module:
