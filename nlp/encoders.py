@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
 
+from nlp.attention import LEAN
 from shared.errors import ConfigError
 
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -34,9 +35,8 @@ def load_config(encoder: str, **changes: Any) -> PretrainedConfig:
         ConfigError: there is none, and no network to look for one.
     """
     try:
-        # Eager attention: without dropout it trains 1.4 times faster than "sdpa" on a CPU, and exports to a graph that
-        # ONNX Runtime can fuse.
-        config = AutoConfig.from_pretrained(encoder, attn_implementation="eager", **changes)
+        attention = "sdpa" if torch.cuda.is_available() else LEAN
+        config = AutoConfig.from_pretrained(encoder, attn_implementation=attention, **changes)
     except (OSError, ValueError) as error:
         raise _missing(encoder) from error
     for name in _ATTENTION_DROPOUTS:  # a draw for each pair of tokens; `set_dropout` does the others
