@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle
-from shared.errors import DeadlineExceeded, InputError, NotReady, Overloaded
+from shared.errors import InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime
 from shared.runtime.signature import check_inputs
 from shared.serving import metrics
+from shared.serving.admission import Admission
 from shared.serving.lifecycle import load_runtime
 from shared.serving.settings import Settings
 from vision.images import decode_image
@@ -90,8 +90,7 @@ class TaggingEngine:
             on_batch=self._observe_batch,
         )
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
-        self._in_hand = 0
-        self._is_closed = False
+        self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
         self._batch_size = metrics.BATCH_SIZE.labels(self.name)
         self._top_score = metrics.TOP_SCORE.labels(self.name)
         self._batch_seconds = metrics.BATCH_SECONDS.labels(self.name)
@@ -107,7 +106,7 @@ class TaggingEngine:
     @property
     def is_ready(self) -> bool:
         """Whether it answers."""
-        return not self._is_closed
+        return not self.admission.is_closed
 
     async def tag(self, data: bytes, *, top_k: int | None = None, min_score: float | None = None) -> TaggingResult:
         """Return the tags of one image, the most probable first; none is a normal answer.
@@ -134,7 +133,7 @@ class TaggingEngine:
 
     async def logits(self, data: bytes) -> Inference:
         """Return what the network says of one image; raises as `tag`."""
-        async with self._admitted():
+        async with self.admission.admitted():
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
             pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
@@ -155,7 +154,7 @@ class TaggingEngine:
         rows = inputs[INPUT]
         if len(rows) > self.settings.max_images:
             raise InputError(f"the tensor has {len(rows)} rows; the limit is {self.settings.max_images}. Send fewer.")
-        async with self._admitted(len(rows)):
+        async with self.admission.admitted(len(rows)):
             logits = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
         if not np.isfinite(logits).all():
             raise InputError("the network's answer is not finite: the values are too far from a photo's.")
@@ -163,30 +162,10 @@ class TaggingEngine:
 
     async def close(self) -> None:
         """Refuse new images, answer those in hand, then free the model."""
-        self._is_closed = True
+        self.admission.close()
         await self._batcher.close()
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
-
-    @asynccontextmanager
-    async def _admitted(self, count: int = 1) -> AsyncIterator[None]:
-        """Count items in, as far as the limit allows, and hold them to the deadline."""
-        if self._is_closed:
-            raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
-        if self._in_hand and self._in_hand + count > self.settings.max_queue:
-            raise Overloaded(
-                f"{self._in_hand} images are in hand; the limit is {self.settings.max_queue}. Send it again later."
-            )
-        self._in_hand += count
-        try:
-            async with asyncio.timeout(self.settings.deadline_s):
-                yield
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"the answer was not there within {self.settings.deadline_s:g} s. Send the request again later."
-            ) from error
-        finally:
-            self._in_hand -= count
 
     def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
         """Return float32 [3, size, size] with width and height of the image."""

@@ -77,7 +77,7 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, str, Path]:
     """Return the service, the setting of its bundle and the bundle's path."""
     if len(bundles) > 1:
         raise ConfigError(f"{len(bundles)} bundles came; one server answers for one. Start one server each.")
-    path = (bundles[0] if bundles else read_settings().tagger).resolve()
+    path = Path(bundles[0] if bundles else read_settings().tagger).resolve()
     task = read_bundle(path).config.task
     if task not in SERVICES:
         raise ConfigError(f"{path} is a bundle of the task {task!r}; there are services for {', '.join(SERVICES)}.")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from shared.errors import ConfigError
 from shared.runtime.choose import Device
@@ -22,6 +22,13 @@ CONFIG_FILE = f"{PREFIX}CONFIG"
 START_REPORT = f"{PREFIX}START_REPORT"
 """Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+BundlePath = Literal["none"] | Path
+"""A bundle's folder; "none" leaves its part of the service out."""
+
+
+def _state_folder() -> Path:
+    """Return where programs keep what they made for a user. Source: XDG Base Directory Specification 0.8."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "percept"
 
 
 class Settings(BaseModel):
@@ -29,8 +36,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    tagger: Path = PROJECT_ROOT / "models" / "tagger"
+    tagger: BundlePath = PROJECT_ROOT / "models" / "tagger"
     """Bundle of the vision service."""
+    intent: BundlePath = PROJECT_ROOT / "models" / "intent"
+    """Bundle of the language service that understands utterances."""
+    qa: BundlePath = PROJECT_ROOT / "models" / "qa"
+    """Bundle of the language service that answers questions."""
     device: Device = "auto"
     workers: int | None = Field(default=None, ge=1, le=256)
     """Processes that answer; None for one a core, or one where a GPU computes."""
@@ -41,7 +52,9 @@ class Settings(BaseModel):
     max_batch_size: int | None = Field(default=None, ge=1, le=1024)
     """None for 1 on the CPU, where convolutions gain nothing from batches, and 32 on a GPU."""
     max_queue: int = Field(default=64, ge=1)
-    """Images or texts that one worker has in hand before it answers 429."""
+    """Images, and questions, that one worker has in hand before it answers 429."""
+    max_queued_texts: int = Field(default=1024, ge=1)
+    """Utterances that one worker has in hand before it answers 429; one takes about a millisecond."""
     deadline_s: float = Field(default=30.0, gt=0, le=3600)
     """Time that one image or text may take before the answer is 504."""
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
@@ -50,7 +63,19 @@ class Settings(BaseModel):
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_images: int = Field(default=16, ge=1)
     """Images in one request."""
+    max_texts: int = Field(default=64, ge=1)
+    """Texts in one request."""
+    max_text_chars: int = Field(default=2_000, ge=1)
+    """Characters of an utterance or a question."""
+    max_context_chars: int = Field(default=100_000, ge=1)
+    """Characters of a context that a question is asked about."""
     max_top_k: int = Field(default=1000, ge=1)
+    knowledge: Path = Field(default_factory=lambda: _state_folder() / "knowledge.sqlite")
+    """File of the knowledge base, made when there is none; in the folder of the user who serves."""
+    knowledge_documents: Literal["own", "none"] | Path = "own"
+    """What is put into the knowledge base at the start: a folder, or this project's own documentation, or nothing."""
+    admin_key: SecretStr | None = None
+    """Who sends it may change the knowledge base; without one nobody may."""
     ui: bool = True
     """Whether the Gradio page is served; without Gradio installed there is none."""
     log_lines_per_s: float = Field(default=100.0, ge=0)
@@ -59,6 +84,13 @@ class Settings(BaseModel):
     """Time from SIGTERM, when readiness falls, until connections are refused: until a load balancer has seen it."""
     shutdown_s: int = Field(default=30, ge=1, le=3600)
     """Time that requests in flight have to finish after that."""
+
+    def bundle(self, name: Literal["tagger", "intent", "qa"]) -> Path | None:
+        """Return the bundle of that setting, or None where it is "none", or a starter that is not there."""
+        path: BundlePath = getattr(self, name)
+        if path == "none" or (name not in self.model_fields_set and not path.is_dir()):
+            return None
+        return path
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

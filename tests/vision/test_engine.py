@@ -98,9 +98,9 @@ def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trac
         with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
             await engine.tag(plain())
         gate.opened.set()
-        engine.settings = engine.settings.model_copy(update={"deadline_s": 30.0})
+        engine.admission.deadline_s = 30.0
         assert (await engine.tag(plain())).tags
-        assert engine._in_hand == 0
+        assert engine.admission.in_hand == 0
 
     with_engine(tagger_bundle, use, deadline_s=0.05)
 
@@ -109,7 +109,7 @@ def test_closing_answers_what_is_in_hand_and_refuses_what_comes(tagger_bundle: B
     async def use(engine: TaggingEngine) -> None:
         gate = Gate(engine)
         in_hand = asyncio.ensure_future(engine.tag(plain()))
-        while engine._batcher.queued or not gate._run or engine._in_hand == 0:
+        while engine._batcher.queued or not gate._run or engine.admission.in_hand == 0:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         closing = asyncio.ensure_future(engine.close())
@@ -171,7 +171,7 @@ def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenCl
         assert response.json()["error"]["type"] == "deadline_exceeded"
         gates[0].opened.set()
     with open_client(max_queue=1) as client:
-        client.lifecycle()._in_hand = 1
+        client.lifecycle().admission.in_hand = 1
         response = client.post("/v1/tag", content=plain(), headers={"content-type": "image/png"})
         assert response.status_code == 429
         assert int(response.headers["retry-after"]) >= 1
