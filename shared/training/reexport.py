@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,14 +37,16 @@ class Int8Trial:
     """What int8 needs besides the network.
 
     Args:
-        calibration: batches of real inputs that are not from the test split.
+        calibration: batches of real inputs that are not from the test split; of no account where `kind` is "dynamic".
         quality: the validation quality of an ONNX file; more is better.
         max_loss: the most quality that int8 may lose.
+        kind: as for `quantize_int8`.
     """
 
     calibration: Iterable[Mapping[str, np.ndarray]]
     quality: Callable[[Path], float]
     max_loss: float
+    kind: Literal["static", "dynamic"] = "static"
 
 
 def reexport(path: Path, task: Task, *, int8: Int8Trial | None = None) -> Bundle:
@@ -100,7 +102,7 @@ def _choose(bundle: Bundle, fp32: Path, trial: Int8Trial | None) -> tuple[Path, 
     gate = None
     if trial is not None:
         small = fp32.with_name("int8.onnx")
-        quantize_int8(fp32, small, trial.calibration)
+        quantize_int8(fp32, small, trial.calibration, kind=trial.kind)
         gate = int8_gate(trial.quality(fp32), trial.quality(small), max_loss=trial.max_loss)
         logger.info("int8 gate: %s", gate)
         if gate["passed"]:

@@ -15,19 +15,16 @@ from typing import Any
 import numpy as np
 
 from shared.errors import DataError
-from vision.tagging.metrics import (
+from shared.training.metrics import (
     DIGITS,
-    average_precisions,
     calibration_error,
-    confusion_counts,
-    f1_scores,
     mean,
-    most_wrong,
     ratio,
     reliability_rows,
     top_k_accuracy,
     weighted_mean,
 )
+from vision.tagging.metrics import average_precisions, confusion_counts, f1_scores, most_wrong
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 
 __all__ = ["SourceView", "evaluate", "most_wrong", "validation_summary"]

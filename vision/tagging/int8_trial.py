@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-
 from shared.bundle.read import Bundle
 from shared.errors import DataError
-from shared.runtime.cpu import session_options
-from shared.runtime.protocol import Tensors
+from shared.training.onnx_file import OnnxFile
 from shared.training.reexport import Int8Trial
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative_batches
@@ -21,29 +17,6 @@ from vision.tagging.predictor import INPUT, TagPredictor
 from vision.tagging.scoring import measure, score_photos
 
 BATCH = 32
-
-
-class OnnxFile:
-    """A Runtime of an ONNX file that is in no bundle yet."""
-
-    device = "cpu"
-
-    def __init__(self, path: Path, bundle: Bundle) -> None:
-        self.inputs = bundle.config.signature.inputs
-        self.outputs = bundle.config.signature.outputs
-        self.description = f"ONNX Runtime {onnxruntime.__version__} on {path.name}"
-        self._session = onnxruntime.InferenceSession(
-            str(path), sess_options=session_options(1), providers=["CPUExecutionProvider"]
-        )
-
-    def run(self, inputs: Tensors) -> dict[str, np.ndarray]:
-        """Return the outputs by name."""
-        names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
-
-    def close(self) -> None:
-        """Free the session's memory."""
-        self.__dict__.pop("_session", None)
 
 
 def int8_trial(bundle: Bundle, data: TaggingData, max_loss: float) -> Int8Trial:
@@ -64,7 +37,7 @@ def int8_trial(bundle: Bundle, data: TaggingData, max_loss: float) -> Int8Trial:
         )
 
     def quality(path: Path) -> float:
-        predictor = TagPredictor(bundle, OnnxFile(path, bundle))
+        predictor = TagPredictor(bundle, OnnxFile(path, bundle.config.signature))
         found = measure(score_photos(predictor, data, "val", batch_size=BATCH), predictor, data)["overall"]["quality"]
         return float("nan") if found is None else float(found)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
+from shared.training.splits import stratified_share
 from vision.tagging.sources import Example
 
 
@@ -31,18 +32,8 @@ def split_examples(
 
 
 def _take(examples: Sequence[Example], share: float, rng: random.Random) -> tuple[list[Example], list[Example]]:
-    """Return (taken, left): `share` of each stratum, remainders carried over so that the total is right too."""
+    """Return (taken, left), stratified by the rarest label of each photo."""
     support = Counter(label for example in examples for label in example.labels)
-    strata: dict[str, list[int]] = defaultdict(list)
-    for i, example in enumerate(examples):
-        strata[min(example.labels, key=lambda label: (support[label], label), default="")].append(i)
-    taken: set[int] = set()
-    owed = 0.0
-    for key in sorted(strata):
-        members = strata[key]
-        rng.shuffle(members)
-        owed += share * len(members)
-        count = min(round(owed), len(members) - 1)
-        owed = min(0.5, owed - count)  # what a label with a single photo cannot give, no other label has to
-        taken.update(members[:count])
+    strata = [min(e.labels, key=lambda label: (support[label], label), default="") for e in examples]
+    taken = stratified_share(strata, share, rng)
     return [examples[i] for i in sorted(taken)], [e for i, e in enumerate(examples) if i not in taken]

@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import (
-    average_precision_score,
-    f1_score,
-    multilabel_confusion_matrix,
-    top_k_accuracy_score,
-)
+from sklearn.metrics import average_precision_score, f1_score, multilabel_confusion_matrix
 
-from vision.tagging.metrics import (
-    average_precisions,
-    calibration_error,
-    confusion_counts,
-    f1_scores,
-    most_wrong,
-    reliability_rows,
-    top_k_accuracy,
-)
+from vision.tagging.metrics import average_precisions, confusion_counts, f1_scores, most_wrong
 
 RNG = np.random.default_rng(7)
 N, LABELS = 60, 5
@@ -73,47 +59,6 @@ def test_f1_is_scikit_learns():
 
 def test_f1_is_undefined_where_a_label_neither_holds_nor_is_given():
     assert f1_scores(np.array([[0, 0, 9, 0]])) == [None]
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_top_k_accuracy_is_scikit_learns(k: int):
-    labels = RNG.integers(0, LABELS, N)
-    expected = top_k_accuracy_score(labels, SCORES, k=k, labels=range(LABELS))
-    assert top_k_accuracy(SCORES, labels, k) == pytest.approx(expected, abs=1e-5)
-
-
-def test_top_k_accuracy_is_undefined_where_it_could_not_miss():
-    assert top_k_accuracy(SCORES, np.zeros(N, dtype=np.int64), LABELS) is None
-
-
-def test_calibration_error_is_the_weighted_gap_of_scikit_learns_bins():
-    confidences, correct = SCORES[:, 0], TARGETS[:, 0] == 1
-    accuracy, confidence = calibration_curve(correct, confidences, n_bins=15)
-    edges = np.linspace(0, 1, 16)
-    counts = np.histogram(confidences, edges)[0]
-    expected = float(np.abs(accuracy - confidence) @ counts[counts > 0] / N)
-    assert calibration_error(confidences, correct) == pytest.approx(expected, abs=1e-5)
-
-
-def test_reliability_rows_are_scikit_learns_bins_without_the_empty_ones():
-    confidences, correct = SCORES[:10, 0], TARGETS[:10, 0] == 1
-    accuracy, confidence = calibration_curve(correct, confidences, n_bins=15)
-    rows = reliability_rows(confidences, correct)
-    assert [row["accuracy"] for row in rows] == pytest.approx(accuracy, abs=1e-5)
-    assert [row["confidence"] for row in rows] == pytest.approx(confidence, abs=1e-5)
-    assert sum(row["count"] for row in rows) == 10
-    assert all(row["low"] <= row["confidence"] <= row["high"] for row in rows)
-
-
-def test_the_reliability_rows_say_the_calibration_error():
-    confidences, correct = SCORES[:, 1], TARGETS[:, 1] == 1
-    rows = reliability_rows(confidences, correct)
-    gap = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / N
-    assert calibration_error(confidences, correct) == pytest.approx(gap, abs=1e-4)
-
-
-def test_no_judgement_has_no_calibration_error():
-    assert calibration_error(np.empty(0), np.empty(0, dtype=bool)) is None
 
 
 def test_most_wrong_photos_come_worst_first_and_unknown_labels_do_not_count():

@@ -1,0 +1,56 @@
+"""The numbers that every task reports, each against scikit-learn or against counting by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import top_k_accuracy_score
+
+from shared.training.metrics import calibration_error, reliability_rows, top_k_accuracy
+
+RNG = np.random.default_rng(7)
+N, LABELS = 60, 5
+SCORES = RNG.random((N, LABELS))
+TARGETS = (RNG.random((N, LABELS)) < 0.35 + 0.4 * (SCORES - 0.5)).astype(np.int8)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_top_k_accuracy_is_scikit_learns(k: int):
+    labels = RNG.integers(0, LABELS, N)
+    expected = top_k_accuracy_score(labels, SCORES, k=k, labels=range(LABELS))
+    assert top_k_accuracy(SCORES, labels, k) == pytest.approx(expected, abs=1e-5)
+
+
+def test_top_k_accuracy_is_undefined_where_it_could_not_miss():
+    assert top_k_accuracy(SCORES, np.zeros(N, dtype=np.int64), LABELS) is None
+
+
+def test_calibration_error_is_the_weighted_gap_of_scikit_learns_bins():
+    confidences, correct = SCORES[:, 0], TARGETS[:, 0] == 1
+    accuracy, confidence = calibration_curve(correct, confidences, n_bins=15)
+    edges = np.linspace(0, 1, 16)
+    counts = np.histogram(confidences, edges)[0]
+    expected = float(np.abs(accuracy - confidence) @ counts[counts > 0] / N)
+    assert calibration_error(confidences, correct) == pytest.approx(expected, abs=1e-5)
+
+
+def test_reliability_rows_are_scikit_learns_bins_without_the_empty_ones():
+    confidences, correct = SCORES[:10, 0], TARGETS[:10, 0] == 1
+    accuracy, confidence = calibration_curve(correct, confidences, n_bins=15)
+    rows = reliability_rows(confidences, correct)
+    assert [row["accuracy"] for row in rows] == pytest.approx(accuracy, abs=1e-5)
+    assert [row["confidence"] for row in rows] == pytest.approx(confidence, abs=1e-5)
+    assert sum(row["count"] for row in rows) == 10
+    assert all(row["low"] <= row["confidence"] <= row["high"] for row in rows)
+
+
+def test_the_reliability_rows_say_the_calibration_error():
+    confidences, correct = SCORES[:, 1], TARGETS[:, 1] == 1
+    rows = reliability_rows(confidences, correct)
+    gap = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in rows) / N
+    assert calibration_error(confidences, correct) == pytest.approx(gap, abs=1e-4)
+
+
+def test_no_judgement_has_no_calibration_error():
+    assert calibration_error(np.empty(0), np.empty(0, dtype=bool)) is None
