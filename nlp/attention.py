@@ -1,9 +1,9 @@
 """Attention for training on a CPU, under the name "lean" in transformers: the same values, half the memory traffic.
 
-transformers' "eager" attention adds a mask in fp32 to every pair of tokens, and torch's fused kernel has a slow way back.
-Here the mask rides along as one more feature of the keys, so that one product makes masked scores, and scores stay in the
-autocast's type. A step of MiniLM on 28 x 224 tokens in bf16 took 0.85 s, with "sdpa" 1.16 s and with "eager" 1.40 s
-(medians of 3, two cores of an EPYC with AVX512-BF16, torch 2.15, transformers 5.24, 2026-11).
+transformers' "eager" attention adds a mask in fp32 to every pair of tokens, and torch's fused kernel has a slow way
+back. Here the mask rides along as one more feature of the keys, so that one product makes masked scores, and scores
+stay in the autocast's type. A step of MiniLM on 28 x 224 tokens in bf16 took 0.85 s, with "sdpa" 1.16 s
+and with "eager" 1.40 s (medians of 3, two cores of an EPYC with AVX512-BF16, torch 2.15, transformers 5.24, 2026-11).
 
 Neighbour: `encoders` chooses it. Dropout of attention is not for it: `encoders.load_config` takes that out.
 """
@@ -23,14 +23,14 @@ _LOWEST = -1e4
 
 
 def lean_attention(
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001 part of the interface
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **kwargs: Any,  # noqa: ARG001 part of the interface
 ) -> tuple[Tensor, None]:
     """Return the attended values [N, T, H, D] of query, key and value [N, H, T, D]; transformers' interface.
 

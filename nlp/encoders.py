@@ -6,6 +6,7 @@ serves.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from nlp.attention import LEAN
 from shared.errors import ConfigError
@@ -36,7 +37,7 @@ def load_config(encoder: str, **changes: Any) -> PretrainedConfig:
     """
     try:
         attention = "sdpa" if torch.cuda.is_available() else LEAN
-        config = AutoConfig.from_pretrained(encoder, attn_implementation=attention, **changes)
+        config: PretrainedConfig = AutoConfig.from_pretrained(encoder, attn_implementation=attention, **changes)
     except (OSError, ValueError) as error:
         raise _missing(encoder) from error
     for name in _ATTENTION_DROPOUTS:  # a draw for each pair of tokens; `set_dropout` does the others
@@ -63,7 +64,7 @@ def load_tokenizer(encoder: str) -> tuple[Tokenizer, dict[str, Any]]:
     return tokenizer, {name: value for name, value in settings.items() if isinstance(value, str | bool)}
 
 
-def load_weights(model_class: Any, encoder: str, config: PretrainedConfig, weights: str) -> nn.Module:
+def load_weights(model_class: Any, encoder: str, config: PretrainedConfig, weights: str) -> PreTrainedModel:
     """Return a Hugging Face model, with the encoder's weights or with random ones.
 
     Args:
@@ -76,13 +77,13 @@ def load_weights(model_class: Any, encoder: str, config: PretrainedConfig, weigh
         ConfigError: the weights are not there, or `weights` is something else.
     """
     if weights == "none":
-        model: nn.Module = model_class.from_config(config)
+        model: PreTrainedModel = model_class.from_config(config)
         return model
     if weights != "DEFAULT":
         raise ConfigError(f"model.weights must be DEFAULT or none for {encoder}; came {weights!r}. "
                           "To start from other weights, name their folder as the encoder.")  # fmt: skip
     try:
-        loaded: nn.Module = model_class.from_pretrained(encoder, config=config, dtype=torch.float32)
+        loaded: PreTrainedModel = model_class.from_pretrained(encoder, config=config, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise _missing(encoder) from error
     return loaded
@@ -162,7 +163,7 @@ def make_optimizer(
     ]
     optimizer = torch.optim.AdamW(options, fused=True)
     # Has the gradients unscaled outside of the optimizer, without which Lightning clips none of a fused one.
-    optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+    optimizer._step_supports_amp_scaling = False
     warmup = max(1, round(warmup_share * total_steps))
 
     def factor(step: int) -> float:
@@ -185,3 +186,22 @@ def schedule_steps(total_steps: float) -> int:
             "the learning rate falls over the whole training, so it needs an end: set trainer.max_epochs."
         )
     return int(total_steps)
+
+
+def hugging_face_fields(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what config.json says for transformers: the network's sizes, and nothing of this machine."""
+    fields: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    left_out = ("_name_or_path", "name_or_path", "attn_implementation", "_attn_implementation", "id2label", "label2id")
+    return {name: value for name, value in fields.items() if name not in left_out}
+
+
+def stored_state(model: nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+    """Return a model's state for model.safetensors, as float32 or float16; of tied weights one copy."""
+    wanted = torch.float16 if dtype == "float16" else torch.float32
+    state: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict().items():
+        if value.data_ptr() not in seen or not value.numel():
+            seen.add(value.data_ptr())
+            state[name] = (value.to(wanted) if value.is_floating_point() else value).clone().contiguous()
+    return state

@@ -11,10 +11,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from nlp.encoders import load_tokenizer
 from nlp.qa.sources import Example, LoadedSource, Source, load_source
@@ -169,7 +170,7 @@ class AnswerData(LightningDataModule):
     def _loader(self, windows: Sequence[Windowed], shuffle_key: str | None = None) -> DataLoader[Batch]:
         batches = WindowBatches(windows, self.batch_tokens, shuffle_key)
         return DataLoader(
-            batches,
+            cast("Dataset[Batch]", batches),  # as its items leave `collate`
             batch_size=None,
             shuffle=False,
             num_workers=self.num_workers,
@@ -190,8 +191,9 @@ def crossed(examples: Sequence[Example], share: float, same_title_share: float, 
     """
     rng = random.Random(f"crossed-{key}")
     contexts: dict[tuple[int, str | None], list[str]] = defaultdict(list)
-    for source, title, context in dict.fromkeys((e.source, e.title, e.context) for e in examples):
+    for source, context in dict.fromkeys((e.source, e.context) for e in examples):
         contexts[source, None].append(context)
+    for source, title, context in dict.fromkeys((e.source, e.title, e.context) for e in examples):
         contexts[source, title].append(context)
     found = []
     for example in examples:

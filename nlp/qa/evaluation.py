@@ -17,6 +17,7 @@ from torchmetrics.functional.text import squad
 from nlp.qa.sources import Example
 from nlp.qa.spans import best_spans
 from nlp.qa.windows import Windowed
+from shared.training.metrics import DIGITS, calibration_error, ratio, reliability_rows
 
 RIGHT_FROM_F1 = 0.5
 """An answer counts as right for its score's calibration when it shares at least that much with a reference."""
@@ -86,7 +87,7 @@ def judge(text: str, references: Sequence[str]) -> tuple[float, float]:
     """
     if not references:
         return 0.0, 0.0
-    answers = {"text": list(references), "answer_start": [0] * len(references)}
+    answers: Any = {"text": list(references), "answer_start": [0] * len(references)}
     scores = squad([{"prediction_text": text, "id": "0"}], [{"answers": answers, "id": "0"}])
     return float(scores["exact_match"]) / 100, float(scores["f1"]) / 100
 
@@ -139,29 +140,61 @@ def best_threshold(margins: np.ndarray, f1: np.ndarray, is_answerable: np.ndarra
     return threshold, float(totals[count] / len(margins))
 
 
-def metrics_of(
-    examples: Sequence[Example], predictions: Sequence[Prediction], scores: np.ndarray, abstain_below: float
+def evaluate(
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    scores: np.ndarray,
+    abstain_below: float,
+    source_names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return what the model card tells of some questions.
+    """Return `sources` (name -> metrics), `overall` metrics and `reliability` rows, as the model card shows them.
 
     Args:
         examples: the questions.
-        predictions: from `decode`.
+        predictions: from `decode`, one a question.
         scores: float [N], calibrated.
         abstain_below: no answer is given below it.
+        source_names: names of the sets, by `Example.source`.
+    """
+    sets = np.array([example.source for example in examples], dtype=int)
+    places = {name: np.flatnonzero(sets == index) for index, name in enumerate(source_names)}
+    right = np.array([prediction.is_right for prediction in predictions])
+
+    def part(rows: np.ndarray) -> dict[str, Any]:
+        chosen = [examples[i] for i in rows], [predictions[i] for i in rows]
+        return _metrics(*chosen, scores[rows], abstain_below)
+
+    return {
+        "sources": {name: part(rows) for name, rows in places.items() if len(rows)},
+        "overall": part(np.arange(len(examples))),
+        "reliability": {"all sets": reliability_rows(scores, right)},
+    }
+
+
+def _metrics(
+    examples: Sequence[Example], predictions: Sequence[Prediction], scores: np.ndarray, abstain_below: float
+) -> dict[str, Any]:
+    """Return `summary` and what the decision makes of it.
+
+    `answered`: share of the answerable questions that get an answer. `silent`: share of the unanswerable that get none.
+    `f1_at_threshold`: F1 over all questions. `ece`: of the score as the chance that the span is right.
     """
     asked = np.array([example.is_answerable for example in examples])
     given = scores >= abstain_below
     f1 = np.array([prediction.f1 for prediction in predictions])
-    found = summary(examples, predictions)
-    found |= {
+    right = np.array([prediction.is_right for prediction in predictions])
+    rounded = {
+        name: round(value, DIGITS) for name, value in summary(examples, predictions).items() if np.isfinite(value)
+    }
+    return {
         "examples": int(asked.sum()),
         "unanswerable": int((~asked).sum()),
-        "answered": _mean(given[asked]),
-        "silent": _mean(~given[~asked]),
-        "f1_at_threshold": _mean(np.where(asked, f1 * given, ~given)),
+        **rounded,
+        "answered": ratio(float(given[asked].sum()), int(asked.sum())),
+        "silent": ratio(float((~given[~asked]).sum()), int((~asked).sum())),
+        "f1_at_threshold": ratio(float(np.where(asked, f1 * given, ~given).sum()), len(examples)),
+        "ece": calibration_error(scores, right),
     }
-    return found
 
 
 def _mean(values: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForQuestionAnswering
+from transformers import AutoConfig, AutoModelForQuestionAnswering, PreTrainedModel
 
 from nlp.encoders import load_config, load_weights, set_dropout
 from shared.bundle.layout import CONFIG, WEIGHTS
@@ -25,9 +25,9 @@ class AnswerNetwork(nn.Module):
     `model` is the Hugging Face model itself: its state is what AutoModelForQuestionAnswering loads.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
-        self.model = model
+        self.model: PreTrainedModel = model
 
     @property
     def has_token_types(self) -> bool:
@@ -71,7 +71,7 @@ def load_network(bundle: Bundle) -> nn.Module:
         BundleError: the weights are not those of the network that config.json names.
     """
     config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
-    network = AnswerNetwork(AutoModelForQuestionAnswering.from_config(config))
+    network = AnswerNetwork(AutoModelForQuestionAnswering.from_config(config))  # type: ignore[no-untyped-call]
     try:
         state = {name: value.to(torch.float32) if value.is_floating_point() else value
                  for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip

@@ -45,7 +45,7 @@ class Windowed:
 
 def cut(examples: Sequence[Example], encoder: TextEncoder) -> list[Windowed]:
     """Return all windows of all questions, in their order."""
-    found = []
+    found: list[Windowed] = []
     for index, example in enumerate(examples):
         windows = encoder.windows(example.question, example.context)
         for window in windows:
