@@ -193,8 +193,8 @@ def crossed(examples: Sequence[Example], share: float, same_title_share: float, 
     contexts: dict[tuple[int, str | None], list[str]] = defaultdict(list)
     for source, context in dict.fromkeys((e.source, e.context) for e in examples):
         contexts[source, None].append(context)
-    for source, title, context in dict.fromkeys((e.source, e.title, e.context) for e in examples):
-        contexts[source, title].append(context)
+    for source, title, text in dict.fromkeys((e.source, e.title, e.context) for e in examples):
+        contexts[source, title].append(text)
     found = []
     for example in examples:
         if not example.is_answerable or rng.random() >= share:
@@ -202,9 +202,9 @@ def crossed(examples: Sequence[Example], share: float, same_title_share: float, 
         pools = [contexts[example.source, None]]
         if example.title and rng.random() < same_title_share:
             pools.insert(0, contexts[example.source, example.title])
-        context = next((c for pool in pools if (c := _without_answer(example, pool, rng)) is not None), None)
-        if context is not None:
-            found.append(replace(example, id=f"{example.id}-crossed", context=context, texts=(), starts=()))
+        other = next((c for pool in pools if (c := _without_answer(example, pool, rng)) is not None), None)
+        if other is not None:
+            found.append(replace(example, id=f"{example.id}-crossed", context=other, texts=(), starts=()))
     return found
 
 
