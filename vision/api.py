@@ -1,26 +1,24 @@
 """The vision API: its routes, and what they take and give. Schemas stand in `schemas`, bodies are read in `uploads`.
 
-Neighbours: `service` mounts the app, `engine` answers, `shared.serving` brings errors, health and Open Inference.
+Neighbours: `service` mounts the app, `engine` answers, `shared.serving.app` adds errors, health and Open Inference.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from pydantic import ValidationError
-from starlette.responses import RedirectResponse
 
 from shared.errors import InputError
-from shared.serving.docs import add_docs, inline_schema
-from shared.serving.edge import InferenceErrorBody, classify, error_responses, install_error_handlers, invalid_body
-from shared.serving.health import make_health_router
-from shared.serving.inference_protocol import make_router
+from shared.serving.app import make_app
+from shared.serving.docs import inline_schema
+from shared.serving.edge import classify, error_responses, invalid_body
 from shared.serving.lifecycle import Alongside, Lifecycle
+from shared.serving.middleware import answered_by
 from shared.serving.settings import Settings
 from vision.engine import TaggingEngine
 from vision.schemas import (
@@ -88,37 +86,27 @@ def create_app(
         alongside: as in `Lifecycle.run`.
     """
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with lifecycle.run(alongside):
-            yield
-
-    app = FastAPI(
+    return make_app(
+        lifecycle,
+        [make_router(lifecycle, settings)],
         title="Percept Vision",
         description='Photos to tags with calibrated scores. Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        lifespan=lifespan,
+        home=home,
+        alongside=alongside,
     )
-    install_error_handlers(app)
-    app.include_router(make_health_router(lifecycle.not_ready_reason))
-    statuses = (400, 404, 413, 415, 422, 429, 503, 504)
-    app.include_router(make_router(lifecycle), responses=error_responses(*statuses, body=InferenceErrorBody))
-    add_docs(app)
-    _add_routes(app, lifecycle, settings)
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(home)
-
-    return app
 
 
-def _add_routes(app: FastAPI, engine: Callable[[], TaggingEngine], settings: Settings) -> None:
+def make_router(engine: Callable[[], TaggingEngine], settings: Settings) -> APIRouter:
+    """Return the routes.
+
+    Args:
+        engine: gives the engine at every request; may raise NotReady, or NotFound where there is none.
+        settings: limits.
+    """
+    router = APIRouter()
     errors = error_responses(400, 413, 415, 422, 429, 503, 504)
 
-    @app.post("/v1/tag", tags=["tagging"], summary="Tag images", responses=errors, openapi_extra=_TAG_BODY)
+    @router.post("/v1/tag", tags=["tagging"], summary="Tag images", responses=errors, openapi_extra=_TAG_BODY)
     async def tag(
         request: Request,
         # Defaults, not Annotated: a limit from the settings cannot be read from an annotation that is kept as text.
@@ -133,9 +121,10 @@ def _add_routes(app: FastAPI, engine: Callable[[], TaggingEngine], settings: Set
         and disturbs no other. A single one is answered with its HTTP error.
         """
         model = engine()
+        answered_by(request, model)
         return await tag_images(model, await read_images(request, settings), top_k=top_k, min_score=min_score)
 
-    @app.post(
+    @router.post(
         "/hf/image-classification",
         tags=["Hugging Face"],
         summary="Classify an image as Hugging Face's inference API does",
@@ -145,11 +134,14 @@ def _add_routes(app: FastAPI, engine: Callable[[], TaggingEngine], settings: Set
     async def classify_image(request: Request) -> list[LabelScore]:
         """For `huggingface_hub.InferenceClient(model=".../hf/image-classification").image_classification(…)`."""
         model = engine()
+        answered_by(request, model)
         image, parameters = await _read_classification(request)
         seen = await model.logits(image)
         scores = _apply(parameters.function_to_apply, seen.logits, model)
         best = np.argsort(-scores, kind="stable")[: parameters.top_k or DEFAULT_TOP_K]
         return [LabelScore(label=model.labels[i], score=float(scores[i])) for i in best]
+
+    return router
 
 
 async def tag_images(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -100,8 +101,13 @@ class TaggingEngine:
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
         """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
-        bundle, runtime = load_runtime(settings.tagger, TASK, device=settings.device, threads=settings.threads)
+        bundle, runtime = load_runtime(Path(settings.tagger), TASK, device=settings.device, threads=settings.threads)
         return cls(bundle, runtime, settings)
+
+    @property
+    def models(self) -> list[TaggingEngine]:
+        """The one that there is."""
+        return [self]
 
     @property
     def is_ready(self) -> bool:

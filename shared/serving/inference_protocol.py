@@ -6,7 +6,7 @@ Errors are those of `shared.errors`; `shared.serving.edge` gives them their stat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Protocol
 
@@ -27,6 +27,7 @@ from shared.serving.inference_messages import (
     ServerReady,
 )
 from shared.serving.inference_tensors import DATATYPES, read_request, read_tensors, write_response
+from shared.serving.middleware import answered_by
 
 PLATFORM = "percept_bundle"
 """The protocol's <project>_<format>: which runtime computes the bundle is the server's affair."""
@@ -40,11 +41,8 @@ orjson 3.13, numpy 2.4, best of 20, 2026-11)."""
 class ServedModel(Protocol):
     """What the routes must know of a model."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
+    name: str
+    version: str
 
     @property
     def inputs(self) -> tuple[TensorSignature, ...]: ...
@@ -60,22 +58,26 @@ class ServedModel(Protocol):
         ...
 
 
-def make_router(model: Callable[[], ServedModel], *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> APIRouter:
-    """Return the protocol's routes for one model.
+def make_router(models: Callable[[], Sequence[ServedModel]], *, max_elements: int = DEFAULT_MAX_ELEMENTS) -> APIRouter:
+    """Return the protocol's routes for a service's models.
 
     Args:
-        model: gives the model at every request; may raise NotReady while there is none.
+        models: gives the models at every request, each with a name of its own; may raise NotReady while there is none.
         max_elements: values that one request may hold in all its inputs.
     """
     router = APIRouter(tags=["Open Inference Protocol v2"])
     body: dict[str, Any] = {"requestBody": _request_body()}
 
-    def served(name: str, asked_version: str | None = None) -> ServedModel:
-        current = model()
-        if name != current.name:
-            raise NotFound(f"there is no model {name!r} here. The model is called {current.name!r}.")
+    def served(request: Request, name: str, asked_version: str | None = None) -> ServedModel:
+        known = {model.name: model for model in models()}
+        if name not in known:
+            names = ", ".join(map(repr, known))
+            here = f"The model is called {names}" if len(known) == 1 else f"The models are called {names}"
+            raise NotFound(f"there is no model {name!r} here. {here}.")
+        current = known[name]
         if asked_version not in (None, current.version):
             raise NotFound(f"the model {name!r} has no version {asked_version!r} here. It has {current.version!r}.")
+        answered_by(request, current)
         return current
 
     async def answer(current: ServedModel, request: Request, json_bytes: str | None) -> Response:
@@ -106,28 +108,29 @@ def make_router(model: Callable[[], ServedModel], *, max_elements: int = DEFAULT
 
     @router.get("/v2/health/ready", summary="Server ready")
     async def server_ready() -> ServerReady:
-        _ready(model())
+        for model in models():
+            _ready(model)
         return ServerReady(live=True, ready=True)
 
     @router.get("/v2/models/{name}", summary="Model metadata")
-    async def model_metadata(name: str) -> ModelMetadata:
-        return _metadata(served(name))
+    async def model_metadata(request: Request, name: str) -> ModelMetadata:
+        return _metadata(served(request, name))
 
     @router.get("/v2/models/{name}/versions/{version}", summary="Model metadata, of a version")
-    async def version_metadata(name: str, version: str) -> ModelMetadata:
-        return _metadata(served(name, version))
+    async def version_metadata(request: Request, name: str, version: str) -> ModelMetadata:
+        return _metadata(served(request, name, version))
 
     @router.get("/v2/models/{name}/ready", summary="Model ready")
-    async def model_ready(name: str) -> ModelReady:
-        return _ready(served(name))
+    async def model_ready(request: Request, name: str) -> ModelReady:
+        return _ready(served(request, name))
 
     @router.get("/v2/models/{name}/versions/{version}/ready", summary="Model ready, of a version")
-    async def version_ready(name: str, version: str) -> ModelReady:
-        return _ready(served(name, version))
+    async def version_ready(request: Request, name: str, version: str) -> ModelReady:
+        return _ready(served(request, name, version))
 
     @router.post("/v2/models/{name}/infer", summary="Inference", response_model=InferenceResponse, openapi_extra=body)
     async def model_infer(name: str, request: Request, json_bytes: _JsonLength = None) -> Response:
-        return await answer(served(name), request, json_bytes)
+        return await answer(served(request, name), request, json_bytes)
 
     @router.post(
         "/v2/models/{name}/versions/{version}/infer",
@@ -136,7 +139,7 @@ def make_router(model: Callable[[], ServedModel], *, max_elements: int = DEFAULT
         openapi_extra=body,
     )
     async def version_infer(name: str, version: str, request: Request, json_bytes: _JsonLength = None) -> Response:
-        return await answer(served(name, version), request, json_bytes)
+        return await answer(served(request, name, version), request, json_bytes)
 
     return router
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
@@ -22,22 +22,31 @@ from shared.runtime.choose import choose_runtime
 from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
 from shared.serving import metrics
+from shared.serving.inference_protocol import ServedModel
 from shared.serving.logs import configure_logs
+from shared.serving.middleware import ModelId, model_id
 from shared.task import Task
 
 _WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
 
 
+class LoadedModel(ServedModel, Protocol):
+    """One of the models that a service answers with."""
+
+    runtime: Runtime
+
+
 class Engine(Protocol):
     """What a service answers with."""
 
-    name: str
-    version: str
-    runtime: Runtime
+    @property
+    def models(self) -> Sequence[LoadedModel]:
+        """At least one; no two of one name."""
+        ...
 
     async def close(self) -> None:
-        """Answer what waits, then free the model."""
+        """Answer what waits, then free the models."""
         ...
 
 
@@ -97,9 +106,9 @@ class Lifecycle(Generic[EngineT]):
             raise NotReady("the model is not loaded yet. Send the request again.")
         return self._engine
 
-    def model(self) -> tuple[str, str] | None:
-        """Return name and version of the model, or None while there is none."""
-        return None if self._engine is None else (self._engine.name, self._engine.version)
+    def model(self) -> ModelId | None:
+        """Return name and version of the model, several joined by commas, or None while there is none."""
+        return None if self._engine is None else model_id(*self._engine.models)
 
     def not_ready_reason(self) -> str | None:
         """Return why the service is not ready, or None when it is."""
@@ -122,8 +131,9 @@ class Lifecycle(Generic[EngineT]):
         metrics.forget_dead_workers()
         engine = await asyncio.to_thread(self._load)
         self._engine = engine
-        ready = metrics.MODEL_READY.labels(engine.name, engine.version, engine.runtime.device)
-        ready.set(1)
+        ready = [metrics.MODEL_READY.labels(each.name, each.version, each.runtime.device) for each in engine.models]
+        for gauge in ready:
+            gauge.set(1)
         restore = self._watch_signals(asyncio.get_running_loop())
         try:
             async with alongside(engine) if alongside else contextlib.nullcontext():
@@ -131,7 +141,8 @@ class Lifecycle(Generic[EngineT]):
         finally:
             restore()
             self.drain()
-            ready.set(0)
+            for gauge in ready:
+                gauge.set(0)
             self._engine = None
             await engine.close()
 

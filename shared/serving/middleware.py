@@ -12,10 +12,10 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import Overloaded, TooLarge
@@ -25,9 +25,9 @@ from shared.serving.logs import RequestLog
 from shared.serving.settings import Settings
 
 ModelId = tuple[str, str]
-"""Name and version."""
+"""Name and version, for the headers X-Model-Name and X-Model-Version."""
 MODEL = "percept.model"
-"""Key in the ASGI scope under which a route of one of several APIs leaves its `ModelId`."""
+"""Key in the ASGI scope under which `answered_by` leaves a `ModelId`."""
 CLIENT_LEFT = 499
 """Status of a request whose client hung up, in log and metrics alone; nginx's number for it."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -38,6 +38,23 @@ _LINGER_S = 2.0
 """How long the rest of a refused upload is thrown away, so that the client gets to read why; nginx's lingering_time."""
 
 _log = logging.getLogger(__name__)
+
+
+class NamedModel(Protocol):
+    """A model as far as headers name it."""
+
+    name: str
+    version: str
+
+
+def model_id(*models: NamedModel) -> ModelId:
+    """Return name and version of the models, several joined by commas as in any header that lists."""
+    return ", ".join(model.name for model in models), ", ".join(model.version for model in models)
+
+
+def answered_by(request: Request, *models: NamedModel) -> None:
+    """Let the headers of this answer name these models alone; without it they name all that the service has."""
+    request.scope[MODEL] = model_id(*models)
 
 
 class RequestEdge:

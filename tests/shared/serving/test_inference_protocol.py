@@ -57,7 +57,7 @@ def model() -> TinyModel:
 @pytest.fixture
 def client(model: TinyModel) -> Iterator[TestClient]:
     app = FastAPI()
-    app.include_router(make_router(lambda: model, max_elements=100))
+    app.include_router(make_router(lambda: [model], max_elements=100))
 
     @app.exception_handler(PerceptError)
     async def answer(_: Request, error: PerceptError) -> JSONResponse:
@@ -385,7 +385,7 @@ def test_every_datatype_goes_through_exactly(dtype: str, is_binary: bool):
             return inputs
 
     app = FastAPI()
-    app.include_router(make_router(lambda: Echo(inputs=(tensor,), outputs=(tensor,))))
+    app.include_router(make_router(lambda: [Echo(inputs=(tensor,), outputs=(tensor,))]))
     sent: dict[str, Any] = {"name": "x", "shape": [2], "datatype": DATATYPES[dtype]}
     body = {"inputs": [sent], "parameters": {"binary_data_output": is_binary}}
     with TestClient(app) as client:
@@ -407,7 +407,7 @@ def test_an_output_that_is_not_finite_is_a_bug_and_never_a_null():
             return await super().infer(inputs) | {"doubled": np.array([np.nan])}
 
     app = FastAPI()
-    app.include_router(make_router(Broken))
+    app.include_router(make_router(lambda: [Broken()]))
     with TestClient(app) as client, pytest.raises(RuntimeError, match="'doubled' is not finite"):
         client.post(INFER, json=request())
 

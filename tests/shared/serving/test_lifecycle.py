@@ -28,6 +28,7 @@ class FakeEngine:
 
     def __init__(self, happened: list[str]) -> None:
         self.happened = happened
+        self.models = [self]
 
     async def close(self) -> None:
         self.happened.append("closed")

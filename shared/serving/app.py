@@ -1,0 +1,64 @@
+"""One FastAPI app out of the routes of one or several services: what is the same for all stands here.
+
+A service's API is an `APIRouter` over an engine. The app adds health, metrics, Open Inference for every model of the
+life cycle, documentation and errors, so that two services side by side on one port are a list of two routers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from starlette.responses import RedirectResponse
+
+from shared.serving.docs import add_docs
+from shared.serving.edge import InferenceErrorBody, error_responses, install_error_handlers
+from shared.serving.health import make_health_router
+from shared.serving.inference_protocol import make_router
+from shared.serving.lifecycle import Alongside, EngineT, Lifecycle
+
+_INFERENCE_STATUSES = (400, 404, 413, 415, 422, 429, 503, 504)
+
+
+def make_app(
+    lifecycle: Lifecycle[EngineT],
+    routers: Sequence[APIRouter],
+    *,
+    title: str,
+    description: str,
+    home: str = "/docs",
+    alongside: Alongside[EngineT] | None = None,
+) -> FastAPI:
+    """Return the API as an ASGI app that loads its models when it starts.
+
+    Args:
+        lifecycle: holds the engine that the routers answer with.
+        routers: the routes of each service.
+        title: of the documentation.
+        description: likewise.
+        home: where `/` leads.
+        alongside: as in `Lifecycle.run`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with lifecycle.run(alongside):
+            yield
+
+    app = FastAPI(title=title, description=description, version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    install_error_handlers(app)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(
+        make_router(lambda: lifecycle().models),
+        responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),
+    )
+    app.include_router(make_health_router(lifecycle.not_ready_reason))
+    add_docs(app)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse(home)
+
+    return app
