@@ -231,7 +231,7 @@ class LanguageEngine:
 def _open_knowledge(settings: Settings) -> KnowledgeBase:
     from nlp.knowledge import KnowledgeBase
 
-    return KnowledgeBase.open(settings.knowledge)
+    return KnowledgeBase.open(settings.knowledge_file)
 
 
 def _there(part: Done | None, message: str) -> Done:

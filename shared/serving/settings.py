@@ -26,11 +26,6 @@ BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
 
 
-def _state_folder() -> Path:
-    """Return where programs keep what they made for a user. Source: XDG Base Directory Specification 0.8."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "percept"
-
-
 class Settings(BaseModel):
     """Every setting of a service. `PERCEPT_MAX_QUEUE=16` in the environment is `max_queue: 16` in the file."""
 
@@ -70,8 +65,8 @@ class Settings(BaseModel):
     max_context_chars: int = Field(default=100_000, ge=1)
     """Characters of a context that a question is asked about."""
     max_top_k: int = Field(default=1000, ge=1)
-    knowledge: Path = Field(default_factory=lambda: _state_folder() / "knowledge.sqlite")
-    """File of the knowledge base, made when there is none; in the folder of the user who serves."""
+    knowledge: Path | None = None
+    """File of the knowledge base, made where there is none; None for `knowledge_file` of the user who serves."""
     knowledge_documents: Literal["own", "none"] | Path = "own"
     """What is put into the knowledge base at the start: a folder, or this project's own documentation, or nothing."""
     admin_key: SecretStr | None = None
@@ -91,6 +86,17 @@ class Settings(BaseModel):
         if path == "none" or (name not in self.model_fields_set and not path.is_dir()):
             return None
         return path
+
+    @property
+    def knowledge_file(self) -> Path:
+        """Where the knowledge base lies: as set, or where programs keep what they made for a user.
+
+        Source: XDG Base Directory Specification 0.8, XDG_STATE_HOME.
+        """
+        if self.knowledge is not None:
+            return self.knowledge
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(state) / "percept" / "knowledge.sqlite"
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
