@@ -3,7 +3,7 @@
 No event uses Gradio's queue or its sessions: both live in one process, and a service has several. What an event must
 know of an earlier one travels in the page (`answer`). Nothing on the page asks another host.
 
-Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `vision.service` mounts what `mount_page` returns.
+Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `shared.serving.tabs` puts the page on its address.
 """
 
 from __future__ import annotations
@@ -11,24 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 from gradio.media import MEDIA_ROOT
 
 from shared.errors import InputError, PerceptError, TooLarge
+from shared.serving.kept_files import UPLOAD_KEEP_S
+from shared.serving.tabs import Page, mount_pages
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
 from vision.page import texts
 from vision.page.answer import Answer
-from vision.page.guard import PageGuard
-from vision.page.photos import KEEP_S, keep_sweeping, photo_folder
 from vision.page.render import WAITING, TagView, notice
 
 _PAGE = Path(str(files("vision.page")))
@@ -40,7 +38,6 @@ SAMPLES = (
     texts.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
 )
 """Photos to try: our own, and some that lie in Gradio's package, where it still has them."""
-TITLE = "Percept: what is in this photo?"
 MAX_MAPS = 8
 """Heat maps that wait in one worker; further ones are put off."""
 
@@ -61,11 +58,6 @@ watch('value', () => requestAnimationFrame(() => {
   if (shown) shown.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }));
 """
-_ICON = (
-    '<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 32 32%22%3E'
-    "%3Ccircle cx=%2216%22 cy=%2216%22 r=%2215%22 fill=%22%230f766e%22/%3E%3Ccircle cx=%2216%22 cy=%2216%22 r=%226%22 "
-    'fill=%22white%22/%3E%3C/svg%3E">'
-)
 _QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -79,6 +71,48 @@ class TaggerPage:
         self.samples = [sample for sample in SAMPLES if sample.path.is_file()]
         self._maps_in_hand = 0
         self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get between
+
+    def fill(self) -> None:
+        """Draw what stands below the heading, with its events, into the blocks that are open."""
+        answer = gr.Textbox(visible=False, elem_classes="kept-answer")
+        with gr.Row(elem_classes="p-columns"):
+            with gr.Column(scale=6, min_width=320):
+                photo = gr.Image(
+                    type="filepath",
+                    image_mode=None,
+                    sources=["upload", "webcam", "clipboard"],
+                    label="Photo",
+                    placeholder="# Drop a photo here\nor click to choose one",
+                    height=380,
+                    buttons=[],
+                    elem_id="photo",
+                    elem_classes="p-card",
+                )
+                samples = gr.HTML(
+                    texts.samples(self.samples),
+                    js_on_load=_ON_PRESS,
+                    elem_id="samples",
+                )
+            with gr.Column(scale=5, min_width=320):
+                tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
+                with gr.Group(elem_classes=["p-thresholds", "p-card"]):
+                    use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
+                    threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
+                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
+        with gr.Accordion("Call it from your program", open=False):
+            gr.HTML(texts.how_to_call())
+        with gr.Accordion("What it knows", open=False):
+            gr.HTML(texts.knows(self.predictor))
+        with gr.Accordion("What it is not for", open=False):
+            gr.HTML(texts.limits(self.predictor))
+
+        photo.change(self.look, [photo, use_own, threshold], [answer, tags, heat], **_QUIET, preprocess=False)
+        samples.select(self.sample, None, photo, **_QUIET)
+        use_own.input(self.filter, [answer, use_own, threshold], tags, **_QUIET)
+        threshold.input(
+            self.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
+        )
+        tags.select(self.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
 
     async def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
         """Return answer, tags and an empty heat map for a photo that was dropped, or what is wrong with it."""
@@ -137,95 +171,26 @@ class TaggerPage:
         return str(self.samples[index].path) if isinstance(index, int) and 0 <= index < len(self.samples) else None
 
 
-def build_demo(engine: TaggingEngine) -> gr.Blocks:
-    """Return the page of a service's tagger."""
-    predictor = engine.predictor
-    page = TaggerPage(engine)
-    with gr.Blocks(
-        title="Percept: what is in this photo?", analytics_enabled=False, delete_cache=(600, KEEP_S)
-    ) as demo:
-        gr.HTML(texts.header(predictor), js_on_load=(_PAGE / "page.js").read_text("utf-8"))
-        answer = gr.Textbox(visible=False)
-        with gr.Row(elem_classes="p-columns"):
-            with gr.Column(scale=6, min_width=320):
-                photo = gr.Image(
-                    type="filepath",
-                    image_mode=None,
-                    sources=["upload", "webcam", "clipboard"],
-                    label="Photo",
-                    placeholder="# Drop a photo here\nor click to choose one",
-                    height=380,
-                    buttons=[],
-                    elem_id="photo",
-                )
-                samples = gr.HTML(
-                    texts.samples(page.samples),
-                    js_on_load=_ON_PRESS,
-                    elem_id="samples",
-                )
-            with gr.Column(scale=5, min_width=320):
-                tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
-                with gr.Group(elem_classes="p-thresholds"):
-                    use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
-                    threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
-                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
-        with gr.Accordion("Call it from your program", open=False):
-            gr.HTML(texts.how_to_call())
-        with gr.Accordion("What it knows", open=False):
-            gr.HTML(texts.knows(predictor))
-        with gr.Accordion("What it is not for", open=False):
-            gr.HTML(texts.limits(predictor))
-
-        photo.change(page.look, [photo, use_own, threshold], [answer, tags, heat], **_QUIET, preprocess=False)
-        samples.select(page.sample, None, photo, **_QUIET)
-        use_own.input(page.filter, [answer, use_own, threshold], tags, **_QUIET)
-        threshold.input(
-            page.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
-        )
-        tags.select(page.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
-    return cast("gr.Blocks", demo)
+def page(engine: TaggingEngine) -> Page:
+    """Return the page of a service's tagger, for `shared.serving.tabs`."""
+    config = engine.predictor.bundle.config
+    summary = config.card.get("summary")
+    return Page(
+        tab="Photos",
+        title="What is in this photo?",
+        summary=summary if isinstance(summary, str) else "",
+        models=[(config.name, config.version)],
+        fill=TaggerPage(engine).fill,
+        max_file_bytes=engine.settings.max_body_bytes,
+        css=(_PAGE / "page.css").read_text("utf-8"),
+        js=(_PAGE / "page.js").read_text("utf-8"),
+        sample_files=[sample.path for sample in SAMPLES],
+    )
 
 
 def mount_page(engine: TaggingEngine, path: str = "/ui") -> FastAPI:
-    """Return an application with the page at `path`, its own look, and nothing of Gradio but what the page needs."""
-    folder = photo_folder()  # before Gradio asks for it
-
-    @asynccontextmanager
-    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(keep_sweeping(folder))
-        yield
-        task.cancel()
-
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
-    demo = build_demo(engine)
-    gr.mount_gradio_app(
-        app,
-        demo,
-        path=path,
-        root_path=path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
-        allowed_paths=[str(sample.path) for sample in SAMPLES],
-        max_file_size=engine.settings.max_body_bytes,
-        show_error=False,
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        pwa=False,
-        theme=_theme(),
-        head=_ICON,
-        css=(_PAGE / "page.css").read_text("utf-8"),
-    )
-    demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
-    app.add_middleware(PageGuard, path=path)
-    return app
-
-
-def _theme() -> gr.themes.Base:
-    fonts = ["ui-sans-serif", "system-ui", "sans-serif"]  # no GoogleFont: it would be fetched from outside
-    return gr.themes.Base(
-        primary_hue="teal", neutral_hue="zinc", radius_size="lg", font=fonts, font_mono=["ui-monospace", "monospace"]
-    )
+    """Return an application with the tagger's page at `path`."""
+    return mount_pages([page(engine)], path)
 
 
 def _min_score(use_own: bool, threshold: float) -> float | None:
@@ -233,13 +198,13 @@ def _min_score(use_own: bool, threshold: float) -> float | None:
 
 
 def _read(photo: dict[str, Any]) -> bytes:
-    """Return the bytes of an upload; `PageGuard` and Gradio have made sure that it is one."""
+    """Return the bytes of an upload; `shared.serving.page_guard` and Gradio have made sure that it is one."""
     path = Path(str(photo.get("path")))
     try:
         os.utime(path)  # its time starts anew
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"it is no longer here: photos are kept for {KEEP_S // 60} minutes only.") from error
+        raise InputError(f"it is no longer here: photos are kept for {UPLOAD_KEEP_S // 60} minutes only.") from error
 
 
 def _explain(error: PerceptError) -> str:

@@ -18,7 +18,7 @@ from vision.page.answer import Answer, Branch, grouped, nearest, tags_at
 from vision.tagging.predictor import TagPredictor
 
 WAITING = (
-    '<section class="p-result p-waiting" aria-label="Tags"><h2>Tags</h2>'
+    '<section class="p-result p-card p-waiting" aria-label="Tags"><h2>Tags</h2>'
     "<p>Choose a photo, and what I see in it appears here.</p></section>"
 )
 JPEG_QUALITY = 85
@@ -61,7 +61,7 @@ class TagView:
                 f"{len(self.labels):,} labels is likely enough here. That is a normal answer, not an error.</p></div>"
             )
         return (
-            f'<section class="p-result" aria-label="Tags"><header><h2>{count}</h2><p class="p-facts">'
+            f'<section class="p-result p-card" aria-label="Tags"><header><h2>{count}</h2><p class="p-facts">'
             f"<span>{answer.width} × {answer.height} px</span><span>decode <b>{answer.decode_ms:.0f} ms</b></span>"
             f"<span>model <b>{answer.model_ms:.0f} ms</b></span></p></header>"
             f"{body}{self._near(answer, tags, min_score)}</section>"
@@ -85,7 +85,8 @@ class TagView:
                 f"<b>{escape(percent(score))}</b> to <b>{escape(percent(lowered(score, drop)))}</b>."
             )
         return (
-            f'<figure class="p-heat"><img alt="Heat map: where the model sees {label}" src="{data_uri(picture)}">'
+            f'<figure class="p-heat p-card"><img alt="Heat map: where the model sees {label}" '
+            f'src="{data_uri(picture)}">'
             f"<figcaption><strong>Where I see “{label}”</strong> {meaning} Darkened edges are outside the square that "
             "the model looks at.</figcaption></figure>"
         )

@@ -1,4 +1,4 @@
-"""What stands around the answer: header, samples, how to call the API, what the model knows and what it is not for."""
+"""What stands around the answer: samples, how to call the API, what the model knows and what it is not for."""
 
 from __future__ import annotations
 
@@ -19,19 +19,6 @@ NOT_FOR = (
     "moderating content on its own, without a person who checks",
     "things it never saw: a drawing, a screenshot, an unusual angle can get a wrong tag with a high score",
 )
-
-
-def header(predictor: TagPredictor) -> str:
-    """Return the page's title with the model's name, version and summary."""
-    config = predictor.bundle.config
-    summary = config.card.get("summary")
-    sentence = f"<p>{escape(summary)}</p>" if isinstance(summary, str) else ""
-    return (
-        '<header class="p-top"><div><p class="p-brand">Percept</p><h1>What is in this photo?</h1>'
-        f'{sentence}</div><nav aria-label="More"><a href="../docs">API docs</a>'
-        f'<span class="p-model" title="Model and version"><b>{escape(config.name)}</b> '
-        f"<span>{escape(config.version)}</span></span></nav></header>"
-    )
 
 
 @dataclass(frozen=True)

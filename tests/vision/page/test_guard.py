@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
 from shared.runtime.cpu import OnnxRuntime
+from shared.serving.page_guard import MAX_EVENT_BYTES
 from shared.serving.settings import Settings
 from vision.demo import mount_page
 from vision.engine import TaggingEngine
-from vision.page.guard import MAX_EVENT_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""Lets through what the page asks of Gradio, and nothing else.
+"""Lets through what the demo pages ask of Gradio, and nothing else.
 
 Gradio brings routes that fetch any address (`/gradio_api/file=https://…`, `/proxy=…`), edit code, or wait on a queue
 that lives in one process; and its predict route downloads every address that stands where a file's path should. The
-page needs none of it. Neighbour: `vision.demo.mount_page` puts this around the page.
+pages need none of it. Neighbour: `shared.serving.tabs.mount_pages` puts this around the pages.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_EVENT_BYTES = 1_000_000
-"""An event carries a path, the kept scores and what is shown: some kilobytes."""
+"""An event carries a path, kept scores, a message or a pasted text: some kilobytes, seldom more."""
 _GET = re.compile(
     r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*)/?"
     r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=(?!\w+:|/?/\w+:).+)/?"
 )
-_POST = re.compile(r"/gradio_api/(upload|reset|run/[\w-]+)/?")
-_EVENT = re.compile(r"/gradio_api/run/[\w-]+/?")
+_POST = re.compile(r"/gradio_api/(upload|reset|component_server|run/[\w-]+)/?")
+_EVENT = re.compile(r"/gradio_api/(component_server|run/[\w-]+)/?")
 
 
 class PageGuard:
-    """ASGI middleware: 404 for routes that the page does not use, 400 for events that name an address as a file."""
+    """ASGI middleware: 404 for routes that no page uses, 400 for events that name an address as a file."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self.app = app
@@ -49,6 +50,11 @@ class PageGuard:
             await self.app(scope, receive, send)
 
     async def _check_event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            Headers(scope=scope).get("content-type", "").startswith("multipart/")
+        ):  # files come by the upload route alone
+            await _refuse(400, "invalid_request", "an event is JSON")(scope, receive, send)
+            return
         body = bytearray()
         while True:
             message = await receive()
