@@ -148,7 +148,7 @@ class LanguageEngine:
         """Whether it is sure enough to be given."""
         return self.needed_qa().is_answer(answer)
 
-    async def ask(self, question: str, *, passages: int = 5) -> Asked:
+    async def ask(self, question: str, *, passages: int = 5, knowledge: KnowledgeBase | None = None) -> Asked:
         """Return what the knowledge base says to a question.
 
         The best passages are searched and read, each with its headings above it. The answer is the one with the largest
@@ -157,15 +157,16 @@ class LanguageEngine:
         Args:
             question: as for `answer`.
             passages: how many are read, 1 to `MAX_PASSAGES`.
+            knowledge: what is searched; None for the service's own.
 
         Raises:
             NotFound: there is no question-answering model or no knowledge base.
             InputError, Overloaded, DeadlineExceeded: as `AnswerEngine.answer`.
         """
-        qa, knowledge = self.needed_qa(), self.needed_knowledge()
+        qa, searched = self.needed_qa(), knowledge or self.needed_knowledge()
         start = time.perf_counter()
         async with qa.admission.admitted():
-            found: list[Passage] = await self.in_thread(knowledge.search, question, min(passages, MAX_PASSAGES))
+            found: list[Passage] = await self.in_thread(searched.search, question, min(passages, MAX_PASSAGES))
             metrics.STAGE_SECONDS.labels(qa.name, "search").observe(time.perf_counter() - start)
             above = [_heading(passage) for passage in found]
             contexts = [heading + passage.text for heading, passage in zip(above, found, strict=True)]
