@@ -163,7 +163,8 @@ class LanguageEngine:
             NotFound: there is no question-answering model or no knowledge base.
             InputError, Overloaded, DeadlineExceeded: as `AnswerEngine.answer`.
         """
-        qa, searched = self.needed_qa(), knowledge or self.needed_knowledge()
+        qa = self.needed_qa()
+        searched = self.needed_knowledge() if knowledge is None else knowledge
         start = time.perf_counter()
         async with qa.admission.admitted():
             found: list[Passage] = await self.in_thread(searched.search, question, min(passages, MAX_PASSAGES))
