@@ -102,6 +102,9 @@ class FitCLI(LightningCLI):
                 "early_stopping.patience": 5,
             }
         )
+        for action in parser._actions:
+            if action.dest == "data.source":  # a file is a set of data, never settings to be put in its place
+                action._enable_path = False  # type: ignore[attr-defined]
         for name in getattr(self.model_class, "TO_DATA", ()):
             parser.link_arguments(f"model.{name}", f"data.{name}")
         for name in cast("Any", self.model_class).FROM_DATA:
