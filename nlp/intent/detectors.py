@@ -64,7 +64,7 @@ class Detector:
             BundleError: says what was expected and what came.
         """
         kind = KINDS[self.name]
-        sizes = {"C": num_labels, "D": width}
+        sizes = {"C": num_labels, "D": width, "1": 1}
         if kind.needs_features and width is None:
             raise BundleError(f"{where}: the detector {self.name} needs the output {FEATURES}, which is not there.")
         if set(self.arrays) != set(kind.shapes):
@@ -119,21 +119,85 @@ def _max_softmax(_: Arrays, outputs: Arrays) -> np.ndarray:
 
 def _energy(_: Arrays, outputs: Arrays) -> np.ndarray:
     """-log(sum(exp(logits))). Source: Liu et al. 2020, "Energy-based Out-of-distribution Detection", equation 4."""
-    logits = np.asarray(outputs[LOGITS], dtype=np.float64)
+    return -_logsumexp(np.asarray(outputs[LOGITS], dtype=np.float64))
+
+
+def _rejection(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """The logit of "none", learned beside the intents, less the largest of theirs."""
+    none = outputs[FEATURES].astype(np.float64) @ arrays["weight"].astype(np.float64) + float(arrays["bias"][0])
+    best: np.ndarray = outputs[LOGITS].astype(np.float64).max(axis=-1)
+    return np.asarray(none - best)
+
+
+def _mahalanobis(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Least squared distance to an intent's centre, in the space where all intents spread alike.
+
+    Source: Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples", equation 2.
+    """
+    points = outputs[FEATURES].astype(np.float64) @ arrays["projection"].astype(np.float64)  # [N, R]
+    centres = arrays["centres"].astype(np.float64)  # [C, R]
+    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * points @ centres.T  # [N, C]
+    return np.asarray(np.maximum(squares, 0).min(axis=1))
+
+
+def _knn(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Less the cosine to the k-th nearest training utterance.
+
+    Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors".
+    """
+    features = outputs[FEATURES].astype(np.float64)
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    cosines = unit @ arrays["keys"].astype(np.float64).T  # [N, K]
+    rank = min(int(arrays["rank"][0]), cosines.shape[1])
+    return np.asarray(-np.partition(cosines, -rank, axis=1)[:, -rank])
+
+
+def _gaussian_process(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Energy of logits that are flattened by the variance of a Gaussian process over the features.
+
+    Source: Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic Deep Learning via Distance
+    Awareness" (SNGP), equations 8 and 9; its spectral normalisation of the encoder is left out.
+    """
+    waves = random_waves(outputs[FEATURES], arrays["frequencies"], arrays["phases"])  # [N, R]
+    variance = np.einsum("nr,rs,ns->n", waves, arrays["covariance"].astype(np.float64), waves)
+    flat = np.asarray(outputs[LOGITS], dtype=np.float64) / np.sqrt(1 + np.pi / 8 * np.maximum(variance, 0))[:, None]
+    return -_logsumexp(flat)
+
+
+def random_waves(features: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Return float64 [N, R], random Fourier features of unit-length features [N, D]: a Gaussian kernel's.
+
+    Source: Rahimi and Recht 2007, "Random Features for Large-Scale Kernel Machines".
+    """
+    unit = features.astype(np.float64) / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    waves: np.ndarray = np.cos(unit @ frequencies.astype(np.float64) + phases.astype(np.float64))
+    return np.asarray(waves * np.sqrt(2 / len(phases)))
+
+
+def _logsumexp(logits: np.ndarray) -> np.ndarray:
     largest = logits.max(axis=-1, keepdims=True)
-    return np.asarray(-(largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1))))
+    return np.asarray(largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1)))
 
 
 @dataclass(frozen=True)
 class _Kind:
     values: Callable[[Arrays, Arrays], np.ndarray]
     shapes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Array -> its axes: C labels, D features, others as they are."""
-    needs_features: bool = False
+    """Array -> its axes: C labels, D features, 1 one number, others as they are."""
+
+    @property
+    def needs_features(self) -> bool:
+        return bool(self.shapes)
 
 
 KINDS = {
     "max_softmax": _Kind(_max_softmax),
     "energy": _Kind(_energy),
+    "rejection": _Kind(_rejection, {"weight": ("D",), "bias": ("1",)}),
+    "mahalanobis": _Kind(_mahalanobis, {"projection": ("D", "R"), "centres": ("C", "R")}),
+    "knn": _Kind(_knn, {"keys": ("K", "D"), "rank": ("1",)}),
+    "gaussian_process": _Kind(
+        _gaussian_process, {"frequencies": ("D", "R"), "phases": ("R",), "covariance": ("R", "R")}
+    ),
 }
 """Name -> how it is computed and what it needs."""

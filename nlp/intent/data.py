@@ -1,0 +1,225 @@
+"""The Lightning data module of intents: sets of utterances in, batches of token ids and intents out.
+
+Every random choice follows from (seed, epoch, place), so that a resumed run sees what the uninterrupted one would have.
+Neighbours: `sources` reads, `batches` groups, `module` trains.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from tokenizers import Tokenizer
+from torch.utils.data import DataLoader
+
+from nlp.encoders import MINILM, load_tokenizer
+from nlp.intent.batches import Batch, PlainBatches, TrainingBatches
+from nlp.intent.network import BILSTM
+from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
+from nlp.intent.vocabulary import MASK, train_tokenizer
+from nlp.text import TextEncoder
+from shared.errors import ConfigError, DataError
+from shared.training.splits import stratified_share
+
+SPLITS = ("train", "val", "test")
+OUT_OF_SCOPE = ""
+"""Stratum of the utterances that belong to no intent; no label is empty."""
+
+
+class IntentData(LightningDataModule):
+    """Utterances with their intents.
+
+    Args:
+        source: a CSV, TSV, JSON lines or parquet file with `text` and `label`, a folder of such files, Rasa's NLU YAML,
+            the name of a Hugging Face dataset, or a list of such sets with their options.
+        encoder: name or folder of the encoder whose tokenizer is used, or "bilstm" for a tokenizer trained on the
+            training utterances; the command line fills it in from the model.
+        max_length: most tokens of an utterance; the rest is cut off.
+        batch_size: utterances in a step, those out of scope not counted.
+        out_of_scope_per_batch: utterances that belong to no intent in each step, drawn evenly over the sets that have
+            any; where there are none, none are drawn.
+        labels_per_batch: draw so many intents for each step, and of each as many utterances as fit: contrastive losses
+            need several of one intent side by side. 0 for batches as the utterances come.
+        mask_share: share of the tokens that are hidden while training.
+        examples_per_class: learn from so many utterances of each intent only, to see what few are worth; 0 for all.
+        val_share: share of each intent that validates, where a set brings no validation split.
+        test_share: share held back for the final test, where a set brings no test split.
+        vocabulary_size: most pieces of a trained tokenizer.
+        seed: fixes splits, order, draws and hidden tokens.
+        cache_dir: where `datasets` keeps its tables; its own default if not given.
+    """
+
+    def __init__(
+        self,
+        source: str | list[Source],
+        encoder: str = MINILM,
+        max_length: int = 64,
+        batch_size: int = 64,
+        out_of_scope_per_batch: int = 8,
+        labels_per_batch: int = 0,
+        mask_share: float = 0.0,
+        examples_per_class: int = 0,
+        val_share: float = 0.1,
+        test_share: float = 0.1,
+        vocabulary_size: int = 8000,
+        seed: int = 42,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
+            raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
+        if batch_size < 2 or labels_per_batch > batch_size:
+            raise ConfigError(f"batch_size must be 2 or more, and not less than labels_per_batch; came {batch_size}.")
+        if not 0 <= mask_share < 1:
+            raise ConfigError(f"mask_share must be from 0 to less than 1; came {mask_share}.")
+        self.options = [Source(source)] if isinstance(source, str) else list(source)
+        if not self.options:
+            raise ConfigError("data.source is an empty list: name at least one set of utterances.")
+        self.encoder_name = encoder
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.out_of_scope_per_batch = out_of_scope_per_batch
+        self.labels_per_batch = labels_per_batch
+        self.mask_share = mask_share
+        self.examples_per_class = examples_per_class
+        self.shares = {"val_share": val_share, "test_share": test_share}
+        self.max_vocabulary = vocabulary_size
+        self.seed = seed
+        self.cache_dir = cache_dir
+        self.sources: list[LoadedSource] = []
+        self.splits: dict[str, list[Example]] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check and split the utterances, and load or train the tokenizer; done once, whatever the stage."""
+        if hasattr(self, "encoder"):
+            return
+        self.read()
+        tokenizer, self.tokenizer_settings = self._tokenizer()
+        self.encoder = TextEncoder(tokenizer, self.max_length)
+        self.vocabulary_size = self.encoder.vocabulary_size
+        self.mask_id = next((i for t in (MASK, "<mask>") if (i := tokenizer.token_to_id(t)) is not None), None)
+        if self.mask_share and self.mask_id is None:
+            raise ConfigError(f"{self.encoder_name} has no mask token: set data.mask_share to 0.")
+
+    def read(self) -> None:
+        """Read, check and split the utterances; needs no tokenizer."""
+        if self.splits:
+            return
+        self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
+        names = Counter(source.name for source in self.sources)
+        if names.most_common(1)[0][1] > 1:
+            raise ConfigError(f"two sources are called {names.most_common(1)[0][0]!r}: give them different names.")
+        self.splits = {name: [] for name in SPLITS}
+        for source in self.sources:
+            for name, part in self._split(source).items():
+                self.splits[name] += part
+        self._drop_repeated()
+        if self.examples_per_class:
+            self.splits["train"] = few(self.splits["train"], self.examples_per_class, self.seed)
+        self.labels = sorted({e.label for e in self.splits["train"] if e.label is not None})
+        if len(self.labels) < 2:
+            raise DataError(f"{len(self.labels)} intents are in the training part; there must be at least two.")
+        self._index = {label: i for i, label in enumerate(self.labels)}
+        self._drop_strangers()
+
+    def target(self, example: Example) -> int:
+        """Return the place of its intent among the labels, -1 where it belongs to none."""
+        return -1 if example.label is None else self._index[example.label]
+
+    @property
+    def has_out_of_scope(self) -> bool:
+        """Whether there are utterances to learn from that belong to no intent."""
+        return any(example.label is None for example in self.splits["train"])
+
+    def _split(self, source: LoadedSource) -> dict[str, list[Example]]:
+        """Return split -> examples: stored splits stay, the others are taken from "train", stratified by intent."""
+        splits = {name: [e for e in source.examples if e.split == name] for name in SPLITS}
+        if source.options.split is not None:
+            return splits
+        for name in ("test", "val"):
+            share, pool = self.shares[f"{name}_share"], splits["train"]
+            if splits[name] or not share or not pool:
+                continue
+            taken = stratified_share(
+                [e.label or OUT_OF_SCOPE for e in pool], share, random.Random(f"{self.seed}-{name}")
+            )
+            splits[name] = [pool[i] for i in sorted(taken)]
+            splits["train"] = [e for i, e in enumerate(pool) if i not in taken]
+        return splits
+
+    def _drop_repeated(self) -> None:
+        """Of an utterance that stands in two sets or splits, keep the most guarded: test, then val, then train."""
+        seen: dict[str, tuple[str, Example]] = {}
+        for name in ("test", "val", "train"):
+            kept = []
+            for example in self.splits[name]:
+                key = normalised(example.text)
+                if key not in seen:
+                    seen[key] = name, example
+                    kept.append(example)
+                    continue
+                part, before = seen[key]
+                source = self.sources[example.source]
+                source.skipped.append(f"{name}: {example.text!r} is also in the {part} part of "
+                                      f"{self.sources[before.source].name}")  # fmt: skip
+                if before.label != example.label:
+                    labels = (before.label or "out of scope", example.label or "out of scope")
+                    source.contradictions.append(f"{example.text!r}: {labels[0]} (kept) and {labels[1]}")
+            self.splits[name] = kept
+
+    def _drop_strangers(self) -> None:
+        """Leave out what is validated or tested on and has a label that nothing teaches."""
+        for name in ("val", "test"):
+            for example in self.splits[name]:
+                if example.label is not None and example.label not in self._index:
+                    line = f"{name}: {example.text!r} has the label {example.label!r}, of which nothing is learned"
+                    self.sources[example.source].skipped.append(line)
+            known = [e for e in self.splits[name] if e.label is None or e.label in self._index]
+            self.splits[name] = known
+
+    def _tokenizer(self) -> tuple[Tokenizer, dict[str, Any]]:
+        if self.encoder_name != BILSTM:
+            return load_tokenizer(self.encoder_name)
+        texts = [example.text for example in self.splits["train"]]
+        return train_tokenizer(texts, self.max_vocabulary), {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return this epoch's batches; the trainer asks anew each epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        if not any(example.label is not None for example in self.splits["val"]):
+            raise DataError("no utterance validates, so no checkpoint could be chosen and no confidence calibrated: "
+                            "raise val_share above 0 or add utterances, two an intent at least.")  # fmt: skip
+        return _loader(TrainingBatches(self, f"{self.seed}-{epoch}"))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation utterances, as the service would encode them."""
+        return _loader(PlainBatches(self, self.splits["val"]))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the utterances held back."""
+        return _loader(PlainBatches(self, self.splits["test"]))
+
+    def plain_dataloader(self, examples: list[Example]) -> DataLoader[Batch]:
+        """Return any utterances without what training does to them."""
+        return _loader(PlainBatches(self, examples))
+
+
+def few(examples: list[Example], count: int, seed: int) -> list[Example]:
+    """Return at most `count` utterances of each intent, drawn by the seed; those out of scope all stay."""
+    by_label: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        if example.label is not None:
+            by_label[example.label].append(example)
+    chosen = [
+        example
+        for label in sorted(by_label)
+        for example in random.Random(f"{seed}-{label}").sample(by_label[label], min(count, len(by_label[label])))
+    ]
+    return chosen + [example for example in examples if example.label is None]
+
+
+def _loader(batches: TrainingBatches | PlainBatches) -> DataLoader[Batch]:
+    return DataLoader(batches, batch_size=None, shuffle=False, pin_memory=torch.cuda.is_available())

@@ -1,0 +1,184 @@
+"""How good intents are: accuracy, honesty of the confidences, and how well what belongs to no intent is told.
+
+Neighbours: `module` asks after each epoch, `packing` at the end of a run, `scoring` for finished bundles.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torchmetrics.functional.classification import binary_auroc, multiclass_stat_scores
+
+from shared.training.metrics import DIGITS, calibration_error, mean, ratio, reliability_rows, top_k_accuracy
+
+MAX_CONFUSIONS = 30
+NONE = "(none)"
+"""How the confusion table calls what belongs to no intent."""
+
+
+def evaluate(
+    probabilities: np.ndarray,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    source_ids: np.ndarray,
+    *,
+    labels: Sequence[str],
+    sources: Sequence[str],
+    abstain_below: float,
+    acceptance: float,
+) -> dict[str, Any]:
+    """Return every metric that the model card shows, as JSON-able values; None where a metric is not defined.
+
+    `sources` -> name, `overall`:
+      - `examples`, `labels` (that occur), `out_of_scope` (utterances that belong to no intent).
+      - `accuracy`, `top5`, `macro_f1`: of utterances that belong to an intent, over the best intent, named or not.
+      - `ece`: expected calibration error of the best intent's confidence, over the same, 15 bins.
+      - `auroc`: that the out-of-scope score of one that belongs to none is above that of one that belongs.
+      - `kept`: share of those that belong to an intent for which one is named; `out_of_scope_recall`: share of the
+        others for which none is; both at the bundle's threshold.
+      - `recall_at_acceptance`: the latter, were the threshold to keep `acceptance` of exactly these utterances.
+      - `right`: share of all that is answered rightly: the right intent, or none.
+    `per_label`: one row a label: `support`, `precision`, `recall`, `f1` of the best intent, `kept`.
+    `confusions`: `label`, `given`, `count`, `of`, the most frequent first, at the threshold.
+    `reliability` -> name: the bins behind `ece`.
+
+    Args:
+        probabilities: float [N, C], calibrated.
+        scores: float [N], out-of-scope scores.
+        targets: int [N], -1 where an utterance belongs to no intent.
+        source_ids: int [N], places in `sources`.
+        labels: in the order of the probabilities.
+        sources: names.
+        abstain_below: an intent is named where 1 - score is not below.
+        acceptance: share of those in scope that may pass.
+    """
+    named = 1 - scores >= abstain_below
+    parts = {name: np.flatnonzero(source_ids == i) for i, name in enumerate(sources)}
+    parts = {name: rows for name, rows in parts.items() if len(rows)}
+
+    def of(rows: np.ndarray) -> dict[str, Any]:
+        return _metrics(probabilities[rows], scores[rows], targets[rows], named[rows], acceptance)
+
+    inside = {name: rows[targets[rows] >= 0] for name, rows in parts.items()}
+    return {
+        "overall": of(np.arange(len(targets))),
+        "sources": {name: of(rows) for name, rows in parts.items()},
+        "per_label": _per_label(probabilities, targets, named, labels),
+        "confusions": _confusions(probabilities, targets, named, labels),
+        "reliability": {
+            name: reliability_rows(probabilities[rows].max(axis=1), probabilities[rows].argmax(axis=1) == targets[rows])
+            for name, rows in inside.items()
+            if len(rows)
+        },
+    }
+
+
+def validation_summary(logits: np.ndarray, margins: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return what is logged after each epoch: `accuracy`, `auroc`, and `quality`, by which checkpoints are chosen.
+
+    `quality` is the mean of the two, or accuracy where every utterance belongs to an intent.
+
+    Args:
+        logits: float [N, C].
+        margins: float [N], higher where an utterance belongs to none.
+        targets: int [N], -1 for none.
+    """
+    inside = targets >= 0
+    values = {"accuracy": float((logits[inside].argmax(axis=1) == targets[inside]).mean()) if inside.any() else 0.0}
+    auroc = out_of_scope_auroc(margins, targets)
+    if auroc is not None:
+        values["auroc"] = auroc
+    values["quality"] = float(np.mean(list(values.values())))
+    return values
+
+
+def out_of_scope_auroc(values: np.ndarray, targets: np.ndarray) -> float | None:
+    """Return the area under the curve of values [N] against targets [N] being -1; None where only one kind is there."""
+    outside = targets < 0
+    if outside.all() or not outside.any():
+        return None
+    ranks = np.unique(values, return_inverse=True)[1].astype(np.float64)  # torchmetrics would squeeze them into 0..1
+    found = binary_auroc(torch.from_numpy(ranks / max(1.0, ranks.max())), torch.from_numpy(outside.astype(np.int64)))
+    return round(float(found), DIGITS)
+
+
+def recall_at(values: np.ndarray, targets: np.ndarray, acceptance: float) -> float | None:
+    """Return the share of what belongs to none that lies above the value below which `acceptance` of the rest lies."""
+    outside = targets < 0
+    if outside.all() or not outside.any():
+        return None
+    return ratio(int((values[outside] > np.quantile(values[~outside], acceptance)).sum()), int(outside.sum()))
+
+
+def out_of_scope_metrics(values: np.ndarray, targets: np.ndarray, acceptance: float) -> dict[str, float | None]:
+    """Return `auroc` and `recall_at_acceptance` of a detector's values [N]."""
+    return {
+        "auroc": out_of_scope_auroc(values, targets),
+        "recall_at_acceptance": recall_at(values, targets, acceptance),
+    }
+
+
+def _metrics(
+    probabilities: np.ndarray, scores: np.ndarray, targets: np.ndarray, named: np.ndarray, acceptance: float
+) -> dict[str, Any]:
+    inside = targets >= 0
+    own, chances = targets[inside], probabilities[inside]
+    best = probabilities.argmax(axis=1)
+    is_right = np.where(inside, named & (best == targets), ~named)
+    values = {
+        "examples": len(targets),
+        "labels": len(np.unique(own)),
+        "out_of_scope": int((~inside).sum()),
+        "accuracy": ratio(int((best[inside] == own).sum()), len(own)),
+        "top5": top_k_accuracy(chances, own, 5) if len(own) else None,
+        "macro_f1": mean([row[2] for row in _label_scores(chances, own) if row[3]]) if len(own) else None,
+        "ece": calibration_error(chances.max(axis=1), best[inside] == own) if len(own) else None,
+        "kept": ratio(int(named[inside].sum()), len(own)),
+        "out_of_scope_recall": ratio(int((~named[~inside]).sum()), int((~inside).sum())),
+        "right": ratio(int(is_right.sum()), len(targets)),
+    }
+    return values | out_of_scope_metrics(scores, targets, acceptance)
+
+
+def _label_scores(chances: np.ndarray, own: np.ndarray) -> list[tuple[float | None, float | None, float | None, int]]:
+    """Return precision, recall, F1 and support of each label."""
+    counts = multiclass_stat_scores(
+        torch.from_numpy(chances.argmax(axis=1)), torch.from_numpy(own.astype(np.int64)), chances.shape[1], average=None
+    )
+    return [
+        (ratio(tp, tp + fp), ratio(tp, tp + fn), ratio(2 * tp, 2 * tp + fp + fn), support)
+        for tp, fp, _, fn, support in counts.tolist()
+    ]
+
+
+def _per_label(
+    probabilities: np.ndarray, targets: np.ndarray, named: np.ndarray, labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    inside = targets >= 0
+    if not inside.any():
+        return []
+    rows = []
+    for i, (precision, recall, f1, support) in enumerate(_label_scores(probabilities[inside], targets[inside])):
+        kept = ratio(int(named[targets == i].sum()), support)
+        rows.append({"label": labels[i], "support": support, "precision": precision, "recall": recall, "f1": f1,
+                     "kept": kept})  # fmt: skip
+    return rows
+
+
+def _confusions(
+    probabilities: np.ndarray, targets: np.ndarray, named: np.ndarray, labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return what was taken for what: an intent for another or for none, none for an intent."""
+    given = np.where(named, probabilities.argmax(axis=1), -1)
+    support = Counter(targets.tolist())
+    pairs = Counter((t, g) for t, g in zip(targets.tolist(), given.tolist(), strict=True) if t != g)
+    names = [*labels, NONE]  # -1 is the last
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], names[item[0][0]], names[item[0][1]]))
+    return [
+        {"label": names[target], "given": names[other], "count": count, "of": support[target]}
+        for (target, other), count in ranked[:MAX_CONFUSIONS]
+    ]

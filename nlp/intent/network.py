@@ -1,0 +1,251 @@
+"""Networks that turn an utterance into logits and features: any Hugging Face encoder, or a recurrent one from scratch.
+
+Neighbours: `module` trains them, `packing` exports them; `load_network` is what the torch runtime builds from a bundle.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+
+from nlp.encoders import TokenDropout, hugging_face_fields, load_config, load_weights, set_dropout
+from shared.bundle.layout import CONFIG, WEIGHTS
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, ConfigError
+
+BILSTM = "bilstm"
+Pooling = Literal["mean", "cls"]
+Head = Literal["linear", "prototype"]
+START_SCALE = 16.0
+"""Of a prototype head at the start: cosines in -1..1 must reach logits that softmax can tell apart."""
+
+
+class Classifier(nn.Module):
+    """Features to logits: a linear layer, or the cosine to one prototype an intent, times a scale that is learned."""
+
+    def __init__(self, width: int, num_labels: int, head: Head) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_labels, width).normal_(std=0.02))
+        self.is_prototype = head == "prototype"
+        if self.is_prototype:
+            self.scale = nn.Parameter(torch.tensor(START_SCALE))
+        else:
+            self.bias = nn.Parameter(torch.zeros(num_labels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits [N, C] of [N, D]."""
+        if self.is_prototype:
+            return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+        return F.linear(features, self.weight, self.bias)
+
+
+class IntentNetwork(nn.Module):
+    """Takes input_ids and attention_mask, int64 [N, T]; gives logits [N, C] and features [N, D]."""
+
+    width: int
+    """D."""
+    head: nn.Module
+    """What was not pretrained."""
+
+    @property
+    def embeddings(self) -> nn.Module:
+        """The word vectors."""
+        raise NotImplementedError
+
+    def fields(self) -> dict[str, Any]:
+        """Return what config.json must say to build the network again."""
+        raise NotImplementedError
+
+
+class _MeanNetwork(IntentNetwork):
+    """States averaged over the tokens, and a head of ours."""
+
+    def __init__(self, width: int, num_labels: int, head: Head, dropout: float) -> None:
+        super().__init__()
+        self.width = width
+        self.kind: Head = head
+        self.dropout = nn.Dropout(dropout)
+        self.head = Classifier(width, num_labels, head)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return [N, T, D]."""
+        raise NotImplementedError
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (logits [N, C], features [N, D])."""
+        states = self.states(input_ids, attention_mask)
+        states = states.to(next(self.head.parameters()).dtype)  # out of autocast: logits need more than eight bits
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # [N, T, 1]
+        features = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+        if not torch.is_autocast_enabled(features.device.type):
+            return self.head(self.dropout(features)), features
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(self.dropout(features)), features
+
+
+class MeanEncoder(_MeanNetwork):
+    """A Hugging Face encoder without its own pooling."""
+
+    def __init__(self, model: PreTrainedModel, num_labels: int, head: Head, dropout: float) -> None:
+        super().__init__(int(model.config.hidden_size), num_labels, head, dropout)
+        if getattr(model, "pooler", None) is not None:
+            setattr(model, "pooler", None)  # noqa: B010 of the first token: nothing would read it
+        self.model = model
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the encoder's last states, [N, T, D]."""
+        found: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return found
+
+    @property
+    def embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def fields(self) -> dict[str, Any]:
+        # Under a name of its own: with `model_type` at the top, transformers would load it and pool the first token.
+        inner = hugging_face_fields(self.model.config) | {"architectures": [type(self.model).__name__]}
+        return {"pooling": "mean", "head": self.kind, "encoder_config": inner}
+
+
+class FirstTokenEncoder(IntentNetwork):
+    """Hugging Face's own classifier of the architecture, which reads the first token; AutoModel… loads its bundle.
+
+    Features are what its last linear layer takes.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        self._parts = [last]  # in a list, so that it is not registered twice
+        self.width = last.in_features
+        taken: list[Tensor] = []
+        last.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+        self._taken = taken
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (logits [N, C], features [N, D])."""
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits, self._taken.pop()
+
+    @property
+    def head(self) -> nn.Module:  # type: ignore[override]
+        return self._parts[0]
+
+    @property
+    def embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def fields(self) -> dict[str, Any]:
+        return {**hugging_face_fields(self.model.config), "pooling": "cls", "head": "linear"}
+
+
+class Bilstm(_MeanNetwork):
+    """Word vectors and one recurrent layer in each direction: a baseline that starts from nothing.
+
+    The way back reads each utterance turned around within its own length, so that padding never matters.
+    """
+
+    def __init__(self, vocabulary_size: int, num_labels: int, head: Head, dropout: float, size: int) -> None:
+        super().__init__(2 * size, num_labels, head, dropout)
+        self.vocabulary_size = vocabulary_size
+        self.size = size
+        self.words = nn.Embedding(vocabulary_size, size)
+        self.word_dropout = TokenDropout(dropout)
+        self.forwards = nn.LSTM(size, size, batch_first=True)
+        self.backwards = nn.LSTM(size, size, batch_first=True)
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the states of both directions side by side, [N, T, 2 * size]."""
+        words = self.word_dropout(self.words(input_ids))  # [N, T, size]
+        lengths = attention_mask.sum(dim=1, keepdim=True)  # [N, 1]
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).unsqueeze(0)  # [1, T]
+        turned = torch.where(places < lengths, lengths - 1 - places, places).unsqueeze(-1)  # [N, T, 1]
+        turned = turned.expand(-1, -1, self.size)
+        ahead, _ = self.forwards(words)
+        back, _ = self.backwards(words.gather(1, turned))
+        return torch.cat([ahead, back.gather(1, turned)], dim=-1)
+
+    @property
+    def embeddings(self) -> nn.Module:
+        return self.words
+
+    def fields(self) -> dict[str, Any]:
+        return {"pooling": "mean", "head": self.kind, "vocabulary_size": self.vocabulary_size, "hidden_size": self.size}
+
+
+def build_network(
+    encoder: str,
+    num_labels: int,
+    *,
+    pooling: Pooling = "mean",
+    head: Head = "linear",
+    weights: str = "DEFAULT",
+    dropout: float = 0.1,
+    vocabulary_size: int = 0,
+    size: int = 192,
+) -> IntentNetwork:
+    """Return a network with a fresh head.
+
+    Args:
+        encoder: a Hugging Face encoder's name or folder, or "bilstm".
+        num_labels: intents.
+        pooling: of a Hugging Face encoder.
+        head: "prototype" goes with mean pooling alone.
+        weights: "DEFAULT" for the encoder's own, "none" for random ones; of no account for "bilstm".
+        dropout: share of the features that are dropped.
+        vocabulary_size: of "bilstm".
+        size: of word vectors and of each direction of "bilstm".
+
+    Raises:
+        ConfigError: the encoder or its weights cannot be loaded, or the values do not go together.
+    """
+    if encoder == BILSTM:
+        return Bilstm(vocabulary_size, num_labels, head, dropout, size).train()
+    if pooling == "cls" and head != "linear":
+        raise ConfigError("pooling cls is Hugging Face's own classifier, whose head is linear: use pooling mean, or "
+                          "head linear.")  # fmt: skip
+    network: IntentNetwork
+    if pooling == "cls":
+        config = load_config(encoder, num_labels=num_labels)
+        network = FirstTokenEncoder(load_weights(AutoModelForSequenceClassification, encoder, config, weights))
+    else:
+        model = load_weights(AutoModel, encoder, load_config(encoder), weights)
+        network = MeanEncoder(model, num_labels, head, dropout)
+    set_dropout(network.model, dropout)
+    return network.train()  # Hugging Face hands models out in eval mode, in which no dropout acts
+
+
+def load_network(bundle: Bundle) -> nn.Module:
+    """Return the bundle's network in eval mode with its weights.
+
+    Raises:
+        BundleError: config.json does not say how to build it, or the weights are not those of that network.
+    """
+    try:
+        network = _from_fields(bundle)
+        state = {name: value.float() if value.is_floating_point() else value
+                 for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip
+        target = network.model if isinstance(network, FirstTokenEncoder) else network
+        target.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit what {CONFIG} says of the network: {error}") from error
+    return network.eval()
+
+
+def _from_fields(bundle: Bundle) -> IntentNetwork:
+    fields = bundle.config.model_extra or {}
+    num_labels = len(bundle.labels)
+    if fields["pooling"] == "cls":
+        config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
+        return FirstTokenEncoder(AutoModelForSequenceClassification.from_config(config))  # type: ignore[no-untyped-call]
+    if "encoder_config" not in fields:
+        return Bilstm(fields["vocabulary_size"], num_labels, fields["head"], 0.0, fields["hidden_size"])
+    inner = dict(fields["encoder_config"])
+    config = AutoConfig.for_model(inner.pop("model_type"), **inner, attn_implementation="eager")
+    return MeanEncoder(AutoModel.from_config(config), num_labels, fields["head"], 0.0)  # type: ignore[no-untyped-call]

@@ -1,0 +1,258 @@
+"""The end of a training run: the best checkpoint becomes an exported, calibrated, measured bundle.
+
+Neighbours: `module` trained, `judging` and `detecting` decide, `evaluation` measures, `shared.training` exports and
+draws, `shared.bundle` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from nlp.encoders import stored_state
+from nlp.intent.data import IntentData
+from nlp.intent.detecting import fit_detectors
+from nlp.intent.detectors import FEATURES, LOGITS, Detector
+from nlp.intent.judging import (
+    Judged,
+    choose_detector,
+    compare,
+    cross_fitted,
+    fit_decision,
+    judge_runtime,
+    measure,
+    probabilities_of,
+    scores_of,
+)
+from nlp.intent.module import IntentModule
+from nlp.intent.network import FirstTokenEncoder, IntentNetwork, MeanEncoder
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
+from shared.bundle.card import render_card
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, IntentDecision, OnnxExport
+from shared.bundle.read import Bundle, Golden, sha256_of
+from shared.bundle.write import bundle_version, write_bundle
+from shared.training import plots
+from shared.training.cli import Run, curve_tables
+from shared.training.export import describe_export, export_onnx, make_golden, read_signature
+from shared.training.half import store_weights_fp16
+from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.onnx_file import OnnxFile
+from shared.training.provenance import describe_run
+
+logger = logging.getLogger(__name__)
+
+OUTPUTS = [LOGITS, FEATURES]
+DYNAMIC = {0: "batch", 1: "sequence"}
+THREADS = 2
+SHOWN_WRONG = 100
+GOLDEN_UTTERANCES = ("Where is my parcel?", "please wake me at half past six tomorrow morning", "thanks")
+"""Written for this: checked at every start of a service, padding included."""
+
+
+def pack(module: IntentModule, data: IntentData, run: Run) -> Bundle:
+    """Return the bundle of the run's best checkpoint; the most wrong utterances stay in the run's folder.
+
+    Raises:
+        CalibrationError: there is no validation utterance.
+        ExportError: the exported network does not compute what the trained one does.
+    """
+    state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    module.load_state_dict(state)
+    module.eval().cpu().float()
+    network = module.network
+    if isinstance(network, MeanEncoder | FirstTokenEncoder):
+        network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+    if run.weights == "float16":
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.half().float()
+    with tempfile.TemporaryDirectory() as folder:
+        golden = golden_of(network, data.encoder)
+        path, export, judged = _export(network, golden, data, run, Path(folder))
+        acceptance, wanted = module.hparams["acceptance"], module.hparams["detector"]
+        detectors = fit_detectors(judged["train"].outputs, judged["train"].targets, _learned(module, data), data.seed)
+        compared = compare(detectors, judged["val"], acceptance)
+        detector = detectors[choose_detector(compared, wanted)]
+        decision = fit_decision(judged["val"], detector, acceptance)
+        metrics: dict[str, dict[str, Any]] = {
+            split: measure(judged[split], _source_ids(data, split), detector, decision, data.labels,
+                           [source.name for source in data.sources])
+            for split in ("val", "test")
+            if split in judged
+        }  # fmt: skip
+        metrics["val"]["detectors"] = compared
+        metrics["val"]["cross_fitted"] = cross_fitted(judged["val"], detector, acceptance, data.seed)
+        _report(run, data, judged["val"], detector, decision, metrics)
+        return _write(module, data, run, detector, decision, metrics, golden, path, export)
+
+
+def _learned(module: IntentModule, data: IntentData) -> tuple[np.ndarray, float] | None:
+    """Return weight and bias of the logit of "none", where there was something to learn it from."""
+    if module.rejection is None or not (data.has_out_of_scope or module.hparams["mixed_outliers"]):
+        return None
+    return module.rejection.weight[0].detach().numpy(), float(module.rejection.bias.detach()[0])
+
+
+def golden_of(network: IntentNetwork, encoder: TextEncoder) -> Golden:
+    """Return three utterances of different lengths with what torch gives for them."""
+    batch = encoder.batch(encoder.encode_batch(GOLDEN_UTTERANCES), (INPUT_IDS, ATTENTION_MASK))
+    return make_golden(network, {name: torch.from_numpy(array) for name, array in batch.items()}, outputs=OUTPUTS)
+
+
+def gate(fp32: Judged, int8: Judged, max_loss: float) -> dict[str, float | str | bool]:
+    """Return the record of whether int8 ships: neither accuracy nor, where it can be told, AUROC may fall by more.
+
+    AUROC is that of the energy, which needs no fitting.
+    """
+    found = int8_gate(accuracy(fp32), accuracy(int8), max_loss=max_loss)
+    before, after = (compare({"energy": Detector("energy")}, each, 0.95) for each in (fp32, int8))
+    if before and after:
+        left, right = before["energy"]["auroc"] or 0.0, after["energy"]["auroc"] or 0.0
+        found |= {"auroc_fp32": left, "auroc_int8": right, "passed": bool(found["passed"] and left - right <= max_loss)}
+    return found
+
+
+def accuracy(judged: Judged) -> float:
+    """Return the share of the utterances with an intent whose best intent is right."""
+    inside = judged.targets >= 0
+    return float((judged.outputs[LOGITS][inside].argmax(axis=1) == judged.targets[inside]).mean())
+
+
+def _export(
+    network: IntentNetwork, golden: Golden, data: IntentData, run: Run, folder: Path
+) -> tuple[Path, OnnxExport, dict[str, Judged]]:
+    """Return the ONNX file that ships, what config.json says of it, and what it says of each split."""
+    example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
+    path = folder / "fp32.onnx"
+    export_onnx(network, example, path, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
+    judged = {"val": _judge(path, data, "val")}
+    record = None
+    if run.int8:
+        small = folder / "int8.onnx"
+        quantize_int8(path, small, kind="dynamic")
+        of_small = _judge(small, data, "val")
+        record = gate(judged["val"], of_small, run.max_int8_loss)
+        logger.info("int8 gate: %s", record)
+        if record["passed"]:
+            path, judged["val"] = small, of_small
+    is_half = run.weights == "float16" and not (record and record["passed"])
+    if is_half:
+        half = folder / "fp16.onnx"
+        store_weights_fp16(path, half)
+        path = half
+    for split in ("train", "test"):
+        if data.splits[split]:
+            judged[split] = _judge(path, data, split)
+    return path, describe_export(path, golden, int8_gate=record, has_fp16_weights=is_half), judged
+
+
+def _judge(path: Path, data: IntentData, split: str) -> Judged:
+    examples = data.splits[split]
+    return judge_runtime(
+        OnnxFile(path, read_signature(path), THREADS), data.encoder, [example.text for example in examples],
+        [data.target(example) for example in examples], f"{path.stem} on {split}",
+    )  # fmt: skip
+
+
+def _source_ids(data: IntentData, split: str) -> np.ndarray:
+    return np.array([example.source for example in data.splits[split]])
+
+
+def _write(
+    module: IntentModule,
+    data: IntentData,
+    run: Run,
+    detector: Detector,
+    decision: IntentDecision,
+    metrics: dict[str, dict[str, Any]],
+    golden: Golden,
+    onnx_path: Path,
+    export: OnnxExport,
+) -> Bundle:
+    pictures: dict[str, bytes] = {}
+    shown = metrics.get("test", metrics["val"])["reliability"]
+    if shown:
+        pictures["reliability.png"] = plots.reliability_diagram(shown)
+    tables = curve_tables(run.folder)
+    if tables:
+        pictures["learning_curves.png"] = plots.learning_curves(*tables)
+    provenance = describe_run(
+        [source.summary() | data.shares for source in data.sources],
+        seed=run.seed,
+        start_weights=Path(module.hparams["encoder"]).name,
+        command=run.command,
+    )
+    network = module.network
+    is_hugging_face = isinstance(network, FirstTokenEncoder)
+    inner = getattr(network, "model", network)
+    config = BundleConfig.model_validate(
+        {
+            **network.fields(),
+            "format_version": 1,
+            "name": run.name,
+            "version": bundle_version(provenance.created, sha256_of(onnx_path)),
+            "task": "intent",
+            "architectures": [type(inner).__name__],
+            "problem_type": "single_label_classification",
+            "id2label": dict(enumerate(data.labels)),
+            "label2id": {label: i for i, label in enumerate(data.labels)},
+            "signature": read_signature(onnx_path),
+            "decision": decision.model_dump(),
+            "onnx": export,
+            "provenance": provenance,
+            "metrics": metrics,
+            "card": {key: value for key, value in asdict(run.card).items() if value is not None},
+        }
+    )
+    weights = save(stored_state(inner if is_hugging_face else network, run.weights), metadata={"format": "pt"})
+    files: dict[str, bytes | Path] = {
+        ONNX: onnx_path,
+        WEIGHTS: weights,
+        **data.encoder.files(data.tokenizer_settings),
+        **detector.file(),
+        **pictures,
+    }
+    return write_bundle(
+        run.output, config, files=files, preprocessor={}, golden=golden,
+        card_text=render_card(config, plots=sorted(pictures)),
+    )  # fmt: skip
+
+
+def _report(
+    run: Run, data: IntentData, val: Judged, detector: Detector, decision: IntentDecision, metrics: dict[str, Any]
+) -> None:
+    """Write what stays with the run: all metrics, what was left out of the data, and the surest wrong answers."""
+    folder = run.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (folder / "skipped.txt").write_text("\n".join(f"{s.name}: {line}" for s in data.sources for line in s.skipped))
+    contradictions = [f"{source.name}: {line}" for source in data.sources for line in source.contradictions]
+    (folder / "contradictions.txt").write_text("\n".join(contradictions))
+    for line in contradictions[:5]:
+        logger.warning("several labels for one utterance: %s", line)
+    probabilities, scores = probabilities_of(val, decision), scores_of(val, detector, decision)
+    named = 1 - scores >= decision.abstain_below
+    given = np.where(named, probabilities.argmax(axis=1), -1)
+    wrong = np.flatnonzero(given != val.targets)
+    surest = wrong[np.argsort(-probabilities[wrong].max(axis=1) * (1 - scores[wrong]), kind="stable")]
+    names = [*data.labels, None]
+    lines = [
+        {
+            "text": data.splits["val"][i].text,
+            "given": names[given[i]],
+            "right": names[val.targets[i]],
+            "confidence": round(float(probabilities[i].max()), 3),
+            "out_of_scope_score": round(float(scores[i]), 3),
+        }
+        for i in surest[:SHOWN_WRONG]
+    ]
+    (folder / "most_wrong.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    logger.info("report in %s", folder)
