@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import Encoding
@@ -40,13 +41,16 @@ class AnswerEngine(TextModel[Logits]):
             max_waiting=self.windows_at_once * settings.max_queue + settings.max_texts,
         )
 
-    async def answer(self, question: str, context: str, *, top_k: int = 1) -> list[Answer]:
+    async def answer(
+        self, question: str, context: str, *, top_k: int = 1, max_answer_tokens: int | None = None
+    ) -> list[Answer]:
         """Return the best answers, the most probable first, however improbable; `is_answer` says which may be given.
 
         Args:
             question: longer ones are cut off behind a quarter of a window.
             context: where the answer stands; `context[answer.start:answer.end] == answer.text`.
             top_k: at most so many.
+            max_answer_tokens: longer ones are no candidates; None for what the bundle says, which is also the most.
 
         Raises:
             InputError: a text cannot be read.
@@ -54,7 +58,7 @@ class AnswerEngine(TextModel[Logits]):
             DeadlineExceeded: it took longer than allowed.
         """
         async with self.admission.admitted():
-            (found,) = await self.read(question, [context], top_k=top_k)
+            (found,) = await self.read(question, [context], top_k=top_k, max_answer_tokens=max_answer_tokens)
         if found:
             self.top_score.observe(found[0].score)
         return found
@@ -64,7 +68,13 @@ class AnswerEngine(TextModel[Logits]):
         return self.predictor.is_answer(answer)
 
     async def read(
-        self, question: str, contexts: Sequence[str], *, above: Sequence[int] | None = None, top_k: int = 1
+        self,
+        question: str,
+        contexts: Sequence[str],
+        *,
+        above: Sequence[int] | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int | None = None,
     ) -> list[list[Answer]]:
         """Return the best answers of each context; the caller was admitted before.
 
@@ -74,6 +84,7 @@ class AnswerEngine(TextModel[Logits]):
             above: how many characters of each context stand above its text, such as a heading: they are read, but no
                 answer is taken from them. None for none.
             top_k: at most so many of each context.
+            max_answer_tokens: as for `answer`.
         """
         start = time.perf_counter()
         characters = len(question) + sum(map(len, contexts))
@@ -82,7 +93,8 @@ class AnswerEngine(TextModel[Logits]):
         encoded = time.perf_counter()
         logits = await self._run_some_at_once([window for of_one in windows for window in of_one])
         inferred = time.perf_counter()
-        found = await self.off_loop(characters, self._decide, contexts, windows, logits, skipped, top_k)
+        decide = partial(self.predictor.decide, top_k=top_k, max_answer_tokens=max_answer_tokens)
+        found = await self.off_loop(characters, _decided, decide, contexts, windows, logits, skipped)
         self.encode_seconds.observe(encoded - start)
         self.infer_seconds.observe(inferred - encoded)
         return found
@@ -107,20 +119,20 @@ class AnswerEngine(TextModel[Logits]):
             found.append(windows)
         return found
 
-    def _decide(
-        self,
-        contexts: Sequence[str],
-        windows: Sequence[Sequence[Encoding]],
-        logits: Sequence[Logits],
-        above: Sequence[int],
-        top_k: int,
-    ) -> list[list[Answer]]:
-        found = []
-        rest = iter(logits)
-        for context, of_one, characters in zip(contexts, windows, above, strict=True):
-            answers = self.predictor.decide(context, of_one, [next(rest) for _ in of_one], top_k=top_k)
-            found.append([_below(answer, context, characters) for answer in answers])
-        return found
+
+def _decided(
+    decide: Callable[..., list[Answer]],
+    contexts: Sequence[str],
+    windows: Sequence[Sequence[Encoding]],
+    logits: Sequence[Logits],
+    above: Sequence[int],
+) -> list[list[Answer]]:
+    found = []
+    rest = iter(logits)
+    for context, of_one, characters in zip(contexts, windows, above, strict=True):
+        answers = decide(context, of_one, [next(rest) for _ in of_one])
+        found.append([_below(answer, context, characters) for answer in answers])
+    return found
 
 
 def _below(answer: Answer, context: str, above: int) -> Answer:

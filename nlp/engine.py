@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nlp.answer_engine import AnswerEngine
@@ -21,6 +22,7 @@ from nlp.intent_engine import IntentEngine
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer
 from nlp.questions import is_question
+from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
 from shared.serving import metrics
 from shared.serving.admission import within
@@ -105,18 +107,23 @@ class LanguageEngine:
         """Return an engine whose models gave their golden outputs; blocks for as long as that takes.
 
         Raises:
-            ConfigError: neither model is there.
+            ConfigError: neither model is there, or both have one name.
             BundleError: one is broken.
         """
-        intent_path, qa_path = settings.bundle("intent"), settings.bundle("qa")
-        if intent_path is None and qa_path is None:
-            raise ConfigError("there is neither an intent bundle nor a qa bundle. Name one: percept serve BUNDLE…")
+        intent_path, qa_path = _bundles(settings)
         load = partial(load_runtime, device=settings.device, threads=settings.threads)
         intent = IntentEngine(*load(intent_path, INTENT), settings) if intent_path else None
         qa = AnswerEngine(*load(qa_path, QA), settings) if qa_path else None
         if intent and qa and intent.name == qa.name:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
         return cls(intent=intent, qa=qa, knowledge=_open_knowledge(settings) if qa else None, settings=settings)
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Refuse settings without a bundle, or with one that cannot be read; raises as `load`."""
+        for path in _bundles(settings):
+            if path is not None:
+                read_bundle(path)
 
     @property
     def models(self) -> list[IntentEngine | AnswerEngine]:
@@ -228,6 +235,13 @@ class LanguageEngine:
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self.knowledge is not None:
             await asyncio.to_thread(self.knowledge.close)
+
+
+def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
+    paths = settings.bundle("intent"), settings.bundle("qa")
+    if paths == (None, None):
+        raise ConfigError("there is neither an intent bundle nor a qa bundle. Name one: percept serve BUNDLE…")
+    return paths
 
 
 def _open_knowledge(settings: Settings) -> KnowledgeBase:

@@ -12,7 +12,8 @@ PerceptError
 │   ├── UnsupportedMedia     a picture or body of a kind that is not accepted
 │   ├── TooLarge             more bytes, pixels or items than the limit
 │   ├── NotFound             no such model, label or route
-│   └── Unauthorized         no key, or a wrong one
+│   ├── Unauthorized         no key, or a wrong one
+│   └── Forbidden            no key opens it here
 └── ServiceError             the service cannot answer now; the same request may go through later
     ├── Overloaded           the queue is full
     ├── NotReady             the model is not loaded yet, or the service is draining
@@ -75,6 +76,10 @@ class NotFound(InputError):
 
 class Unauthorized(InputError):
     """No API key, or a wrong one."""
+
+
+class Forbidden(InputError):
+    """No key opens it: the service was started without one."""
 
 
 class ServiceError(PerceptError):

@@ -7,10 +7,10 @@ import binascii
 import re
 
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
+from shared.serving.forms import open_form
 from shared.serving.settings import Settings
 
 FIELD = "image"
@@ -20,7 +20,6 @@ _HOW = (
     f"Send multipart/form-data with one or more files in the field {FIELD!r}, as `curl -F {FIELD}=@photo.jpg` does, "
     "or the image's bytes with the content type image/* or application/octet-stream."
 )
-_MAX_TEXT_FIELD_BYTES = 4096
 
 
 async def read_images(request: Request, settings: Settings) -> list[bytes]:
@@ -79,36 +78,15 @@ def _refuse_url(start: bytes) -> None:
         raise InputError("a URL came in place of an image. URLs are never fetched: send the image itself.")
 
 
-class _FormParser(MultiPartParser):
-    """Knows whether the last boundary came: of a form that is cut off, Starlette drops the last file in silence."""
-
-    is_whole = False
-
-    def on_end(self) -> None:
-        self.is_whole = True
-
-    def close(self) -> None:
-        """Close the file that the form was cut off in; it is no part of the form."""
-        for file in self._files_to_close_on_error:
-            file.close()
-
-
 async def _read_form(request: Request, settings: Settings) -> list[bytes]:
-    parser = _FormParser(
-        request.headers, request.stream(), max_files=settings.max_images + 1, max_part_size=_MAX_TEXT_FIELD_BYTES
-    )
-    parser.spool_max_size = settings.max_body_bytes + 1  # in memory: the body limit bounds it
-    try:
-        form = await parser.parse()
-    except UnicodeError as error:
-        raise InputError(f"the form cannot be read: its charset does not fit its text. {_HOW}") from error
-    except MultiPartException as error:
-        if "Too many files" in error.message:
-            raise _too_many(settings) from error
-        raise InputError(f"the form cannot be read: {error.message} {_HOW}") from error
-    try:
-        if not parser.is_whole:
-            raise InputError(f"the form cannot be read: it is cut off before its end. {_HOW}")
+    too_many = f"the form holds more than {settings.max_images} images, which is the limit. Send fewer at once."
+    async with open_form(
+        request,
+        max_files=settings.max_images,
+        max_body_bytes=settings.max_body_bytes,
+        too_many=too_many,
+        how=_HOW,
+    ) as form:
         strangers = sorted({name for name in form if name != FIELD})
         if strangers:
             raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
@@ -116,11 +94,8 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
         if not values:
             raise InputError(f"the form holds no file. {_HOW}")
         if len(values) > settings.max_images:
-            raise _too_many(settings)
+            raise TooLarge(too_many)
         return [await _read_file(value) for value in values]
-    finally:
-        await form.close()
-        parser.close()
 
 
 async def _read_file(value: UploadFile | str) -> bytes:
@@ -128,7 +103,3 @@ async def _read_file(value: UploadFile | str) -> bytes:
         return await value.read()
     _refuse_url(value.encode("utf-8", "replace"))
     raise InputError(f"the field {FIELD!r} holds text; expected is a file. {_HOW}")
-
-
-def _too_many(settings: Settings) -> TooLarge:
-    return TooLarge(f"the form holds more than {settings.max_images} images, which is the limit. Send fewer at once.")

@@ -60,7 +60,13 @@ class AnswerPredictor:
         return [(starts[row, : len(each)], ends[row, : len(each)]) for row, each in enumerate(batch)]
 
     def decide(
-        self, context: str, windows: Sequence[Encoding], logits: Sequence[Logits], *, top_k: int = 1
+        self,
+        context: str,
+        windows: Sequence[Encoding],
+        logits: Sequence[Logits],
+        *,
+        top_k: int = 1,
+        max_answer_tokens: int | None = None,
     ) -> list[Answer]:
         """Return the best answers, the most probable first, however improbable; `is_answer` says which may be given.
 
@@ -69,11 +75,12 @@ class AnswerPredictor:
             windows: from `windows`.
             logits: from `infer`, one a window.
             top_k: at most so many.
+            max_answer_tokens: longer ones are no candidates; None for what the bundle says, which is also the most.
         """
         starts, ends = [each[0] for each in logits], [each[1] for each in logits]
-        spans = best_spans(
-            context, windows, starts, ends, max_answer_tokens=self.decision.max_answer_tokens, top_k=top_k
-        )
+        longest = self.decision.max_answer_tokens
+        longest = min(longest, max_answer_tokens or longest)
+        spans = best_spans(context, windows, starts, ends, max_answer_tokens=longest, top_k=top_k)
         return [Answer(context[span.start : span.end], self.score(span), span.start, span.end) for span in spans]
 
     def score(self, span: Span) -> float:

@@ -106,6 +106,14 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
     return checked
 
 
+def or_exit(check: Callable[[], object]) -> None:
+    """Have something checked, and end the process with one line where it fails for a reason that we know."""
+    try:
+        check()
+    except PerceptError as error:
+        sys.exit(f"percept: {error}")
+
+
 def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s: int) -> None:
     """Serve "package.module:name" with BentoML until a signal comes; BENTOML_HOME is set before.
 

@@ -9,7 +9,7 @@ Neighbours: `middleware` catches what escapes every other layer, the FastAPI app
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -24,6 +24,7 @@ from starlette.types import Scope
 
 from shared.errors import (
     DeadlineExceeded,
+    Forbidden,
     InputError,
     InvalidImage,
     NotFound,
@@ -42,6 +43,7 @@ STATUS: dict[type[PerceptError], tuple[int, str]] = {
     TooLarge: (413, "too_large"),
     NotFound: (404, "not_found"),
     Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
     InputError: (400, "invalid_input"),
     Overloaded: (429, "overloaded"),
     NotReady: (503, "not_ready"),
@@ -55,6 +57,7 @@ NOT_READY_RETRY_S = 5
 _SHOWN_PROBLEMS = 5
 _HTTP_TYPES = {
     401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
@@ -187,6 +190,8 @@ _DESCRIPTIONS = {
         "invalid_image",
         "the image cannot be decoded: it is truncated or broken. Send a complete file.",
     ),
+    401: ("No key, or a wrong one", "unauthorized", "this needs the key of the service's admin. Send it as …"),
+    403: ("No key opens it here", "forbidden", "this service was started without a key. Set PERCEPT_ADMIN_KEY."),
     404: ("No such model or route", "not_found", _HTTP_MESSAGES[404]),
     413: ("Too many bytes, pixels or items", "too_large", "the image is 9000x7000 px; the limit is 40 megapixels."),
     415: (
@@ -213,8 +218,13 @@ _DESCRIPTIONS = {
 }
 
 
+def _place(loc: Sequence[object]) -> str:
+    """Return where a problem is; the name of a field that a client made up is cut short."""
+    return ".".join(str(part)[:80] for part in loc) or "body"
+
+
 def _validation_message(error: RequestValidationError) -> str:
     problems = error.errors()
-    shown = [f"{'.'.join(map(str, p['loc'])) or 'body'}: {p['msg']}" for p in problems[:_SHOWN_PROBLEMS]]
+    shown = [f"{_place(p['loc'])}: {p['msg']}" for p in problems[:_SHOWN_PROBLEMS]]
     more = f" (and {len(problems) - _SHOWN_PROBLEMS} more)" if len(problems) > _SHOWN_PROBLEMS else ""
     return "; ".join(shown) + more

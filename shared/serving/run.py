@@ -15,10 +15,16 @@ from pathlib import Path
 
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, PerceptError
-from shared.serving.settings import CONFIG_FILE, PREFIX, PROJECT_ROOT, START_REPORT, read_settings
+from shared.serving.settings import CONFIG_FILE, PREFIX, PROJECT_ROOT, START_REPORT, BundleSetting, read_settings
 
-SERVICES = {"tagging": ("vision.service:Vision", "tagger")}
-"""Task of a bundle -> its service and the setting that names its bundle."""
+SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
+"""Task of a bundle -> the setting that names it."""
+SERVICES = {
+    "vision.service:Vision": {"tagging"},
+    "nlp.service:Language": {"intent", "qa"},
+    "service:Percept": set(SETTING_OF),
+}
+"""Service -> the tasks that it answers for. The first that answers for all that is asked for is started."""
 _READY_TIMEOUT_S = 120.0
 _ASK_TIMEOUT_S = 2.0
 
@@ -35,7 +41,7 @@ def serve(
     """Serve until the process is told to stop.
 
     Args:
-        bundles: one bundle; none for the starter tagger.
+        bundles: of different tasks; none for all that the settings name, which are the starters.
         host: address to listen on.
         port: 0 for a free one.
         workers: processes; None for one a core, or one on a GPU.
@@ -44,14 +50,14 @@ def serve(
 
     Raises:
         BundleError: a bundle is missing or broken.
-        ConfigError: more bundles than there are services for, or a wrong setting.
+        ConfigError: two bundles of one task, or a wrong setting.
         PerceptError: no worker could start, such as on a device that is not here.
     """
-    target, setting, path = _choose(bundles)
+    target, paths = _choose(bundles)
     host = "127.0.0.1" if host == "localhost" else host
     port = port or _free_port(host)
     _check_port(host, port)
-    chosen = {setting: path, "device": device, "workers": workers, "ui": ui}
+    chosen = {**paths, "device": device, "workers": workers, "ui": ui}
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items() if value is not None})
     settings = read_settings()
     # BentoML empties the folder of its metrics at every start: each server has a home of its own, gone with it.
@@ -73,16 +79,33 @@ def serve(
         raise PerceptError(reasons[0])
 
 
-def _choose(bundles: Sequence[Path]) -> tuple[str, str, Path]:
-    """Return the service, the setting of its bundle and the bundle's path."""
-    if len(bundles) > 1:
-        raise ConfigError(f"{len(bundles)} bundles came; one server answers for one. Start one server each.")
-    path = Path(bundles[0] if bundles else read_settings().tagger).resolve()
-    task = read_bundle(path).config.task
-    if task not in SERVICES:
-        raise ConfigError(f"{path} is a bundle of the task {task!r}; there are services for {', '.join(SERVICES)}.")
-    target, setting = SERVICES[task]
-    return target, setting, path
+def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
+    """Return the service, and each setting that names a path, whole: the server works in another folder."""
+    settings = read_settings()
+    paths: dict[str, Path | str] = dict.fromkeys(SETTING_OF.values(), "none")
+    tasks: set[str] = set()
+    known = ", ".join(SETTING_OF)
+    named = list(bundles) or [path for name in SETTING_OF.values() if (path := settings.bundle(name))]
+    for path in named:
+        task = read_bundle(path).config.task
+        if task not in SETTING_OF:
+            raise ConfigError(
+                f"{path} is a bundle of the task {task!r}; there are services for {known}."
+            )
+        if task in tasks:
+            raise ConfigError(f"two bundles of the task {task!r} came; one server answers for one. Start two servers.")
+        tasks.add(task)
+        paths[SETTING_OF[task]] = path.resolve()
+    if not named:
+        raise ConfigError("there is no bundle to serve. Name one: percept serve BUNDLE…")
+    paths |= {
+        name: path.resolve()
+        for name in ("knowledge", "knowledge_documents")
+        if isinstance(path := getattr(settings, name), Path)
+    }
+    if not bundles:
+        return "service:Percept", paths
+    return next(target for target, answered in SERVICES.items() if tasks <= answered), paths
 
 
 def _free_port(host: str) -> int:

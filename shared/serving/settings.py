@@ -7,6 +7,7 @@ machine here. The environment wins over the file that PERCEPT_CONFIG names.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ CONFIG_FILE = f"{PREFIX}CONFIG"
 START_REPORT = f"{PREFIX}START_REPORT"
 """Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+BundleSetting = Literal["tagger", "intent", "qa"]
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
 
@@ -80,7 +82,7 @@ class Settings(BaseModel):
     shutdown_s: int = Field(default=30, ge=1, le=3600)
     """Time that requests in flight have to finish after that."""
 
-    def bundle(self, name: Literal["tagger", "intent", "qa"]) -> Path | None:
+    def bundle(self, name: BundleSetting) -> Path | None:
         """Return the bundle of that setting, or None where it is "none", or a starter that is not there."""
         path: BundlePath = getattr(self, name)
         if path == "none" or (name not in self.model_fields_set and not path.is_dir()):
@@ -126,6 +128,14 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         raise ConfigError(
             f"the settings are wrong: {'; '.join(problems)}. Known are {', '.join(Settings.model_fields)}."
         ) from error
+
+
+def settings_or_exit() -> Settings:
+    """Return the settings of this process, or end it with one line where they are wrong; for modules of services."""
+    try:
+        return read_settings()
+    except ConfigError as error:
+        sys.exit(f"percept: {error}")
 
 
 def _read_file(path: Path) -> dict[str, Any]:

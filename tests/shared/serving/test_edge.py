@@ -16,6 +16,7 @@ import shared.errors
 from shared.errors import (
     BundleError,
     DeadlineExceeded,
+    Forbidden,
     InputError,
     InvalidImage,
     NotFound,
@@ -43,6 +44,7 @@ EXPECTED = [
     (InvalidImage, 400, "invalid_image"),
     (InputError, 400, "invalid_input"),
     (Unauthorized, 401, "unauthorized"),
+    (Forbidden, 403, "forbidden"),
     (NotFound, 404, "not_found"),
     (TooLarge, 413, "too_large"),
     (UnsupportedMedia, 415, "unsupported_media"),

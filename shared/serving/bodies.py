@@ -1,0 +1,64 @@
+"""JSON bodies that a route reads on its own: whatever the content type says, and whatever the bytes are.
+
+pydantic parses the bytes itself: deep nesting and broken UTF-8 are a 422 with the place where they stand, and nothing
+is built in between. Half a surrogate pair, which JSON can spell, is the affair of the field that holds it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from shared.errors import UnsupportedMedia
+from shared.serving.docs import inline_schema
+from shared.serving.edge import invalid_body
+
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_NOT_JSON = {"multipart/form-data"}
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_json(request: Request, schema: type[Body]) -> Body:
+    """Return the body as its schema reads it.
+
+    Raises:
+        RequestValidationError: it is no JSON, or not what the schema says.
+        UnsupportedMedia: it is a form or compressed.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in _NOT_JSON:
+        raise UnsupportedMedia("a form is not accepted here. Send JSON, as `curl --json '{…}'` does.")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
+    body = await request.body()
+    body = body.removeprefix(codecs.BOM_UTF8)
+    try:
+        try:
+            return schema.model_validate_json(body)
+        except ValidationError as error:
+            if not _HALF_A_PAIR.search(body) or error.errors()[0]["type"] != "json_invalid":
+                raise
+            return schema.model_validate(_loads(body, error))
+    except ValidationError as error:
+        raise invalid_body(error) from None
+
+
+def _loads(body: bytes, error: ValidationError) -> Any:
+    """Return what Python's own parser makes of a body that pydantic's refused; it lets half surrogate pairs through."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise error from None
+
+
+def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads its body with `read_json`."""
+    content = {"application/json": {"schema": inline_schema(schema)}}
+    return {"requestBody": {"required": True, "content": content}}
