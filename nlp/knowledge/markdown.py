@@ -1,0 +1,113 @@
+"""Markdown to readable text: headings, paragraphs, code, lists and tables kept, markup dropped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from nlp.knowledge.sections import Builder
+from nlp.knowledge.webpage import flat_text
+from shared.errors import TooLarge
+
+MAX_CHARS = 1_000_000
+"""The parser takes 0.5 s for it, and 20 s for the worst that was tried (a table of one million cells; two cores,
+markdown-it-py 4.3, 2026-11): plain text has no such limit."""
+_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n)*?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
+_PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+_OPENING = {"bullet_list_open", "ordered_list_open"}
+
+
+def read_markdown(text: str) -> Builder:
+    """Return the blocks of a Markdown document (CommonMark, with tables); front matter and HTML tags are left out.
+
+    Raises:
+        TooLarge: more than `MAX_CHARS` characters.
+    """
+    if len(text) > MAX_CHARS:
+        raise TooLarge(
+            f"the Markdown document has {len(text)} characters; the limit is {MAX_CHARS}. "
+            "Split it, or send it as text/plain."
+        )
+    builder = Builder()
+    _Reader(builder).read(_PARSER.parse(_FRONT_MATTER.sub("", text, count=1)))
+    return builder
+
+
+class _Reader:
+    """Walks over the parser's tokens with what is open around them."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.lists: list[int | None] = []
+        """Open lists: the next item's number, or None for a bullet."""
+        self.marker = ""
+        """What stands in front of the item that was opened last, until its first words took it."""
+        self.row: list[str] | None = None
+        """Cells of the table's row that is open."""
+        self.is_below_row = False
+
+    def read(self, tokens: Sequence[Token]) -> None:
+        level = 0
+        for token in tokens:
+            kind = token.type
+            if kind == "heading_open" and token.level == 0:
+                level = int(token.tag[1:])
+            elif kind == "inline":
+                self._inline(plain(token.children or ()), level)
+                level = 0
+            elif kind in ("fence", "code_block"):
+                self._block(token.content)
+            elif kind == "html_block":
+                self._block(flat_text(token.content))
+            elif kind in _OPENING:
+                self.lists.append(int(token.attrGet("start") or 1) if kind == "ordered_list_open" else None)
+            elif kind in ("bullet_list_close", "ordered_list_close"):
+                self.lists.pop()
+            elif kind == "list_item_open":
+                self._item()
+            elif kind == "tr_open":
+                self.row = []
+            elif kind == "tr_close":
+                self.builder.paragraph(" | ".join(self.row or ()), is_tight=self.is_below_row)
+                self.row, self.is_below_row = None, True
+            elif kind == "table_open":
+                self.is_below_row = False
+
+    def _inline(self, text: str, level: int) -> None:
+        if level:
+            self.builder.heading(level, text)
+        elif self.row is not None:
+            self.row.append(text)
+        else:
+            self._block(text)
+
+    def _block(self, text: str) -> None:
+        self.builder.paragraph(self.marker + text, is_tight=bool(self.marker))
+        self.marker = ""
+
+    def _item(self) -> None:
+        number = self.lists[-1]
+        indent = "  " * (len(self.lists) - 1)
+        self.marker = f"{indent}- " if number is None else f"{indent}{number}. "
+        if number is not None:
+            self.lists[-1] = number + 1
+
+
+def plain(tokens: Sequence[Token]) -> str:
+    """Return what a reader sees of inline tokens: words of links, names of pictures, code as it stands."""
+    parts = []
+    for token in tokens:
+        if token.type in ("text", "code_inline"):
+            parts.append(token.content)
+        elif token.type == "softbreak":
+            parts.append(" ")
+        elif token.type == "hardbreak":
+            parts.append("\n")
+        elif token.type == "image":
+            parts.append(plain(token.children or ()))
+        elif token.type == "html_inline" and token.content.lower().startswith("<br"):
+            parts.append("\n")
+    return "".join(parts)
