@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from nlp.answer_engine import AnswerEngine
+from nlp.first_documents import open_knowledge
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import IntentResult
 from nlp.intent_engine import IntentEngine
+from nlp.knowledge import KnowledgeBase, Passage
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer
 from nlp.questions import is_question
@@ -28,9 +30,6 @@ from shared.serving import metrics
 from shared.serving.admission import within
 from shared.serving.lifecycle import load_runtime
 from shared.serving.settings import Settings
-
-if TYPE_CHECKING:
-    from nlp.knowledge import KnowledgeBase, Passage
 
 MAX_PASSAGES = 20
 """That are read for one question."""
@@ -116,7 +115,7 @@ class LanguageEngine:
         qa = AnswerEngine(*load(qa_path, QA), settings) if qa_path else None
         if intent and qa and intent.name == qa.name:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
-        return cls(intent=intent, qa=qa, knowledge=_open_knowledge(settings) if qa else None, settings=settings)
+        return cls(intent=intent, qa=qa, knowledge=open_knowledge(settings) if qa else None, settings=settings)
 
     @staticmethod
     def check(settings: Settings) -> None:
@@ -244,12 +243,6 @@ def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
     return paths
 
 
-def _open_knowledge(settings: Settings) -> KnowledgeBase:
-    from nlp.knowledge import KnowledgeBase
-
-    return KnowledgeBase.open(settings.knowledge_file)
-
-
 def _there(part: Done | None, message: str) -> Done:
     if part is None:
         raise NotFound(f"this service has {message}: percept serve BUNDLE…")
@@ -258,8 +251,7 @@ def _there(part: Done | None, message: str) -> Done:
 
 def _heading(passage: Passage) -> str:
     """Return what is read above a passage: its headings say what it is about, where its text takes that for granted."""
-    titles = passage.headings or ((passage.title,) if passage.title else ())
-    return f"{' – '.join(titles)}\n" if titles else ""
+    return f"{' – '.join((passage.title, *passage.headings))}\n"
 
 
 def _sourced(answer: Answer, passage: Passage, above: int) -> SourcedAnswer:

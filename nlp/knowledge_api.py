@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
 from nlp.engine import LanguageEngine
+from nlp.knowledge import DocumentInfo
 from shared.errors import InputError
 from shared.serving.edge import error_responses
 from shared.serving.forms import open_form
 from shared.serving.keys import admin_only
 from shared.serving.settings import Settings
-
-if TYPE_CHECKING:
-    from nlp.knowledge import DocumentInfo
 
 FIELD = "document"
 _HOW = (

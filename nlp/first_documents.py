@@ -1,0 +1,58 @@
+"""The knowledge base as a service finds it: opened, with the documents that the settings name put into it.
+
+Every worker does it at its start; what is there already stays untouched. Neighbour: `engine` loads it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from nlp.knowledge import KnowledgeBase
+from shared.errors import InputError, NotFound, ServiceError
+from shared.serving.settings import PROJECT_ROOT, Settings
+
+OWN_FOLDER = "percept"
+"""What the ids of this project's own documentation begin with."""
+
+_log = logging.getLogger(__name__)
+
+
+def open_knowledge(settings: Settings) -> KnowledgeBase:
+    """Return the knowledge base of these settings, with its first documents.
+
+    Our own documentation leaves again where the settings do not ask for it: it came for a demonstration.
+
+    Raises:
+        ConfigError: the file cannot be opened, or there is no such folder of documents.
+    """
+    knowledge = KnowledgeBase.open(settings.knowledge_file)
+    wanted = settings.knowledge_documents
+    try:
+        if isinstance(wanted, Path):
+            knowledge.add_folder(wanted)
+        for name, file in own_documents():
+            if wanted == "own":
+                knowledge.put(name, file.read_bytes())
+            else:
+                _forget(knowledge, name)
+    except (InputError, ServiceError, OSError) as error:  # another worker may have done it; questions can be answered
+        _log.warning("the first documents were not put into the knowledge base: %s", error)
+    return knowledge
+
+
+def own_documents() -> list[tuple[str, Path]]:
+    """Return id and file of each page of this project's documentation, as far as it lies here."""
+    files = [
+        PROJECT_ROOT / "README.md",
+        PROJECT_ROOT / "CONTRIBUTING.md",
+        *sorted((PROJECT_ROOT / "docs").glob("*.md")),
+    ]
+    return [(f"{OWN_FOLDER}/{file.relative_to(PROJECT_ROOT).as_posix()}", file) for file in files if file.is_file()]
+
+
+def _forget(knowledge: KnowledgeBase, name: str) -> None:
+    try:
+        knowledge.delete(name)
+    except NotFound:
+        pass
