@@ -5,6 +5,7 @@ Every worker does it at its start; what is there already stays untouched. Neighb
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def open_knowledge(settings: Settings) -> KnowledgeBase:
             if wanted == "own":
                 knowledge.put(name, file.read_bytes())
             else:
-                _forget(knowledge, name)
+                with contextlib.suppress(NotFound):
+                    knowledge.delete(name)
     except (InputError, ServiceError, OSError) as error:  # another worker may have done it; questions can be answered
         _log.warning("the first documents were not put into the knowledge base: %s", error)
     return knowledge
@@ -43,16 +45,7 @@ def open_knowledge(settings: Settings) -> KnowledgeBase:
 
 def own_documents() -> list[tuple[str, Path]]:
     """Return id and file of each page of this project's documentation, as far as it lies here."""
-    files = [
-        PROJECT_ROOT / "README.md",
-        PROJECT_ROOT / "CONTRIBUTING.md",
-        *sorted((PROJECT_ROOT / "docs").glob("*.md")),
-    ]
-    return [(f"{OWN_FOLDER}/{file.relative_to(PROJECT_ROOT).as_posix()}", file) for file in files if file.is_file()]
-
-
-def _forget(knowledge: KnowledgeBase, name: str) -> None:
-    try:
-        knowledge.delete(name)
-    except NotFound:
-        pass
+    files = [PROJECT_ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
+    files += sorted((PROJECT_ROOT / "docs").glob("*.md"))
+    named = [(f"{OWN_FOLDER}/{file.relative_to(PROJECT_ROOT).as_posix()}", file) for file in files]
+    return [(name, file) for name, file in named if file.is_file()]

@@ -158,9 +158,9 @@ def _fields(info: DocumentInfo) -> dict[str, Any]:
 
 async def _read_document(request: Request, settings: Settings) -> tuple[bytes, str | None, str | None]:
     """Return content, media type and title; None for what was not said."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "multipart/form-data":
-        return await request.body(), None if media_type in _UNSAID else media_type, None
+    said = request.headers.get("content-type", "")
+    if _kind(said) != "multipart/form-data":
+        return await request.body(), _said(said), None
     too_many = "the form holds more than one file. Send one document at a time."
     async with open_form(
         request, max_files=1, max_body_bytes=settings.max_body_bytes, too_many=too_many, how=_HOW
@@ -172,6 +172,14 @@ async def _read_document(request: Request, settings: Settings) -> tuple[bytes, s
         if len(files) != 1 or not isinstance(files[0], UploadFile):
             raise InputError(f"the form must hold one file in the field {FIELD!r}. {_HOW}")
         title = form.get("title")
-        said = (files[0].content_type or "").partition(";")[0].strip().lower()
         named = title if isinstance(title, str) and title else None
-        return await files[0].read(), None if said in _UNSAID else said, named
+        return await files[0].read(), _said(files[0].content_type or ""), named
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _said(content_type: str) -> str | None:
+    """Return what was said of a file, its charset too; None where that was nothing."""
+    return None if _kind(content_type) in _UNSAID else content_type
