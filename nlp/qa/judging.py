@@ -55,10 +55,25 @@ class Judged:
 
 
 def judge_runtime(
-    runtime: Runtime, encoder: TextEncoder, examples: Sequence[Example], *, max_answer_tokens: int, title: str
+    runtime: Runtime,
+    encoder: TextEncoder,
+    examples: Sequence[Example],
+    *,
+    max_answer_tokens: int,
+    title: str,
+    max_windows: int | None = None,
 ) -> Judged:
-    """Return what a runtime says of every question, all windows of its context read."""
-    windows = cut(examples, encoder)
+    """Return what a runtime says of every question.
+
+    Args:
+        runtime: computes the network.
+        encoder: as the network was trained with.
+        examples: the questions.
+        max_answer_tokens: longer spans are no candidates.
+        title: of the progress bar.
+        max_windows: only the first so many windows of a context are read; 1 is a reader that truncates. None for all.
+    """
+    windows = cut(examples, encoder, max_windows)
     names = [spec.name for spec in runtime.inputs]
     logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     batches = WindowBatches(windows, BATCH_TOKENS)

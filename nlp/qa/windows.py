@@ -43,12 +43,12 @@ class Windowed:
     """Whether the context lies in this one window."""
 
 
-def cut(examples: Sequence[Example], encoder: TextEncoder) -> list[Windowed]:
-    """Return all windows of all questions, in their order."""
+def cut(examples: Sequence[Example], encoder: TextEncoder, max_windows: int | None = None) -> list[Windowed]:
+    """Return all windows of all questions, or the first few of each, in their order."""
     found: list[Windowed] = []
     for index, example in enumerate(examples):
         windows = encoder.windows(example.question, example.context)
-        for window in windows:
+        for window in windows[:max_windows]:
             start, end = answer_tokens(window, example)
             found.append(Windowed(len(found), index, window, start, end, len(windows) == 1))
     return found
