@@ -19,7 +19,7 @@ from shared.bundle.read import Bundle, Golden
 from shared.bundle.write import write_bundle
 from shared.serving.settings import PROJECT_ROOT
 from tests.pictures import BLUE, GREEN, bomb_png, plain, tiff, truncated_jpeg
-from tests.vision.server import Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, free_port, serving
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 MAX_BODY_BYTES = 1 << 20

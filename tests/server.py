@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,9 @@ class Server:
         raise AssertionError(f"not {what} within {START_S} s:\n{self.log.read_text()[-4000:]}")
 
 
-def command(bundle: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "scripts.main", "serve", str(bundle), *options]
+def command(bundles: Path | Sequence[Path], *options: str) -> list[str]:
+    named = [bundles] if isinstance(bundles, Path) else bundles
+    return [sys.executable, "-m", "scripts.main", "serve", *map(str, named), *options]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -109,12 +110,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, *options: str, workers: int = 2, **settings: str) -> Iterator[Server]:
-    """Start a server, wait until all its workers answer, and stop it at the end, whatever happened."""
+def serving(
+    bundles: Path | Sequence[Path], log: Path, *options: str, workers: int = 2, models: int = 1, **settings: str
+) -> Iterator[Server]:
+    """Start a server, wait until all models of all its workers answer, and stop it at the end, whatever happened."""
     port = free_port()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command(bundle, "--port", str(port), "--workers", str(workers), "--device", "cpu", *options),
+            command(bundles, "--port", str(port), "--workers", str(workers), "--device", "cpu", *options),
             cwd=PROJECT_ROOT,
             env=environment(**settings),
             stdout=stream,
@@ -122,7 +125,7 @@ def serving(bundle: Path, log: Path, *options: str, workers: int = 2, **settings
         )
     server = Server(process, port, log)
     try:
-        server.wait_for("ready", lambda: server.metric("percept_model_ready") == workers)
+        server.wait_for("ready", lambda: server.metric("percept_model_ready") == workers * models)
         yield server
     finally:
         workers = server.workers
