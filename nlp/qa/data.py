@@ -41,6 +41,8 @@ class AnswerData(LightningDataModule):
         same_title_share: of the crossed passages, how many come from the same title, where it has others.
         empty_window_share: of the windows without the answer that a long passage is cut into, how many are learned
         max_answer_tokens: answers given are no longer.
+        max_windows: when a finished bundle is measured, only the first so many windows of a context are read; 1 shows
+            what a reader that truncates would find. None for all.
         val_share: share of the contexts or titles that validates, where a set brings no validation split.
         test_share: share held back for the final test, where a set brings no test split.
         num_workers: processes that cut windows; tokenising is quick, so none is the default.
@@ -59,6 +61,7 @@ class AnswerData(LightningDataModule):
         same_title_share: float = 0.5,
         empty_window_share: float = 0.25,
         max_answer_tokens: int = 60,
+        max_windows: int | None = None,
         val_share: float = 0.05,
         test_share: float = 0.05,
         num_workers: int = 0,
@@ -81,6 +84,7 @@ class AnswerData(LightningDataModule):
         self.same_title_share = same_title_share
         self.empty_window_share = empty_window_share
         self.max_answer_tokens = max_answer_tokens
+        self.max_windows = max_windows
         self.shares = {"val_share": val_share, "test_share": test_share}
         self.num_workers = num_workers
         self.seed = seed

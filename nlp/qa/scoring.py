@@ -16,16 +16,13 @@ from shared.errors import DataError
 SPLITS = ("train", "val", "test", "all")
 
 
-def measure(
-    predictor: AnswerPredictor, data: AnswerData, split: str, *, max_windows: int | None = None
-) -> dict[str, Any]:
+def measure(predictor: AnswerPredictor, data: AnswerData, split: str) -> dict[str, Any]:
     """Return `evaluate`'s metrics at the bundle's own decision.
 
     Args:
         predictor: of the bundle.
         data: the questions; set up here.
         split: "train", "val", "test", or "all" for a set that was never trained on.
-        max_windows: as `judge_runtime`.
 
     Raises:
         DataError: the split holds no question.
@@ -41,7 +38,7 @@ def measure(
         examples,
         max_answer_tokens=predictor.decision.max_answer_tokens,
         title=f"asking {split}",
-        max_windows=max_windows,
+        max_windows=data.max_windows,
     )
     scores = scores_of(judged, predictor.decision)
     names = [source.name for source in data.sources]
