@@ -1,0 +1,184 @@
+"""The language page: write a message, see its intent and its answer; drop documents to ask about them.
+
+The page calls functions of this module by Gradio's server functions: each call is one request that any worker may
+answer, and the page learns of a call that fails. What must be known of an earlier call stays in the browser (the
+conversation, the visitor's name) or in a folder that all workers share (documents). Nothing asks another host.
+
+Neighbours: `nlp.page` makes replies and HTML; `shared.serving.tabs` puts the page on its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from fastapi import FastAPI
+
+from nlp.engine import LanguageEngine
+from nlp.page import texts
+from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder
+from nlp.page.render import ReplyView, documents, explain, notice
+from nlp.page.reply import Replier
+from shared.errors import Overloaded, PerceptError
+from shared.serving.kept_files import upload_folder
+from shared.serving.tabs import Page, mount_pages
+
+_PAGE = Path(str(files("nlp.page")))
+MAX_READ = 8
+"""Documents that wait to be read in one worker; further ones are put off."""
+PASTED = "Pasted text"
+
+Done = TypeVar("Done")
+_log = logging.getLogger(__name__)
+
+
+class LanguagePage:
+    """What happens on the page's calls. Of one call nothing stays here for the next."""
+
+    def __init__(self, engine: LanguageEngine, kept: VisitorDocuments) -> None:
+        self.engine = engine
+        self.kept = kept
+        self.replier = Replier(engine, kept)
+        self.view = ReplyView(engine)
+        self._in_hand = 0
+        self._one_read = asyncio.Semaphore(1)  # reading a document takes a core: messages must get between
+
+    def fill(self) -> None:
+        """Draw what stands below the heading into the blocks that are open."""
+        gr.HTML(
+            texts.chat(self.engine),
+            js_on_load=(_PAGE / "page.js").read_text("utf-8"),
+            server_functions=self.server_functions(),
+            apply_default_css=False,
+            elem_id="language",
+        )
+        with gr.Accordion("Call it from your program", open=False):
+            gr.HTML(texts.how_to_call(self.engine))
+        if self.engine.intent:
+            with gr.Accordion("What it understands", open=False):
+                gr.HTML(texts.knows(self.engine.intent.labels))
+        with gr.Accordion("What it is not for", open=False):
+            gr.HTML(texts.limits(self.engine))
+
+    def server_functions(self) -> list[Callable[..., Any]]:
+        """Return what the page calls, each with one JSON value that may hold anything."""
+
+        async def reply(sent: Any) -> dict[str, str]:
+            return await self.reply(_field(sent, "text"), _field(sent, "visitor"))
+
+        async def add_file(sent: Any) -> dict[str, str]:
+            return await self.add_file(_field(sent, "visitor"), _field(sent, "path"), _field(sent, "name"))
+
+        async def add_text(sent: Any) -> dict[str, str]:
+            return await self.add_text(_field(sent, "visitor"), _field(sent, "text"))
+
+        async def forget(sent: Any) -> dict[str, str]:
+            return await self.remove(_field(sent, "visitor"), _field(sent, "document"))
+
+        async def list_documents(sent: Any) -> dict[str, str]:
+            return await self._listed(_field(sent, "visitor"))
+
+        return [reply, add_file, add_text, forget, list_documents]
+
+    async def reply(self, text: object, visitor: object) -> dict[str, str]:
+        """Return the card of a message and what a screen reader says of it, or a notice."""
+        try:
+            said = await self.replier.reply(text, visitor)
+        except PerceptError as error:
+            title, message = _explained(error, "message")
+            return {"html": notice(title, message), "said": f"{title} {message}"}
+        return {"html": self.view.reply(said), "said": self.view.summary(said)}
+
+    async def add_file(self, visitor: object, path: object, name: object) -> dict[str, str]:
+        """Keep an uploaded file for the visitor; return the list of what is kept, and a notice."""
+        return await self._add(visitor, lambda: self.kept.add(visitor, name, self.kept.take_upload(path)), name)
+
+    async def add_text(self, visitor: object, text: object) -> dict[str, str]:
+        """Keep a pasted text for the visitor; returns as `add_file`."""
+        content = str(text).encode("utf-8", "replace") if isinstance(text, str) else b""
+        title = _title(str(text))
+        return await self._add(visitor, lambda: self.kept.add(visitor, title, content, "text/plain"), title)
+
+    async def remove(self, visitor: object, document: object) -> dict[str, str]:
+        """Forget one of the visitor's documents; returns as `add_file`."""
+        try:
+            await asyncio.to_thread(self.kept.remove, visitor, document)
+        except PerceptError as error:
+            return await self._listed(visitor, notice(*_explained(error, "document")))
+        return await self._listed(visitor)
+
+    async def _add(self, visitor: object, add: Callable[[], Any], name: object) -> dict[str, str]:
+        if self._in_hand >= MAX_READ:
+            busy = Overloaded("many documents are being read right now.")
+            return await self._listed(visitor, notice(f"{name}:", " ".join(_explained(busy, "document"))))
+        self._in_hand += 1
+        try:
+            async with self._one_read:
+                info = await asyncio.to_thread(add)
+        except PerceptError as error:
+            return await self._listed(visitor, notice(f"{name}:", " ".join(_explained(error, "document"))))
+        finally:
+            self._in_hand -= 1
+        return await self._listed(visitor, said=f"{info.title or info.id} can be asked about now.")
+
+    async def _listed(self, visitor: object, problem: str = "", said: str = "") -> dict[str, str]:
+        try:
+            return {
+                "html": documents(await asyncio.to_thread(self.kept.list, visitor)),
+                "notice": problem,
+                "said": said,
+            }
+        except PerceptError as error:
+            return {"html": "", "notice": problem or notice(*_explained(error, "document")), "said": ""}
+
+
+def page(engine: LanguageEngine) -> Page:
+    """Return the page of a language service, for `shared.serving.tabs`."""
+    folder = document_folder()
+    kept = VisitorDocuments(folder.path, upload_folder().path)
+    return Page(
+        tab="Language",
+        title="What does this message want?" if engine.intent else "What do you want to know?",
+        summary=" ".join(_summaries(engine)),
+        models=[(model.name, model.version) for model in engine.models],
+        fill=LanguagePage(engine, kept).fill,
+        max_file_bytes=min(MAX_FILE_BYTES, engine.settings.max_body_bytes),
+        css=(_PAGE / "page.css").read_text("utf-8"),
+        kept=[folder],
+    )
+
+
+def mount_page(engine: LanguageEngine, path: str = "/ui") -> FastAPI:
+    """Return an application with the language page at `path`."""
+    return mount_pages([page(engine)], path)
+
+
+def _summaries(engine: LanguageEngine) -> Sequence[str]:
+    found = [model.predictor.bundle.config.card.get("summary") for model in engine.models]
+    return [summary for summary in found if isinstance(summary, str)]
+
+
+def _field(sent: Any, name: str) -> Any:
+    return sent.get(name) if isinstance(sent, dict) else None
+
+
+def _title(text: str) -> str:
+    """Return how a pasted text is called: by its first words.
+
+    >>> _title("\\n# Opening hours of the shop\\nfrom nine to five")
+    'Opening hours of the shop'
+    >>> _title("  ")
+    'Pasted text'
+    """
+    first = next((line.strip(" #*_>\t") for line in text.splitlines() if line.strip(" #*_>\t")), PASTED)
+    return first if len(first) <= 60 else first[:59].rsplit(" ", 1)[0] + "…"
+
+
+def _explained(error: PerceptError, subject: str) -> tuple[str, str]:
+    _log.info("the page could not use a %s: %s", subject, type(error).__name__)
+    return explain(error, subject)

@@ -1,0 +1,158 @@
+"""Documents that visitors dropped on the page: a knowledge base for each of them, which all workers share.
+
+A visitor is known by 128 random bits that the browser made and keeps. No path is made of anything else that comes from
+outside. What nobody asked anything of for an hour is swept. Neighbours: `nlp.knowledge` reads and searches documents,
+`shared.serving.kept_files` sweeps, `reply` asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from nlp.knowledge import DocumentInfo, KnowledgeBase
+from nlp.knowledge.documents import SUFFIXES
+from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
+from shared.serving.kept_files import KeptFolder, private_folder
+
+KEEP_S = 60 * 60
+KEEP_BYTES = 1 << 30
+"""Of all visitors' documents together; above it those that were asked longest ago go earlier."""
+MAX_DOCUMENTS = 20
+MAX_FILE_BYTES = 5 << 20
+MAX_CHARACTERS = 2_000_000
+"""Of one visitor's documents together, about a thousand pages."""
+MAX_NAME_CHARS = 120
+_FILE = "knowledge.sqlite"
+_VISITOR = re.compile(r"[0-9a-f]{32}")
+_DOCUMENT = re.compile(r"[0-9a-f]{16}")
+
+
+def document_folder() -> KeptFolder:
+    """Return the folder of all visitors' documents, beside that of uploads.
+
+    Raises:
+        ConfigError: somebody else made it.
+    """
+    return KeptFolder(private_folder("documents"), KEEP_S, KEEP_BYTES)
+
+
+class VisitorDocuments:
+    """Every visitor's documents.
+
+    Args:
+        folder: where they lie.
+        uploads: where Gradio lays uploads; no file from elsewhere is read.
+    """
+
+    def __init__(self, folder: Path, uploads: Path) -> None:
+        self.folder = folder
+        self.uploads = uploads
+
+    def open(self, visitor: object) -> KnowledgeBase | None:
+        """Return the visitor's knowledge base for the caller to close, or None where there is none.
+
+        Raises:
+            InputError: it is no visitor's name.
+        """
+        file = self._file(visitor)
+        if not file.is_file():
+            return None
+        os.utime(file)  # its time starts anew
+        knowledge = _opened(file)
+        if knowledge.list():
+            return knowledge
+        knowledge.close()  # only such came as could not be read
+        return None
+
+    def list(self, visitor: object) -> list[DocumentInfo]:
+        """Return what the visitor dropped; raises as `open`."""
+        knowledge = self.open(visitor)
+        if knowledge is None:
+            return []
+        with closing(knowledge):
+            return list(knowledge.list())
+
+    def add(self, visitor: object, name: object, content: bytes, media_type: str | None = None) -> DocumentInfo:
+        """Keep a document, in the place of one with the same name.
+
+        Args:
+            visitor: whose it is.
+            name: of the file; only shown.
+            content: the file's bytes.
+            media_type: None where the name tells.
+
+        Raises:
+            InputError: it cannot be read, or it is no visitor's name.
+            UnsupportedMedia: it is of a kind that is not read.
+            TooLarge: it is too large, or the visitor's documents are too many.
+        """
+        if len(content) > MAX_FILE_BYTES:
+            raise TooLarge(f"it has {len(content) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES >> 20} MB a document.")
+        title = _shown_name(name)
+        kind = media_type or SUFFIXES.get(Path(title).suffix.lower())
+        if kind is None:
+            raise UnsupportedMedia(f"I read files whose names end in {', '.join(SUFFIXES)}.")
+        document = hashlib.sha256(title.encode("utf-8", "replace")).hexdigest()[:16]
+        file = self._file(visitor)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        with closing(_opened(file)) as knowledge:
+            others = [each for each in knowledge.list() if each.id != document]
+            if len(others) >= MAX_DOCUMENTS:
+                raise TooLarge(f"you have {len(others)} documents here, which is the limit. Remove one first.")
+            if sum(each.characters for each in others) > MAX_CHARACTERS:
+                raise TooLarge("your documents here are as long as the limit. Remove one first.")
+            info, _ = knowledge.put(document, content, media_type=kind, title=title)
+        return info
+
+    def take_upload(self, path: object) -> bytes:
+        """Return the bytes of an upload, which is deleted.
+
+        Raises:
+            NotFound: it is no upload, or it is gone already.
+        """
+        place = Path(str(path)).resolve()
+        if not place.is_relative_to(self.uploads.resolve()) or not place.is_file():
+            raise NotFound("the upload is no longer here. Drop the file again.")
+        if place.stat().st_size > MAX_FILE_BYTES:
+            place.unlink(missing_ok=True)
+            raise TooLarge(f"it is larger than {MAX_FILE_BYTES >> 20} MB, the limit of a document.")
+        try:
+            return place.read_bytes()
+        finally:
+            place.unlink(missing_ok=True)
+
+    def remove(self, visitor: object, document: object) -> None:
+        """Forget a document; one that is not there is no error. Raises as `open`."""
+        knowledge = self.open(visitor)
+        if knowledge is None or not isinstance(document, str) or not _DOCUMENT.fullmatch(document):
+            return
+        with closing(knowledge):
+            if any(each.id == document for each in knowledge.list()):
+                knowledge.delete(document)
+            is_empty = not knowledge.list()
+        if is_empty:
+            shutil.rmtree(self._file(visitor).parent, ignore_errors=True)
+
+    def _file(self, visitor: object) -> Path:
+        if not isinstance(visitor, str) or not _VISITOR.fullmatch(visitor):
+            raise InputError("this browser has no name here. Load the page again.")
+        return self.folder / hashlib.sha256(visitor.encode()).hexdigest()[:32] / _FILE  # who lists it learns no name
+
+
+def _shown_name(name: object) -> str:
+    """Return a file's name without folders, control characters and excess."""
+    last = re.split(r"[\\/]", str(name))[-1]
+    shown = " ".join("".join(character if character.isprintable() else " " for character in last).split())
+    if len(shown) > MAX_NAME_CHARS:
+        suffix = Path(shown).suffix[:12]
+        shown = shown[: MAX_NAME_CHARS - len(suffix) - 1] + "…" + suffix
+    return shown or "Untitled"
+
+
+def _opened(file: Path) -> KnowledgeBase:
+    return KnowledgeBase.open(file, max_documents=MAX_DOCUMENTS, max_bytes=MAX_FILE_BYTES)

@@ -1,0 +1,57 @@
+"""The language page alone, for the browser tests: uvicorn starts `create` in each of its workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nlp.answer_engine import AnswerEngine
+from nlp.demo import mount_page
+from nlp.engine import LanguageEngine
+from nlp.intent_engine import IntentEngine
+from nlp.knowledge import KnowledgeBase
+from shared.bundle.read import read_bundle
+from shared.runtime.cpu import OnnxRuntime
+from shared.serving.settings import Settings
+
+WORKER_HEADER = "x-worker"
+
+
+class NamesItsWorker:
+    """Says in every response which process answered, and hangs up, so that the next request may meet another one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[WORKER_HEADER] = str(os.getpid())
+                headers["connection"] = "close"
+            await send(message)
+
+        await self.app(scope, receive, send_named)
+
+
+def language_engine(folder: Path) -> LanguageEngine:
+    """Return an engine of the folder's bundles `intent` and `qa` and its `knowledge.sqlite`."""
+    settings = Settings(max_text_chars=200)
+    intent, qa = read_bundle(folder / "intent"), read_bundle(folder / "qa")
+    return LanguageEngine(
+        intent=IntentEngine(intent, OnnxRuntime(intent), settings),
+        qa=AnswerEngine(qa, OnnxRuntime(qa), settings),
+        knowledge=KnowledgeBase.open(folder / "knowledge.sqlite"),
+        settings=settings,
+    )
+
+
+def create() -> Starlette:
+    """Return the page of what lies in the folder that PAGE_FOLDER names."""
+    app = mount_page(language_engine(Path(os.environ["PAGE_FOLDER"])))
+    app.add_middleware(NamesItsWorker)
+    return app
