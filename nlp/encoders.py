@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from nlp.attention import LEAN
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:  # a GPU service builds networks without Lightning
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

@@ -1,4 +1,4 @@
-"""`percept export BUNDLE [--int8]`: makes model.onnx anew from the bundle's weights."""
+"""`percept export BUNDLE`: makes model.onnx anew from the bundle's weights, or a copy without them for CPU serving."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import click
 
 _DESCRIPTION = (
     "Make model.onnx anew from model.safetensors, hold it to torch and to the golden outputs, and put it into the "
-    "bundle in one step. With --int8 a smaller file is tried; it ships if it keeps its quality on validation photos, "
-    "so name the photos that the model was trained on: -c YAML or --data.source."
+    "bundle in one step. With --int8 a smaller file is tried; it ships if it keeps its quality on validation data, "
+    "so name the data that the model was trained on: -c YAML or --data.source."
 )
 
 
@@ -17,28 +17,33 @@ _DESCRIPTION = (
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(args: tuple[str, ...]) -> None:
     """Make model.onnx anew from the weights."""
-    from scripts.settings import make_parser, parse
-    from scripts.tasks import task_of
+    from scripts.settings import make_parser, parse, task_named
+    from scripts.tasks import find_task
     from shared.bundle.read import read_bundle
-    from shared.training.reexport import Int8Trial, reexport
+    from shared.task import resolve
+    from shared.training.reexport import Int8Trial, copy_without_weights, reexport
 
     wants_int8 = "--int8" in args
-    data_class: type | None = None
-    if wants_int8:
-        from vision.tagging.data import TaggingData as data_class  # noqa: N813
+    data_class: type | None = resolve(task_named(args).data) if wants_int8 else None
     parser = make_parser(data_class, prog="percept export", description=_DESCRIPTION)
     parser.add_argument("bundle", type=str, help="The model folder.")
     parser.add_argument("--int8", action="store_true", help="Try int8; with this, --help lists the --data options.")
     parser.add_argument("--max-int8-loss", type=float, default=0.003, help="Most quality that int8 may lose.")
+    parser.add_argument(
+        "--cpu-copy", type=str, metavar="FOLDER",
+        help="Leave the bundle as it is and write a copy without model.safetensors, for serving on a CPU.",
+    )  # fmt: skip
     settings = parse(parser, args)
 
+    if settings.cpu_copy:
+        copied = copy_without_weights(read_bundle(settings.bundle), Path(settings.cpu_copy))
+        click.echo(f"{copied.path}: {sum(file.bytes for file in copied.config.files.values()) / 1e6:.1f} MB")
+        return
     bundle = read_bundle(settings.bundle, verify=False)
-    task = task_of(bundle.config, only="tagging")
+    task = find_task(bundle.config.task)
     trial: Int8Trial | None = None
     if wants_int8:
-        from vision.tagging.int8_trial import int8_trial
-
-        trial = int8_trial(bundle, parser.instantiate(settings).data, settings.max_int8_loss)
+        trial = resolve(task.int8_trial)(bundle, parser.instantiate(settings).data, settings.max_int8_loss)
     written = reexport(Path(settings.bundle), task, int8=trial)
     onnx = written.config.onnx
     if onnx is None:

@@ -15,11 +15,11 @@ from shared.errors import PerceptError
 
 SUBCOMMANDS = {
     "serve": "Serve bundles over HTTP, with a demo page.",
-    "predict": "Tag photos on the command line.",
+    "predict": "Tag photos, name intents, answer questions on the command line.",
     "info": "Show what a bundle holds, and check its files.",
     "fit": "Train or fine-tune a model; ends in a bundle.",
-    "evaluate": "Measure a bundle on labelled photos.",
-    "export": "Make model.onnx anew from the weights.",
+    "evaluate": "Measure a bundle on labelled data.",
+    "export": "Make model.onnx anew, or a copy for CPU serving.",
 }
 """Subcommand -> its line in `percept --help`; the module of the same name has it as `command`."""
 

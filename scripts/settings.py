@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from scripts.tasks import TASKS
+from shared.bundle.layout import CONFIG
 from shared.errors import ConfigError
+from shared.task import Task
 
 
 def make_parser(data_class: type | None, **options: Any) -> ArgumentParser:
@@ -27,6 +31,19 @@ def make_parser(data_class: type | None, **options: Any) -> ArgumentParser:
         )
         parser.add_class_arguments(data_class, "data")
     return parser
+
+
+def task_named(args: Sequence[str]) -> Task:
+    """Return the task of the bundle that stands among the arguments; tagging where there is none that can be read."""
+    for arg in args:
+        if not arg.startswith("-") and (Path(arg) / CONFIG).is_file():
+            try:
+                content = json.loads((Path(arg) / CONFIG).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(content, dict) and content.get("task") in TASKS:
+                return TASKS[content["task"]]
+    return TASKS["tagging"]
 
 
 def parse(parser: ArgumentParser, args: Sequence[str]) -> Namespace:
@@ -51,7 +68,7 @@ def parse(parser: ArgumentParser, args: Sequence[str]) -> Namespace:
                 for key, value in merged.items() if value is not None]  # fmt: skip
         return parser.parse_args([*base, *rest])
     except ArgumentError as error:
-        hint = " Name the photos with --data.source or a YAML with -c." if "data.source" in str(error) else ""
+        hint = " Name the data with --data.source or a YAML with -c." if "data.source" in str(error) else ""
         raise ConfigError(f"{error}.{hint} See: {parser.prog} --help") from error
 
 

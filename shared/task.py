@@ -6,6 +6,7 @@ needed, so that serving never loads torch and listing tasks loads nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -23,9 +24,53 @@ class Task:
     module: str
     """LightningModule class for `percept fit`."""
     data: str
-    """LightningDataModule class for `percept fit`."""
+    """LightningDataModule class for `percept fit`, `percept evaluate` and int8 trials."""
     pack: str
     """Function `(module, data, run) -> Bundle` that ends `percept fit`."""
+    evaluate: str
+    """Function `(bundle, runtime, data, split) -> Evaluation`; for `percept evaluate`."""
+    predict: str
+    """Function `(bundle, runtime, inputs, options) -> Iterator[Predicted]`; for `percept predict`; torch-free."""
+    int8_trial: str
+    """Function `(bundle, data, max_loss) -> Int8Trial`; for `percept export --int8`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `percept evaluate` shows of a bundle on a split."""
+
+    metrics: dict[str, Any]
+    """JSON-able."""
+    text: str
+    """The same for people, without the line that names the model."""
+    warnings: Sequence[str]
+    """Why the split may hold what the bundle was trained on."""
+    most_wrong: Callable[[], bytes] | None = None
+    """What it got most wrong: a picture for photos, JSON lines for texts; None where a task does not tell."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What `percept predict` was told; a task refuses what it cannot use."""
+
+    top_k: int | None = None
+    min_score: float | None = None
+    context: str | None = None
+    """The text in which an answer is looked for, or a file of it."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `percept predict` prints for one input."""
+
+    values: dict[str, Any]
+    """JSON-able; with an `error` where the input cannot be answered."""
+    text: str
+    """The same for people."""
+
+    @property
+    def is_error(self) -> bool:
+        return "error" in self.values
 
 
 def resolve(path: str) -> Any:

@@ -9,4 +9,7 @@ TASK = Task(
     module="nlp.intent.module:IntentModule",
     data="nlp.intent.data:IntentData",
     pack="nlp.intent.packing:pack",
+    evaluate="nlp.intent.scoring:evaluate_bundle",
+    predict="nlp.intent.lines:predict",
+    int8_trial="nlp.intent.int8_trial:int8_trial",
 )

@@ -110,6 +110,12 @@ def fit_decision(judged: Judged, detector: Detector, acceptance: float) -> Inten
     return decision.model_copy(update={"abstain_below": float(np.clip(threshold, 0, 1))})
 
 
+def accuracy(judged: Judged) -> float:
+    """Return the share of the utterances with an intent whose best intent is right."""
+    inside = judged.targets >= 0
+    return float((judged.outputs[LOGITS][inside].argmax(axis=1) == judged.targets[inside]).mean())
+
+
 def probabilities_of(judged: Judged, decision: IntentDecision) -> np.ndarray:
     """Return float64 [N, C], calibrated, as the predictor computes them."""
     return probabilities_from_logits(judged.outputs[LOGITS], decision.temperature, "single_label_classification")

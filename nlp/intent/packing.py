@@ -23,17 +23,17 @@ from nlp.intent.detecting import fit_detectors
 from nlp.intent.detectors import FEATURES, LOGITS, Detector
 from nlp.intent.judging import (
     Judged,
+    accuracy,
     choose_detector,
     compare,
     cross_fitted,
     fit_decision,
     judge_runtime,
     measure,
-    probabilities_of,
-    scores_of,
 )
 from nlp.intent.module import IntentModule
 from nlp.intent.network import FirstTokenEncoder, IntentNetwork, MeanEncoder
+from nlp.intent.wrong import wrong_lines
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.card import render_card
 from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, IntentDecision, OnnxExport
@@ -52,7 +52,6 @@ logger = logging.getLogger(__name__)
 OUTPUTS = [LOGITS, FEATURES]
 DYNAMIC = {0: "batch", 1: "sequence"}
 THREADS = 2
-SHOWN_WRONG = 100
 GOLDEN_UTTERANCES = ("Where is my parcel?", "please wake me at half past six tomorrow morning", "thanks")
 """Written for this: checked at every start of a service, padding included."""
 
@@ -118,12 +117,6 @@ def gate(fp32: Judged, int8: Judged, max_loss: float) -> dict[str, float | str |
         left, right = before["energy"]["auroc"] or 0.0, after["energy"]["auroc"] or 0.0
         found |= {"auroc_fp32": left, "auroc_int8": right, "passed": bool(found["passed"] and left - right <= max_loss)}
     return found
-
-
-def accuracy(judged: Judged) -> float:
-    """Return the share of the utterances with an intent whose best intent is right."""
-    inside = judged.targets >= 0
-    return float((judged.outputs[LOGITS][inside].argmax(axis=1) == judged.targets[inside]).mean())
 
 
 def _export(
@@ -238,21 +231,6 @@ def _report(
     (folder / "contradictions.txt").write_text("\n".join(contradictions))
     for line in contradictions[:5]:
         logger.warning("several labels for one utterance: %s", line)
-    probabilities, scores = probabilities_of(val, decision), scores_of(val, detector, decision)
-    named = 1 - scores >= decision.abstain_below
-    given = np.where(named, probabilities.argmax(axis=1), -1)
-    wrong = np.flatnonzero(given != val.targets)
-    surest = wrong[np.argsort(-probabilities[wrong].max(axis=1) * (1 - scores[wrong]), kind="stable")]
-    names = [*data.labels, None]
-    lines = [
-        {
-            "text": data.splits["val"][i].text,
-            "given": names[given[i]],
-            "right": names[val.targets[i]],
-            "confidence": round(float(probabilities[i].max()), 3),
-            "out_of_scope_score": round(float(scores[i]), 3),
-        }
-        for i in surest[:SHOWN_WRONG]
-    ]
-    (folder / "most_wrong.jsonl").write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines))
+    lines = wrong_lines(val, data.splits["val"], data.labels, detector, decision)
+    (folder / "most_wrong.jsonl").write_text("\n".join(lines))
     logger.info("report in %s", folder)

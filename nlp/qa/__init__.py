@@ -9,4 +9,7 @@ TASK = Task(
     module="nlp.qa.module:AnswerModule",
     data="nlp.qa.data:AnswerData",
     pack="nlp.qa.packing:pack",
+    evaluate="nlp.qa.reporting:evaluate",
+    predict="nlp.qa.lines:predict",
+    int8_trial="nlp.qa.int8_trial:int8_trial",
 )

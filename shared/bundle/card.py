@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
+from shared.bundle import card_intent, card_qa, card_tagging
 from shared.bundle.card_parts import (
-    calibration,
     confusions,
-    evaluation,
     export_report,
     intended_use,
     labels,
@@ -26,52 +25,59 @@ from shared.bundle.card_parts import (
     title,
     training,
     training_data,
-    usage,
 )
 from shared.bundle.layout import BundleConfig
 
-PIPELINES = {"tagging": "image-classification"}
+PIPELINES = {"tagging": "image-classification", "intent": "text-classification", "qa": "question-answering"}
 """Task -> pipeline_tag, as Hugging Face names them: https://huggingface.co/tasks"""
+SECTIONS: dict[str, Any] = {"tagging": card_tagging, "intent": card_intent, "qa": card_qa}
+"""Task -> the module with its own sections: usage, evaluation, calibration."""
 SOURCE_METRICS = (
+    ("accuracy", "accuracy", "Accuracy"),
     ("top1", "accuracy", "Top-1 accuracy"),
     ("top5", "top_5_accuracy", "Top-5 accuracy"),
     ("map", "mean_average_precision", "Mean average precision"),
     ("macro_f1", "f1", "F1 (macro)"),
+    ("exact", "exact_match", "Exact match"),
+    ("f1", "f1", "F1"),
+    ("auroc", "roc_auc", "AUROC of what has no answer here"),
     ("ece", "expected_calibration_error", "Expected calibration error"),
 )
-"""What `metrics` of a set of photos go into the model index: (key, type, name)."""
+"""What `metrics` of a set go into the model index: (key, type, name)."""
 PLACES = ("learning_curves", "reliability", "per_label", "confusion")
 """How a picture's file name starts, for those that have a section of their own."""
 
 
-def render_card(config: BundleConfig, *, plots: Sequence[str] = ()) -> str:
+def render_card(config: BundleConfig, *, plots: Sequence[str] = (), has_weights: bool = True) -> str:
     """Return README.md: YAML front matter with a model index, then what people ask of a model.
 
     Args:
-        config: its `metrics` map splits to what `vision.tagging.evaluation.evaluate` returns; its `card` holds what a
+        config: its `metrics` map splits to what the task's `evaluation.evaluate` returns; its `card` holds what a
             person says: summary, license, intended_use, not_for, limits, recipe, each optional.
         plots: names of pictures beside README.md; learning_curves, reliability, per_label and confusion stand in their
             sections, others at the end.
+        has_weights: whether model.safetensors lies beside it; copies for serving on a CPU do without.
     """
+    own = SECTIONS.get(config.task)
     pictures = {place: [name for name in plots if name.startswith(place)] for place in PLACES}
     rest = [name for name in plots if not name.startswith(PLACES)]
     front = yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True, width=1000)
     parts = [
         title(config),
-        usage(config),
+        own.usage(config) if own else "",
         labels(config),
         intended_use(config),
         training_data(config),
         training(config),
         *_pictures(pictures["learning_curves"], "Learning curves"),
-        evaluation(config),
+        own.evaluation(config) if own else "",
         per_label(config),
-        *_pictures(pictures["per_label"], "The hardest and the easiest labels, in brackets their photos"),
+        *_pictures(pictures["per_label"], "The hardest and the easiest labels, in brackets their examples"),
         confusions(config),
         *_pictures(pictures["confusion"], "The most frequent confusions"),
-        calibration(config),
-        *_pictures(pictures["reliability"], "Reliability: how often tags are right against their score"),
-        export_report(config),
+        own.calibration(config) if own else "",
+        *_pictures(pictures["reliability"], "Reliability: how often answers are right against their score"),
+        export_report(config, has_weights=has_weights),
         limits(config),
         provenance(config),
         *_pictures(rest, "Picture"),

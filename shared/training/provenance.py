@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -43,6 +43,33 @@ def describe_run(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions=versions,
     )
+
+
+def split_warnings(
+    provenance: Provenance, entries: Sequence[Mapping[str, Any]], seed: int, shares: Mapping[str, float]
+) -> list[str]:
+    """Return why a split may hold what a bundle was trained on, a line a set; sets are known by name.
+
+    Args:
+        provenance: the bundle's.
+        entries: `name` and `fingerprint` of each set as it is now.
+        seed: that divides them now.
+        shares: val_share and test_share of now.
+    """
+    trained = {entry.get("name"): entry for entry in provenance.dataset}
+    now = {"seed": seed, **shares}
+    lines = []
+    for entry in entries:
+        before = trained.get(entry["name"])
+        if before is None:
+            continue
+        then = {"seed": provenance.seed, **{name: before.get(name, now[name]) for name in shares}}
+        if before.get("fingerprint") != entry["fingerprint"]:
+            lines.append(f"{entry['name']}: examples or labels differ from those it was trained on; some may be alike.")
+        elif then != now:
+            options = " ".join(f"--data.{name} {value}" for name, value in then.items() if value != now[name])
+            lines.append(f"{entry['name']}: it was divided in another way for the training; pass {options}.")
+    return lines
 
 
 def _git_commit() -> str | None:

@@ -135,7 +135,7 @@ def test_contact_sheet_shows_the_most_wrong_photos(tmp_path: Path, tagger_bundle
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "Name the photos with --data.source or a YAML with -c"),
+        ([], "Name the data with --data.source or a YAML with -c"),
         (["--data.source", "nowhere"], "nowhere"),
         (["--data.sorce", "photos"], "--data.sorce"),
         (["--data.source", "photos", "--split", "exam"], "exam"),

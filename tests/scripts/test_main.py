@@ -144,7 +144,7 @@ def test_fit_passes_everything_after_the_task_on(monkeypatch: pytest.MonkeyPatch
 def test_fit_help_names_the_tasks_and_trains_nothing():
     result = run("fit", "--help")
     assert result.exit_code == 0
-    assert "TASK (tagging)" in result.stdout
+    assert f"TASK ({', '.join(TASKS)})" in result.stdout
 
 
 def test_fit_of_an_unknown_task_lists_the_known_ones():

@@ -66,7 +66,7 @@ def test_bad_files_are_named_do_not_stop_the_others_and_set_the_exit_status(tagg
     assert result.stdout == f"{photos}/red.png  cat 0.98\n"
     errors = result.stderr.splitlines()
     assert [line.split(":")[0] for line in errors[:-1]] == [f"{photos}/{name}" for name in (*bad, "missing.png")]
-    assert errors[-1] == "4 of 5 files could not be tagged."
+    assert errors[-1] == "4 of 5 inputs could not be answered."
 
 
 def test_bad_files_are_errors_in_json_too(tagger_bundle: Bundle, photos: Path):

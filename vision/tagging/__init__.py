@@ -9,4 +9,7 @@ TASK = Task(
     module="vision.tagging.module:TaggingModule",
     data="vision.tagging.data:TaggingData",
     pack="vision.tagging.packing:pack",
+    evaluate="vision.tagging.reporting:evaluate",
+    predict="vision.tagging.files:predict",
+    int8_trial="vision.tagging.int8_trial:int8_trial",
 )

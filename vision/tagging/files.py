@@ -6,13 +6,16 @@ Neighbour: `predictor` does the tagging; `percept predict` prints what comes out
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from shared.errors import InputError
+from shared.bundle.read import Bundle
+from shared.errors import ConfigError, InputError
+from shared.runtime.protocol import Runtime
+from shared.task import Predicted, PredictOptions
 from vision.images import decode_image
 from vision.tagging.predictor import Tag, TagPredictor
 
@@ -28,6 +31,34 @@ class TaggedFile:
     path: Path
     tags: tuple[Tag, ...] = ()
     error: str | None = None
+
+
+def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: PredictOptions) -> Iterator[Predicted]:
+    """Yield what `percept predict` prints for each photo.
+
+    Args:
+        bundle: a tagger.
+        runtime: of the bundle.
+        inputs: files, and folders of photos.
+        options: all but the context.
+
+    Raises:
+        ConfigError: there is no photo, or a context was given.
+    """
+    if options.context is not None:
+        raise ConfigError("--context is for questions; a tagger takes photos.")
+    predictor = TagPredictor(bundle, runtime)
+    seen = 0
+    for result in tag_files(
+        predictor, find_photos(map(Path, inputs)), top_k=options.top_k, min_score=options.min_score
+    ):
+        seen += 1
+        said = {"error": result.error} if result.error else {"tags": [asdict(tag) for tag in result.tags]}
+        tags = ", ".join(f"{tag.label} {tag.score:.2f}" for tag in result.tags) or "(no tag)"
+        text = f"{result.path}: {result.error}" if result.error else f"{result.path}  {tags}"
+        yield Predicted({"file": str(result.path), **said}, text)
+    if not seen:
+        raise ConfigError(f"no photo was found in {', '.join(inputs)}.")
 
 
 def find_photos(paths: Iterable[Path]) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
+from shared.training import provenance
 from vision.tagging.data import TaggingData
 from vision.tagging.evaluation import SourceView, evaluate, most_wrong
 from vision.tagging.predictor import TagPredictor
@@ -91,20 +92,8 @@ def score_photos(predictor: TagPredictor, data: TaggingData, split: str, *, batc
 
 def split_warnings(bundle: Bundle, data: TaggingData) -> list[str]:
     """Return why the split may hold photos that the bundle was trained on, a line a set; sets are known by name."""
-    trained = {entry.get("name"): entry for entry in bundle.config.provenance.dataset}
-    now = {"seed": data.seed, **data.shares}
-    lines = []
-    for source in data.sources:
-        entry = trained.get(source.name)
-        if entry is None:
-            continue
-        then = {"seed": bundle.config.provenance.seed, **{name: entry.get(name, now[name]) for name in data.shares}}
-        if entry.get("fingerprint") != source.fingerprint:
-            lines.append(f"{source.name}: photos or labels differ from those it was trained on; some may be the same.")
-        elif then != now:
-            options = " ".join(f"--data.{name} {value}" for name, value in then.items() if value != now[name])
-            lines.append(f"{source.name}: it was divided in another way for the training; pass {options}.")
-    return lines
+    entries = [source.summary() for source in data.sources]
+    return provenance.split_warnings(bundle.config.provenance, entries, data.seed, data.shares)
 
 
 def measure(scored: Scored, predictor: TagPredictor, data: TaggingData) -> dict[str, Any]:
