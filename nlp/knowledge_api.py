@@ -107,7 +107,7 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
         found = await current.in_thread(current.needed_knowledge().list)
         return DocumentList(documents=[DocumentOut(**_fields(info)) for info in found])
 
-    @router.get(path, summary="Read a document", responses=error_responses(404, 503))
+    @router.get(path, summary="Read a document", responses=error_responses(400, 404, 422, 503))
     async def read_document(document: str) -> DocumentText:
         """Its plain text, as answers count in it, and what is known of it."""
         current = engine()
@@ -142,7 +142,7 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
         path,
         summary="Remove a document",
         status_code=204,
-        responses=error_responses(401, 403, 404, 503),
+        responses=error_responses(400, 401, 403, 404, 422, 503),
         dependencies=admin,
     )
     async def delete_document(document: str) -> None:

@@ -1,0 +1,61 @@
+"""POST /model/parse takes what Rasa sends and gives what Rasa's own server gives."""
+
+from __future__ import annotations
+
+from starlette.testclient import TestClient
+
+from tests.nlp.conftest import OpenClient
+
+
+def parse(client: TestClient, path: str = "/model/parse", **body: object) -> dict:
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_a_message_has_rasas_fields(client: TestClient):
+    body = parse(client, text="Joue-moi une chanson, s'il te plaît 🎶", message_id="b2831e73")
+    assert set(body) == {"text", "intent", "entities", "intent_ranking", "message_id"}
+    assert (body["text"], body["message_id"]) == ("Joue-moi une chanson, s'il te plaît 🎶", "b2831e73")
+    assert set(body["intent"]) == {"name", "confidence"}
+    assert body["intent"] == body["intent_ranking"][0]
+    assert body["intent"]["name"] == "play_music"
+    assert body["entities"] == []
+    confidences = [each["confidence"] for each in body["intent_ranking"]]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+def test_out_of_scope_is_rasas_fallback_first_in_the_ranking_and_the_others_behind_it(client: TestClient):
+    body = parse(client, text="xyzzy")
+    assert body["intent"]["name"] == "nlu_fallback"
+    assert body["intent"]["confidence"] > 0.5
+    names = [each["name"] for each in body["intent_ranking"]]
+    assert names == ["nlu_fallback", "book_flight", "play_music", "weather"]
+
+
+def test_what_rasas_own_client_sends_is_taken(client: TestClient):
+    """rasa.core.http_interpreter posts its token with the text, null where there is none."""
+    body = parse(client, text="météo", message_id="1", token=None)
+    assert body["intent"]["name"] == "weather"
+    assert parse(client, "/model/parse?emulation_mode=LUIS&token=x", text="météo")["intent"]["name"] == "weather"
+
+
+def test_without_a_message_id_none_comes_back(client: TestClient):
+    assert "message_id" not in parse(client, text="play")
+
+
+def test_the_ranking_has_at_most_ten_beside_the_fallback(open_client: OpenClient):
+    asked: list[int | None] = []
+
+    def watch(engine) -> None:
+        classify = engine.intent.classify
+
+        async def watched(text: str, *, top_k: int | None = None):
+            asked.append(top_k)
+            return await classify(text, top_k=top_k)
+
+        engine.intent.classify = watched
+
+    with open_client(watch) as client:
+        assert len(parse(client, text="xyzzy")["intent_ranking"]) == 4
+    assert asked == [10]
