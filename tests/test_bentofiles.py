@@ -15,11 +15,17 @@ import yaml
 from shared.bundle.read import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
-BENTOFILES = ["bentofile.yaml", "vision/bentofile.yaml"]
+BENTOFILES = {
+    "percept": "bentofile.yaml",
+    "percept_vision": "vision/bentofile.yaml",
+    "percept_nlp": "nlp/bentofile.yaml",
+}
+"""Name of the bento -> its file."""
+MODELS = {"percept": ["tagger", "intent", "qa"], "percept_vision": ["tagger"], "percept_nlp": ["intent", "qa"]}
 
 
 def content(name: str) -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return yaml.safe_load((ROOT / BENTOFILES[name]).read_text())
 
 
 @pytest.mark.parametrize("name", BENTOFILES)
@@ -28,22 +34,28 @@ def test_a_bento_asks_for_the_core_dependencies_and_no_others(name: str):
     assert content(name)["python"]["packages"] == declared
 
 
-def test_the_microservice_packs_what_the_whole_packs_but_for_the_others():
-    whole, alone = (content(name) for name in BENTOFILES)
-    assert set(whole["include"]) - set(alone["include"]) == {"/service.py"}
-    assert whole["exclude"] == alone["exclude"]
+def test_each_microservice_packs_what_the_whole_packs_but_for_the_other():
+    whole, vision, language = (set(content(name)["include"]) for name in BENTOFILES)
+    documents = {"/README.md", "/CONTRIBUTING.md", "/docs/*.md"}  # the knowledge base's first
+    assert whole - vision == {"/service.py", "/nlp/**/*", "/models/intent/*", "/models/qa/*", *documents}
+    assert whole - language == {"/service.py", "/vision/**/*", "/models/tagger/*"}
+    assert vision | language < whole
+    assert len({str(content(name)["exclude"]) for name in BENTOFILES}) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "tag"), [(BENTOFILES[0], "percept"), (BENTOFILES[1], "percept_vision")])
-def test_a_bento_is_built_and_what_is_in_it_can_be_served(name: str, tag: str, tagger_bundle: Bundle, tmp_path: Path):
+@pytest.mark.parametrize("name", BENTOFILES)
+def test_a_bento_is_built_and_what_is_in_it_can_be_served(
+    name: str, tagger_bundle: Bundle, intent_bundle: Bundle, qa_bundle: Bundle, tmp_path: Path
+):
     tree = tmp_path / "tree"
     tree.mkdir()
-    for folder in ("shared", "vision"):
+    for folder in ("shared", "vision", "nlp", "docs"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("service.py", "bentofile.yaml", "LICENSE", "pyproject.toml"):
+    for file in ("service.py", "bentofile.yaml", "LICENSE", "README.md", "CONTRIBUTING.md", "pyproject.toml"):
         shutil.copy(ROOT / file, tree)
-    shutil.copytree(tagger_bundle.path, tree / "models" / "tagger")
+    for model, bundle in (("tagger", tagger_bundle), ("intent", intent_bundle), ("qa", qa_bundle)):
+        shutil.copytree(bundle.path, tree / "models" / model)
     # BentoML looks for uv before it asks whether anything is to be locked, and would install it.
     uv = tmp_path / "bin" / "uv"
     uv.parent.mkdir()
@@ -55,6 +67,7 @@ def test_a_bento_is_built_and_what_is_in_it_can_be_served(name: str, tag: str, t
         "PATH": f"{uv.parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "PERCEPT_UI": "false",
+        "PERCEPT_KNOWLEDGE": str(tmp_path / "knowledge.sqlite"),
     }
 
     def run(*arguments: str, folder: Path) -> str:
@@ -64,20 +77,26 @@ def test_a_bento_is_built_and_what_is_in_it_can_be_served(name: str, tag: str, t
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    run("-m", "bentoml", "build", "-f", name, ".", folder=tree)
-    (bento,) = (path for path in (tmp_path / "home" / "bentos" / tag).iterdir() if path.is_dir())
+    run("-m", "bentoml", "build", "-f", BENTOFILES[name], ".", folder=tree)
+    (bento,) = (path for path in (tmp_path / "home" / "bentos" / name).iterdir() if path.is_dir())
     source = bento / "src"
-    assert (source / "models" / "tagger" / "model.onnx").is_file()
-    assert (source / "vision" / "page").is_dir()
+    assert sorted(path.name for path in (source / "models").iterdir()) == sorted(MODELS[name])
+    assert (source / "vision" / "page").is_dir() == ("tagger" in MODELS[name])
+    assert (source / "nlp" / "page").is_dir() == ("qa" in MODELS[name])
     assert not (source / "shared" / "training").exists()
-    assert (source / "service.py").exists() == (name == "bentofile.yaml")
-    assert "/v1/tag" in yaml.safe_load((bento / "apis" / "openapi.yaml").read_text())["paths"]
+    assert (source / "service.py").exists() == (name == "percept")
+    paths = yaml.safe_load((bento / "apis" / "openapi.yaml").read_text())["paths"]
+    assert ("/v1/tag" in paths, "/v1/answer" in paths) == ("tagger" in MODELS[name], "qa" in MODELS[name])
     target = content(name)["service"]
     serve = (
         "import bentoml, shared\n"
         "from starlette.testclient import TestClient\n"
         f"with TestClient(bentoml.load({target!r}, working_dir='.').to_asgi()) as client:\n"
         "    print(client.get('/readyz').headers['x-model-name'], shared.__file__)\n"
+        "    print(*[document['id'] for document in client.get('/v1/knowledge').json().get('documents', [])])\n"
     )
     printed = run("-c", serve, folder=source).splitlines()
-    assert f"{tagger_bundle.name} {source / 'shared' / '__init__.py'}" in printed
+    names = {"tagger": tagger_bundle.name, "intent": intent_bundle.name, "qa": qa_bundle.name}
+    served = ", ".join(names[model] for model in MODELS[name])
+    assert f"{served} {source / 'shared' / '__init__.py'}" in printed
+    assert any("percept/docs/serving.md" in line for line in printed) == ("qa" in MODELS[name])
