@@ -115,16 +115,17 @@ class VisitorDocuments:
         Raises:
             NotFound: it is no upload, or it is gone already.
         """
-        place = Path(str(path)).resolve()
-        if not place.is_relative_to(self.uploads.resolve()) or not place.is_file():
-            raise NotFound("the upload is no longer here. Drop the file again.")
-        if place.stat().st_size > MAX_FILE_BYTES:
-            place.unlink(missing_ok=True)
-            raise TooLarge(f"it is larger than {MAX_FILE_BYTES >> 20} MB, the limit of a document.")
+        gone = NotFound("the upload is no longer here. Drop the file again.")
         try:
-            return place.read_bytes()
-        finally:
-            place.unlink(missing_ok=True)
+            place = Path(str(path)).resolve()
+            if not place.is_relative_to(self.uploads.resolve()) or not place.is_file():
+                raise gone
+            with place.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+            place.unlink()
+        except (OSError, ValueError) as error:  # swept in between; or no path at all, such as one with a NUL
+            raise gone from error
+        return content
 
     def remove(self, visitor: object, document: object) -> None:
         """Forget a document; one that is not there is no error. Raises as `open`."""

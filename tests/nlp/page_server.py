@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nlp.answer_engine import AnswerEngine
 from nlp.demo import mount_page
@@ -17,25 +15,7 @@ from nlp.knowledge import KnowledgeBase
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime
 from shared.serving.settings import Settings
-
-WORKER_HEADER = "x-worker"
-
-
-class NamesItsWorker:
-    """Says in every response which process answered, and hangs up, so that the next request may meet another one."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers[WORKER_HEADER] = str(os.getpid())
-                headers["connection"] = "close"
-            await send(message)
-
-        await self.app(scope, receive, send_named)
+from tests.browser import NamesItsWorker
 
 
 def language_engine(folder: Path) -> LanguageEngine:

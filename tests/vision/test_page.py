@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext, JSHandle, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, JSHandle, Page, expect
 
+from tests.browser import NAMELESS, WORKER_HEADER, launched, opened, served
 from tests.bundles import make_tagger_bundle
-from tests.vision.page_server import WORKER_HEADER
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
-ROOT = Path(__file__).resolve().parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
 PERMISSIONS = ["camera", "clipboard-read", "clipboard-write"]
 HOSTILE = '<img src=x onerror="window.wasRun=1">${window.wasRun=1}{{value}}'
-SLOW_MS = 30_000
 CLEAR = "Remove Image"
 """The cross on Gradio's image."""
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "grey": (128, 128, 128)}
+DRAWN = "#samples button"
 
 
 @pytest.fixture(scope="module")
@@ -53,61 +30,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("page")
     labels = ("cat", "dog", "car", HOSTILE)
     make_tagger_bundle(folder / "bundle", labels, parents={"cat": ["animal"], "dog": ["animal"]})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "tests.vision.page_server:create", "--workers", "2"]
-    environment = os.environ | {"PAGE_BUNDLE": str(folder / "bundle"), "GRADIO_TEMP_DIR": str(folder)}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_up(f"{address}/ui/", process, folder / "log")
+    with served("tests.vision.page_server:create", folder, {"PAGE_BUNDLE": str(folder / "bundle")}) as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    pytest.fail(f"the page did not come up:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium or google-chrome is installed")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=FLAGS, permissions=PERMISSIONS
-        )
+    with launched(tmp_path_factory.mktemp("profile"), PERMISSIONS) as context:
         yield context
-        context.close()
-
-
-@contextmanager
-def opened(browser: BrowserContext, server: str) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(SLOW_MS)
-    expect.set_options(timeout=SLOW_MS)
-    page.goto(f"{server}/ui/")
-    page.locator("#samples button").first.wait_for()
-    yield page
-    page.close()
 
 
 @pytest.fixture
 def page(browser: BrowserContext, server: str) -> Iterator[Page]:
-    with opened(browser, server) as page:
+    with opened(browser, f"{server}/ui/", DRAWN) as page:
         yield page
 
 
@@ -260,7 +195,7 @@ def test_label_is_text_and_never_html(page: Page, photos: dict[str, Path]):
 def test_no_request_leaves_the_host(browser: BrowserContext, server: str, photos: dict[str, Path]):
     asked: list[str] = []
     browser.on("request", lambda request: asked.append(request.url))
-    with opened(browser, server) as page:
+    with opened(browser, f"{server}/ui/", DRAWN) as page:
         page.on("websocket", lambda socket: asked.append(socket.url))
         choose(page, photos["red"])
         page.locator("#tags .p-tag").first.click()
@@ -300,9 +235,4 @@ def test_everything_that_can_be_pressed_has_a_name(page: Page, photos: dict[str,
     choose(page, photos["red"])
     page.locator("#tags .p-facts").wait_for()
     assert page.locator("h1").count() == 1
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll('button, a[href], input')].filter((element) => element.offsetParent
-            && !(element.textContent.trim() || element.ariaLabel || element.title || element.labels?.length
-                 || element.querySelector('img[alt]'))).map((element) => element.outerHTML)"""
-    )
-    assert nameless == []
+    assert page.evaluate(NAMELESS) == []
