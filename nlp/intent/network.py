@@ -124,14 +124,15 @@ class FirstTokenEncoder(IntentNetwork):
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
         self._parts = [last]  # in a list, so that it is not registered twice
         self.width = last.in_features
-        taken: list[Tensor] = []
-        last.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
-        self._taken = taken
+        last.taken = []  # type: ignore[assignment]
+        last.register_forward_pre_hook(_take_input)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return (logits [N, C], features [N, D])."""
+        taken: list[Tensor] = self._parts[0].taken  # type: ignore[assignment]
+        taken.clear()
         logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits, self._taken.pop()
+        return logits, taken.pop()
 
     @property
     def head(self) -> nn.Module:  # type: ignore[override]
@@ -177,6 +178,11 @@ class Bilstm(_MeanNetwork):
 
     def fields(self) -> dict[str, Any]:
         return {"pooling": "mean", "head": self.kind, "vocabulary_size": self.vocabulary_size, "hidden_size": self.size}
+
+
+def _take_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Keep what a layer takes; with the layer itself, so that a copy of the network keeps its own."""
+    module.taken.append(inputs[0])  # type: ignore[union-attr, operator]
 
 
 def build_network(

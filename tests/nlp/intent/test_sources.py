@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nlp.intent.sources import Source, load_source
+from shared.errors import DataError
+from tests.nlp.intent.test_rasa import NLU
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(path)
+
+
+def load(path: str, tmp_path: Path, **options):
+    return load_source(Source(path, **options), 0, cache_dir=str(tmp_path / "cache"))
+
+
+def test_every_form_gives_the_same_utterances(tmp_path: Path):
+    import pandas as pd
+
+    rows = [{"text": "hey", "label": "greet"}, {"text": "pay bob", "label": "pay"}]
+    frame = pd.DataFrame(rows)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "a.parquet")
+    write(tmp_path / "a.jsonl", rows)
+    (tmp_path / "a.yml").write_text("nlu:\n- intent: greet\n  examples: |\n    - hey\n- intent: pay\n  examples: |\n"
+                                    "    - pay bob\n")  # fmt: skip
+    found = [load(str(tmp_path / f"a.{kind}"), tmp_path) for kind in ("csv", "tsv", "parquet", "jsonl", "yml")]
+    for each in found:
+        assert [(e.text, e.label) for e in each.examples] == [("hey", "greet"), ("pay bob", "pay")]
+    assert len({each.fingerprint for each in found}) == 1
+
+
+def test_rasas_yaml_is_read_from_a_folder(tmp_path: Path):
+    (tmp_path / "nlu.yml").write_text(NLU)
+    assert load(str(tmp_path), tmp_path).labels == ["book/flight", "greet"]
+
+
+def test_duplicates_are_left_out_and_contradictions_are_named(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [
+        {"text": "Hello!", "label": "greet"},
+        {"text": " hello ", "label": "greet"},
+        {"text": "HELLO", "label": "bye"},
+        {"text": "", "label": "bye"},
+        {"text": "ciao", "label": None},
+        {"text": "ciao ciao", "label": "bye"},
+    ])  # fmt: skip
+    found = load(path, tmp_path)
+    assert [(e.text, e.label) for e in found.examples] == [("Hello!", "greet"), ("ciao ciao", "bye")]
+    assert found.contradictions == ["'HELLO': greet (kept) and bye"]
+    assert len(found.skipped) == 4
+    assert "has no text" in found.skipped[2]
+    assert "has no label" in found.skipped[3]
+    summary = found.summary()
+    assert (summary["examples"], summary["labels"], summary["skipped"], summary["contradictions"]) == (2, 2, 4, 1)
+
+
+def test_of_two_equal_utterances_that_in_the_more_guarded_split_is_kept(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for name in ("train", "test"):
+        write(folder / f"{name}.jsonl", [{"text": "hey", "label": "greet"}, {"text": f"{name} it", "label": "do"}])
+    found = load(str(folder), tmp_path)
+    assert {(e.split, e.text) for e in found.examples} == {("test", "hey"), ("test", "test it"), ("train", "train it")}
+
+
+def test_labels_can_mean_that_an_utterance_belongs_to_none(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [{"text": "a", "label": "oos"}, {"text": "b", "label": "else"},
+                                        {"text": "c", "label": "greet"}])  # fmt: skip
+    assert [e.label for e in load(path, tmp_path).examples] == [None, "else", "greet"]
+    assert [e.label for e in load(path, tmp_path, out_of_scope_labels=["else"]).examples] == ["oos", None, "greet"]
+    assert [e.label for e in load(path, tmp_path, out_of_scope=True).examples] == [None] * 3
+
+
+def test_columns_can_be_named_and_a_whole_set_be_of_one_split(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [{"utterance": "a", "intent": 3, "asked": "b", "topic": "x"}])
+    [example] = load(path, tmp_path, split="val").examples
+    assert (example.text, example.label, example.split) == ("a", "3", "val")
+    [example] = load(path, tmp_path, text="asked", label="topic").examples
+    assert (example.text, example.label) == ("b", "x")
+    [example] = load(path, tmp_path, text="asked", out_of_scope=True).examples
+    assert (example.text, example.label) == ("b", None)
+
+
+def test_a_large_set_can_be_thinned_evenly(tmp_path: Path):
+    path = write(tmp_path / "a.jsonl", [{"text": f"say {i}", "label": "x"} for i in range(10)])
+    assert [e.text for e in load(path, tmp_path, max_examples=3).examples] == ["say 0", "say 3", "say 6"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"words": "hey", "label": "greet"}], "columns label, words; expected text or"),
+        ([{"text": "hey", "topic": "greet"}], "expected label or"),
+        ([{"text": 7, "label": "greet"}], "text column holds 7"),
+        ([{"text": "hey", "label": None}], "no utterance with a label"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path: Path, rows: list[dict], message: str):
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "a.jsonl", rows), tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist"):
+        load(str(tmp_path / "nothing.csv"), tmp_path)
