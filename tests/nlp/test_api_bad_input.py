@@ -110,6 +110,38 @@ def test_a_field_that_is_not_known_is_422_and_named(client: TestClient, route: s
     assert_error(post(client, route, ROUTES[route]("play") | {"lang": "fr"}), (422,), "lang: Extra inputs")
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        *(
+            '"',
+            "'); DROP TABLE passages;--",
+            "a* NEAR(b, 2) OR c:d",
+            "AND NOT OR",
+            "^ada + {moteur}",
+            "-moteur",
+            "\0moteur\0",
+        ),
+        *(
+            "🎉🎉",
+            "%_%",
+            "qui " * 120,
+            "ñ" * TEXT_LIMIT,
+            "\u202emoteur",
+            "漢字 ?",
+            "e\u0301mile ?",
+            "((((((",
+            "moteur\\",
+        ),
+    ],
+)
+@pytest.mark.parametrize("route", ["/v1/answer", "/v1/understand"])
+def test_any_question_can_be_looked_up(client: TestClient, route: str, question: str):
+    response = post(client, route, {"question": question} if route == "/v1/answer" else {"text": question})
+    assert response.status_code == 200, response.text
+    assert "answer" in response.json()
+
+
 @pytest.mark.parametrize("route", ["/model/parse", "/hf/text-classification", "/hf/question-answering"])
 def test_others_clients_may_send_what_they_like_beside(client: TestClient, route: str):
     body = ROUTES[route]("play") | {"token": None, "options": {"wait_for_model": True}, "metadata": [1]}
