@@ -47,10 +47,9 @@ def command(
     for result in resolve(task.predict)(found, runtime, inputs, PredictOptions(top_k, min_score, context)):
         seen += 1
         failed += result.is_error
-        if as_json:
-            click.echo(json.dumps(result.values, ensure_ascii=False))
-        else:
-            click.echo(result.text, err=result.is_error)
+        line = json.dumps(result.values, ensure_ascii=False) if as_json else result.text
+        line = line.encode("utf-8", "replace").decode()  # an argument may hold what is no character
+        click.echo(line, err=result.is_error and not as_json)
     if failed:
         click.echo(f"{failed} of {seen} inputs could not be answered.", err=True)
         raise SystemExit(1)
