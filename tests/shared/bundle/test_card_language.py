@@ -105,9 +105,7 @@ def test_an_answer_card_has_its_own_sections(qa_bundle: Bundle):
     assert "photo" not in text
 
 
-def test_bundles_of_both_tasks_have_cards_without_measurements(
-    intent_bundle: Bundle, qa_bundle: Bundle, tmp_path: Path
-):
+def test_bundles_of_both_tasks_have_cards_without_measurements(intent_bundle: Bundle, qa_bundle: Bundle):
     for bundle in (intent_bundle, qa_bundle):
         text = render_card(changed(bundle, metrics={}))
         assert "## Evaluation" not in text
