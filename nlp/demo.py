@@ -14,14 +14,15 @@ import logging
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
 from nlp.engine import LanguageEngine
+from nlp.knowledge import DocumentInfo
 from nlp.page import texts
-from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder
+from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder, shown_name
 from nlp.page.render import ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
 from shared.errors import Overloaded, PerceptError
@@ -33,7 +34,6 @@ MAX_READ = 8
 """Documents that wait to be read in one worker; further ones are put off."""
 PASTED = "Pasted text"
 
-Done = TypeVar("Done")
 _log = logging.getLogger(__name__)
 
 
@@ -112,19 +112,23 @@ class LanguagePage:
             return await self._listed(visitor, notice(*_explained(error, "document")))
         return await self._listed(visitor)
 
-    async def _add(self, visitor: object, add: Callable[[], Any], name: object) -> dict[str, str]:
+    async def _add(self, visitor: object, add: Callable[[], DocumentInfo], name: object) -> dict[str, str]:
+        try:
+            info = await self._read(add)
+        except PerceptError as error:
+            said = " ".join(_explained(error, "document"))
+            return await self._listed(visitor, notice(f"{shown_name(name)}:", said))
+        return await self._listed(visitor, said=f"{info.title} can be asked about now.")
+
+    async def _read(self, add: Callable[[], DocumentInfo]) -> DocumentInfo:
         if self._in_hand >= MAX_READ:
-            busy = Overloaded("many documents are being read right now.")
-            return await self._listed(visitor, notice(f"{name}:", " ".join(_explained(busy, "document"))))
+            raise Overloaded("many documents are being read right now.")
         self._in_hand += 1
         try:
             async with self._one_read:
-                info = await asyncio.to_thread(add)
-        except PerceptError as error:
-            return await self._listed(visitor, notice(f"{name}:", " ".join(_explained(error, "document"))))
+                return await asyncio.to_thread(add)
         finally:
             self._in_hand -= 1
-        return await self._listed(visitor, said=f"{info.title or info.id} can be asked about now.")
 
     async def _listed(self, visitor: object, problem: str = "", said: str = "") -> dict[str, str]:
         try:

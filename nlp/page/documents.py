@@ -93,7 +93,7 @@ class VisitorDocuments:
         """
         if len(content) > MAX_FILE_BYTES:
             raise TooLarge(f"it has {len(content) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES >> 20} MB a document.")
-        title = _shown_name(name)
+        title = shown_name(name)
         kind = media_type or SUFFIXES.get(Path(title).suffix.lower())
         if kind is None:
             raise UnsupportedMedia(f"I read files whose names end in {', '.join(SUFFIXES)}.")
@@ -145,7 +145,7 @@ class VisitorDocuments:
         return self.folder / hashlib.sha256(visitor.encode()).hexdigest()[:32] / _FILE  # who lists it learns no name
 
 
-def _shown_name(name: object) -> str:
+def shown_name(name: object) -> str:
     """Return a file's name without folders, control characters and excess."""
     last = re.split(r"[\\/]", str(name))[-1]
     shown = " ".join("".join(character if character.isprintable() else " " for character in last).split())

@@ -1,0 +1,126 @@
+"""A person at the page of all services, in a real browser against two workers. Needs an installed Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import BrowserContext, Page, expect
+
+from nlp.knowledge import KnowledgeBase
+from tests.browser import NAMELESS, launched, opened, served
+from tests.bundles import make_tagger_bundle
+from tests.language_bundles import make_intent_bundle, make_qa_bundle
+
+pytestmark = [pytest.mark.browser, pytest.mark.server]
+
+TABS = "#pages [role=tab]"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("page")
+    make_tagger_bundle(folder / "tagger", ("cat", "dog", "car"))
+    make_intent_bundle(folder / "intent")
+    make_qa_bundle(folder / "qa")
+    knowledge = KnowledgeBase.open(folder / "knowledge.sqlite")
+    knowledge.put("guide.md", b"# Guide\n\nThe engine is by ada.")
+    knowledge.close()
+    with served("tests.page_server:create", folder, {"PAGE_FOLDER": str(folder)}) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    with launched(tmp_path_factory.mktemp("profile")) as context:
+        yield context
+
+
+@pytest.fixture
+def page(browser: BrowserContext, server: str) -> Iterator[Page]:
+    with opened(browser, f"{server}/ui/", TABS) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "red.png"
+    Image.new("RGB", (40, 30), (255, 0, 0)).save(path)
+    return path
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def ask(page: Page) -> None:
+    page.locator("#l-message").fill("who wrote the engine?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".l-turn").last.locator("mark")).to_have_text("ada")
+
+
+def test_each_service_has_its_tab_and_both_work(page: Page, photo: Path):
+    expect(page.get_by_role("tab")).to_have_text(["Photos", "Language"])
+    expect(page.locator("h1:visible")).to_have_text("What is in this photo?")
+    page.set_input_files("#photo input[type=file]", photo)
+    page.locator("#tags .p-facts").wait_for()
+    open_tab(page, "Language")
+    expect(page.locator("h1:visible")).to_have_text("What does this message want?")
+    ask(page)
+
+
+def test_what_was_said_and_seen_stays_when_the_tab_changes(page: Page, photo: Path):
+    page.set_input_files("#photo input[type=file]", photo)
+    page.locator("#tags .p-facts").wait_for()
+    open_tab(page, "Language")
+    ask(page)
+    open_tab(page, "Photos")
+    expect(page.locator("#tags .p-facts")).to_be_visible()
+    open_tab(page, "Language")
+    expect(page.locator("mark")).to_have_text("ada")
+    ask(page)
+    expect(page.locator(".l-turn")).to_have_count(2)  # nothing listens twice
+
+
+@pytest.mark.parametrize("address", ["#language", "?tab=language"])
+def test_tab_has_an_address(browser: BrowserContext, server: str, address: str):
+    with opened(browser, f"{server}/ui/{address}", "#l-message") as page:
+        expect(page.locator("#l-message")).to_be_visible()
+        open_tab(page, "Photos")
+        page.wait_for_function("location.hash === '#photos'")
+        page.evaluate("location.hash = 'language'")  # as a link to it does
+        expect(page.locator("#l-message")).to_be_visible()
+
+
+def test_what_is_dropped_goes_to_the_tab_that_is_open(page: Page, photo: Path):
+    transfer = """([name, bytes]) => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(bytes)], name, { type: name.endsWith('png') ? 'image/png' : '' }));
+        return transfer;
+    }"""
+    open_tab(page, "Language")
+    page.locator("#l-message").wait_for()
+    text = page.evaluate_handle(transfer, ["mine.md", list(b"The engine is by marie.")])
+    picture = page.evaluate_handle(transfer, ["red.png", list(photo.read_bytes())])
+    page.locator("h1:visible").dispatch_event("drop", {"dataTransfer": text})
+    expect(page.locator(".l-kept .l-name")).to_have_text("mine.md")
+    page.locator("h1:visible").dispatch_event("drop", {"dataTransfer": picture})
+    expect(page.locator(".l-status .l-notice")).to_contain_text("red.png")
+    open_tab(page, "Photos")
+    expect(page.locator("#tags .p-facts")).to_have_count(0)
+    page.locator("h1:visible").dispatch_event("drop", {"dataTransfer": picture})
+    page.locator("#tags .p-facts").wait_for()
+
+
+@pytest.mark.parametrize("tab", ["photos", "language"])
+def test_phone_shows_the_whole_width_and_everything_has_a_name(page: Page, tab: str):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(page.url.split("#", maxsplit=1)[0] + f"#{tab}")
+    page.reload()
+    page.locator("#samples button" if tab == "photos" else "#l-message").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate(NAMELESS) == []
+    expect(page.locator("h1:visible")).to_have_count(1)
+    expect(page.get_by_role("tab")).to_have_count(2)
