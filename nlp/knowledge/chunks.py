@@ -20,11 +20,12 @@ CHARS_PER_WORD = 8
 """Characters that count as a word at least: a bound for addresses, tables and languages that set no spaces."""
 _MAX_CHARS = MAX_WORDS * CHARS_PER_WORD
 _WORD = re.compile(r"\S+")
+_SOME_WORDS = re.compile(r"\S+(?:\s+\S+){0,7}")
 _PARAGRAPH_BORDER = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_BORDER = re.compile(
-    r"(?<=[.!?…])\s+"
+    r"(?<=[.!?…])\s++(?!»)"
     r"|(?<=[.!?…][\"'”’»)\]])\s+"
-    r"|(?<=[.!?…][\u00a0\u202f]»)\s+"  # French sets a space inside its quotation marks
+    r"|(?<=[.!?…]\s»)\s+"  # French sets a space inside its quotation marks
     r"|(?<=[。！？])"
     r"|\n(?=[^\S\n]*(?:[-*•]|\d{1,3}[.)])\s)"  # the next item of a list
 )
@@ -110,7 +111,7 @@ def _pieces(text: str, paragraph: _Span) -> Iterator[_Span]:
             if line.words <= MAX_WORDS:
                 yield line
                 continue
-            for match in _WORD.finditer(text, line.start, line.end):
+            for match in _SOME_WORDS.finditer(text, line.start, line.end):
                 yield from _parts(text, match.start(), match.end())
 
 
@@ -129,6 +130,15 @@ def _sentences(text: str, paragraph: _Span) -> Iterator[_Span]:
 
 
 def _parts(text: str, start: int, end: int) -> Iterator[_Span]:
+    """Return a few words, each alone where they are longer than a passage may be."""
+    if end - start > _MAX_CHARS:
+        for match in _WORD.finditer(text, start, end):
+            yield from _cut(text, match.start(), match.end())
+    else:
+        yield _span(text, start, end)
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[_Span]:
     while end - start > _MAX_CHARS:
         cut = start + _MAX_CHARS
         while cut > start + _MAX_CHARS // 2 and _belongs_to_the_one_before(text, cut):

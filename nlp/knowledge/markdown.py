@@ -10,13 +10,15 @@ from markdown_it.token import Token
 
 from nlp.knowledge.sections import Builder
 from nlp.knowledge.webpage import flat_text
-from shared.errors import TooLarge
+from shared.errors import InputError, TooLarge
 
-MAX_CHARS = 1_000_000
-"""The parser takes 0.5 s for it, and 20 s for the worst that was tried (a table of one million cells; two cores,
-markdown-it-py 4.3, 2026-11): plain text has no such limit."""
+MAX_CHARS = 500_000
+"""The parser takes 0.4 s for them, and 25 s for the worst of 40 that were tried (`![` again and again; markdown-it-py
+4.3, two busy cores, 2026-11-24). Plain text has no such limit."""
+MAX_NESTING = 100
+"""Levels of lists and quotations, two a list; the parser leaves out what is nested deeper, with all that follows."""
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n)*?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
-_PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+_PARSER = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
 _OPENING = {"bullet_list_open", "ordered_list_open"}
 
 
@@ -24,6 +26,7 @@ def read_markdown(text: str) -> Builder:
     """Return the blocks of a Markdown document (CommonMark, with tables); front matter and HTML tags are left out.
 
     Raises:
+        InputError: lists or quotations are nested too deep.
         TooLarge: more than `MAX_CHARS` characters.
     """
     if len(text) > MAX_CHARS:
@@ -31,8 +34,14 @@ def read_markdown(text: str) -> Builder:
             f"the Markdown document has {len(text)} characters; the limit is {MAX_CHARS}. "
             "Split it, or send it as text/plain."
         )
+    tokens = _PARSER.parse(_FRONT_MATTER.sub("", text, count=1))
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        raise InputError(
+            f"the Markdown document nests lists or quotations {MAX_NESTING} levels deep, which is not read. "
+            "Send it as text/plain."
+        )
     builder = Builder()
-    _Reader(builder).read(_PARSER.parse(_FRONT_MATTER.sub("", text, count=1)))
+    _Reader(builder).read(tokens)
     return builder
 
 

@@ -43,7 +43,7 @@ def words_of(question: str) -> list[str]:
     text = unicodedata.normalize("NFC", question[:MAX_CHARS].replace("’", "'")).lower()
     words = list(dict.fromkeys(_WORD.findall(text)))
     english, french = (sum(word in each for word in words) for each in (_ENGLISH, _FRENCH))
-    stopped = frozenset[str]()  # of neither language, or of both alike: nothing is known to mean nothing
+    stopped = _ENGLISH & _FRENCH
     if english != french:
         stopped = _ENGLISH if english > french else _FRENCH
     return ([word for word in words if word not in stopped] or words)[:MAX_WORDS]

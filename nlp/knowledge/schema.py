@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 15.0
 """A writer waits so long for another process's; the largest document that is accepted takes about 5 s to write."""
 
+_FTS5 = "fts5"
 _TOKENS = "unicode61 remove_diacritics 2"
 _SCHEMA = f"""
 CREATE TABLE documents (
@@ -105,7 +106,7 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def _check_fts5(connection: sqlite3.Connection) -> None:
-    has_fts5 = connection.execute("SELECT count(*) FROM pragma_module_list WHERE name = 'fts5'").fetchone()[0]
+    has_fts5 = connection.execute("SELECT count(*) FROM pragma_module_list WHERE name = ?", (_FTS5,)).fetchone()[0]
     if not has_fts5:
         raise ConfigError(
             f"this Python's SQLite {sqlite3.sqlite_version} is built without FTS5, which the knowledge base searches "

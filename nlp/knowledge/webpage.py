@@ -9,7 +9,8 @@ import re
 from collections import Counter
 
 from nlp.knowledge.sections import Builder, one_line
-from nlp.knowledge.tags import End, Raw, Start, pieces, unescape
+from nlp.knowledge.tags import Raw, Start, pieces, unescape
+from shared.errors import TooLarge
 
 _VOID = frozenset(
     {
@@ -35,6 +36,8 @@ _BLOCKS = frozenset(
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _SPACES = re.compile(r"[^\S\n\u00a0\u202f]+|\n")
+MAX_TAGS = 200_000
+"""Of one page: 5 s on a busy core. The HTML standard in one page has about as many."""
 _MIN_MAIN_CHARS = 200
 """A <main> with fewer is not believed to hold the page."""
 
@@ -80,7 +83,11 @@ class _Reader:
         self._is_below_row = False
 
     def read(self, text: str) -> None:
+        tags = 0
         for piece in pieces(text):
+            tags += not isinstance(piece, str)
+            if tags > MAX_TAGS:
+                raise TooLarge(f"the page has more than {MAX_TAGS} tags, which is the limit. Split it.")
             if isinstance(piece, str):
                 if not self._skipped:
                     self._words.append(piece if self._counts["pre"] else _SPACES.sub(" ", piece))
@@ -90,7 +97,7 @@ class _Reader:
             elif isinstance(piece, Start):
                 self._start(piece)
             else:
-                self._end(piece)
+                self._end(piece.name)
         self._flush()
 
     def build(self) -> Builder:
@@ -135,8 +142,7 @@ class _Reader:
         elif name in ("td", "th") and self._words:
             self._words.append(" | ")
 
-    def _end(self, tag: End) -> None:
-        name = tag.name
+    def _end(self, name: str) -> None:
         if name in _BLOCKS or name in _HEADINGS:
             self._flush()
         if name in _HEADINGS:
