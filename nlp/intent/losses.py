@@ -61,6 +61,20 @@ def mixed_outliers(features: Tensor, targets: Tensor, count: int) -> Tensor:
     return share * features[left[differ]] + (1 - share) * features[right[differ]]
 
 
+def consistency_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Return how far apart two passes with different dropout are: the mean of both Kullback-Leibler divergences.
+
+    Args:
+        first: float32 [N, C], logits.
+        second: likewise, of the same utterances.
+
+    Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", equation 2.
+    """
+    left, right = first.log_softmax(dim=1), second.log_softmax(dim=1)
+    both = F.kl_div(left, right, reduction="batchmean", log_target=True)
+    return (both + F.kl_div(right, left, reduction="batchmean", log_target=True)) / 2
+
+
 def contrastive_loss(features: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Return the supervised contrastive loss: utterances of one intent near, others far, by cosine.
 

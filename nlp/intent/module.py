@@ -19,7 +19,7 @@ from nlp.encoders import MINILM, make_optimizer, schedule_steps
 from nlp.intent.batches import Batch
 from nlp.intent.data import IntentData
 from nlp.intent.evaluation import validation_summary
-from nlp.intent.losses import contrastive_loss, mixed_outliers, rejecting_loss, uniform_loss
+from nlp.intent.losses import consistency_loss, contrastive_loss, mixed_outliers, rejecting_loss, uniform_loss
 from nlp.intent.network import BILSTM, Classifier, Head, Pooling, build_network
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.errors import ConfigError
@@ -53,6 +53,7 @@ class IntentModule(LightningModule):
         out_of_scope_weight: of their loss.
         mixed_outliers: in each step, so many points between two utterances of different intents are learned from as if
             they belonged to none.
+        consistency_weight: of a loss that draws two passes with different dropout together; a step takes twice as long.
         contrastive_weight: of a loss that draws utterances of one intent together; needs data.labels_per_batch.
         contrastive_temperature: divides the cosines of that loss.
         hidden_size: of "bilstm".
@@ -82,6 +83,7 @@ class IntentModule(LightningModule):
         out_of_scope: Literal["reject", "uniform", "none"] = "reject",
         out_of_scope_weight: float = 0.5,
         mixed_outliers: int = 0,
+        consistency_weight: float = 0.0,
         contrastive_weight: float = 0.0,
         contrastive_temperature: float = 0.1,
         hidden_size: int = 192,
@@ -119,12 +121,18 @@ class IntentModule(LightningModule):
 
     def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return (loss, logits [N, C], logit of "none" less those of the intents [N])."""
+        values = self.hparams
+        twice = bool(self.training and values["consistency_weight"])
+        if twice:
+            batch = {name: torch.cat([value, value]) for name, value in batch.items()}  # [2 * N, …]
         logits, features = self(batch)
-        targets, values = batch["target"], self.hparams
+        targets = batch["target"]
         smoothing = values["label_smoothing"] if self.training else 0.0
         loss = logits.new_zeros(())
         if self.training and values["contrastive_weight"]:
             loss = values["contrastive_weight"] * contrastive_loss(features, targets, values["contrastive_temperature"])
+        if twice:
+            loss = loss + values["consistency_weight"] * consistency_loss(*logits.chunk(2))
         all_logits, all_features, all_targets = logits, features, targets
         if self.training and values["mixed_outliers"]:
             mixed = mixed_outliers(features, targets, values["mixed_outliers"])

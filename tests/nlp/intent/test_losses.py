@@ -4,7 +4,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from nlp.intent.losses import HIGHEST_MIX, LOWEST_MIX, contrastive_loss, mixed_outliers, rejecting_loss, uniform_loss
+from nlp.intent.losses import (
+    HIGHEST_MIX,
+    LOWEST_MIX,
+    consistency_loss,
+    contrastive_loss,
+    mixed_outliers,
+    rejecting_loss,
+    uniform_loss,
+)
 
 torch.manual_seed(3)
 LOGITS, REJECTION, FEATURES = torch.randn(6, 3), torch.randn(6, 1), torch.randn(6, 4)
@@ -63,6 +71,14 @@ def test_contrastive_loss_is_equation_2_of_its_paper():
             losses.append(-np.mean([scores[j] - others for j in partners]))
     assert len(losses) == 2
     np.testing.assert_allclose(found.item(), np.mean(losses), rtol=1e-5)
+
+
+def test_consistency_is_torchs_divergence_both_ways():
+    one, other = (torch.distributions.Categorical(logits=logits) for logits in (LOGITS, LOGITS.flip(0)))
+    divergence = torch.distributions.kl_divergence
+    expected = (divergence(one, other) + divergence(other, one)).mean() / 2
+    torch.testing.assert_close(consistency_loss(LOGITS, LOGITS.flip(0)), expected)
+    assert consistency_loss(LOGITS, LOGITS + 3).abs() < 1e-6
 
 
 def test_contrastive_loss_without_a_pair_is_nought():

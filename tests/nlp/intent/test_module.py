@@ -46,7 +46,9 @@ def test_one_batch_can_be_learned_by_heart(kind: str, encoder_folder: Path, utte
 
 @pytest.mark.parametrize("way", ["reject", "uniform", "none"])
 def test_every_way_of_learning_what_is_out_of_scope_has_a_loss(data: IntentData, way: str):
-    module = make(data, "bilstm", out_of_scope=way, mixed_outliers=8, contrastive_weight=0.1).train()
+    module = make(
+        data, "bilstm", out_of_scope=way, mixed_outliers=8, contrastive_weight=0.1, consistency_weight=1
+    ).train()
     loss, _, margin = module._shared_step(next(iter(data.train_dataloader())))
     loss.backward()
     assert loss.isfinite()
