@@ -1,7 +1,7 @@
 """JSON bodies that a route reads on its own: whatever the content type says, and whatever the bytes are.
 
 pydantic parses the bytes itself: deep nesting and broken UTF-8 are a 422 with the place where they stand, and nothing
-is built in between. Half a surrogate pair, which JSON can spell, is the affair of the field that holds it.
+is built in between. Half a surrogate pair, which JSON can spell, is refused too, but for an array: there it is an item's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from typing import Any, TypeVar
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
@@ -19,6 +20,7 @@ from shared.serving.docs import inline_schema
 from shared.serving.edge import invalid_body
 
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
 _NOT_JSON = {"multipart/form-data"}
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -51,11 +53,29 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
 
 
 def _loads(body: bytes, error: ValidationError) -> Any:
-    """Return what Python's own parser makes of a body that pydantic's refused; it lets half surrogate pairs through."""
+    """Return what Python's own parser makes of a body that pydantic's refused, for half a surrogate pair in an array.
+
+    Raises:
+        RequestValidationError: one stands elsewhere, as a field or its name.
+        ValidationError: the one that was given, for what is no JSON either way.
+    """
     try:
-        return json.loads(body)
+        found = json.loads(body)
     except (ValueError, RecursionError):
         raise error from None
+    rest: list[tuple[tuple[str, ...], Any]] = [((), found)]
+    while rest:
+        place, value = rest.pop()
+        if isinstance(value, dict):
+            rest += [((*place, name), each) for name, each in value.items()]
+        if not (_is_whole(value) and all(map(_is_whole, place))):
+            raise RequestValidationError([{"loc": place, "msg": "half a surrogate pair, which stands for nothing"}])
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a value is anything but a string with half a surrogate pair."""
+    return not isinstance(value, str) or _HALF.search(value) is None
 
 
 def json_body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def invalid_body(error: ValidationError) -> RequestValidationError:
 def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer that an exception becomes for the request of an ASGI scope."""
     status, kind, message, own = classify(error)
+    message = message.encode("utf-8", "replace").decode()  # half a surrogate pair in it would end in a 500
     detail = {"type": kind, "message": message, "request_id": scope.get(REQUEST_ID, "")}
     body = orjson.dumps({"error": message if _is_inference_protocol(scope["path"]) else detail})
     return Response(body, status, {**own, **(headers or {})}, media_type="application/json")

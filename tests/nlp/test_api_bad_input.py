@@ -86,6 +86,13 @@ def test_half_a_surrogate_pair_is_refused(client: TestClient, route: str, text: 
     assert_error(post(client, route, ROUTES[route](text)), (400, 422))
 
 
+@pytest.mark.parametrize("route", [route for route in ROUTES if " " not in route])
+def test_half_a_surrogate_pair_beside_the_text_is_422_and_its_error_can_be_written(client: TestClient, route: str):
+    for extra in ({"\ud83d": 1}, {"message_id": "\ud83d"}, {"x": {"y": "\udfff"}}):
+        response = post(client, route, ROUTES[route]("play") | extra)
+        assert_error(response, (422,))
+
+
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("value", [None, 5, 1.5, True, [], {}, [["play"]], {"text": "play"}], ids=repr)
 def test_what_is_no_string_is_422(client: TestClient, route: str, value: Any):

@@ -1,0 +1,74 @@
+"""What one worker takes on: a limit that frees itself, a deadline, and no more after closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+import pytest
+
+from shared.errors import DeadlineExceeded, NotReady, Overloaded
+from shared.serving.admission import Admission, within
+
+
+def run(job: Coroutine[object, object, None]) -> None:
+    asyncio.run(job)
+
+
+def test_items_are_counted_in_and_out_and_no_more_than_the_limit_are_taken():
+    async def job() -> None:
+        admission = Admission(3, 30.0, "texts")
+        async with admission.admitted(2):
+            assert admission.in_hand == 2
+            with pytest.raises(Overloaded, match="2 texts are in hand; the limit is 3"):
+                async with admission.admitted(2):
+                    raise AssertionError
+            async with admission.admitted():
+                assert admission.in_hand == 3
+        assert admission.in_hand == 0
+
+    run(job())
+
+
+def test_one_request_with_more_than_the_limit_is_taken_when_nothing_else_is_in_hand():
+    async def job() -> None:
+        async with Admission(3, 30.0, "texts").admitted(9):
+            pass
+
+    run(job())
+
+
+def test_room_comes_back_whatever_ends_the_work():
+    async def job() -> None:
+        admission = Admission(1, 0.01, "texts")
+        with pytest.raises(ValueError, match="broken"):
+            async with admission.admitted():
+                raise ValueError("broken")
+        with pytest.raises(DeadlineExceeded, match=r"within 0\.01 s"):
+            async with admission.admitted():
+                await asyncio.sleep(30)
+        assert admission.in_hand == 0
+
+    run(job())
+
+
+def test_after_closing_what_is_in_hand_goes_on_and_nothing_new_is_taken():
+    async def job() -> None:
+        admission = Admission(3, 30.0, "texts")
+        async with admission.admitted():
+            admission.close()
+            with pytest.raises(NotReady):
+                async with admission.admitted():
+                    raise AssertionError
+            assert admission.in_hand == 1
+
+    run(job())
+
+
+def test_a_timeout_of_the_work_itself_is_no_deadline():
+    async def job() -> None:
+        with pytest.raises(TimeoutError, match="of a socket"):
+            async with within(30.0):
+                raise TimeoutError("of a socket")
+
+    run(job())
