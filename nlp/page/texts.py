@@ -63,7 +63,8 @@ def _hello(engine: LanguageEngine) -> str:
             "has none of them."
         )
     if engine.can_ask:
-        does.append("To a question I look for the answer in Percept's documentation, and in documents that you drop.")
+        where = "Percept's documentation" if _is_about_percept(engine) else "this service's documents"
+        does.append(f"To a question I look for the answer in {where}, and in documents that you drop.")
     elif engine.qa:
         does.append("To a question I look for the answer in documents that you drop.")
     return f'<div class="l-hello"><h2>Say something.</h2><p>{escape(" ".join(does))}</p></div>'
@@ -76,9 +77,13 @@ def sample_messages(engine: LanguageEngine) -> list[tuple[str, list[str]]]:
         known = [text for label, text in IN_SCOPE.items() if label in engine.intent.labels][:MAX_IN_SCOPE]
         groups.append(("In scope", known or [readable(label) for label in engine.intent.labels[:MAX_IN_SCOPE]]))
         groups.append(("Out of scope", list(OUT_OF_SCOPE)))
-    if engine.can_ask:
+    if _is_about_percept(engine):
         groups.append(("About Percept", list(ABOUT_PERCEPT)))
     return groups
+
+
+def _is_about_percept(engine: LanguageEngine) -> bool:
+    return engine.can_ask and engine.settings.knowledge_documents == "own"
 
 
 def _samples(engine: LanguageEngine) -> str:

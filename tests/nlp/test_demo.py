@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient
 from nlp.demo import MAX_READ, LanguagePage, mount_page
 from nlp.engine import LanguageEngine
 from nlp.page.documents import VisitorDocuments
+from shared.errors import Overloaded
 from shared.serving.page_guard import MAX_EVENT_BYTES
 
 VISITOR = "e" * 32
@@ -135,11 +137,21 @@ def test_document_above_the_limit_is_refused(client: TestClient):
 
 
 def test_documents_that_wait_are_bounded(tmp_path: Path):
-    import asyncio
-
     page = LanguagePage.__new__(LanguagePage)
     page.kept = VisitorDocuments(tmp_path, tmp_path)
     page._in_hand, page._one_read = MAX_READ, asyncio.Semaphore(1)
     told = asyncio.run(page.add_text(VISITOR, "some text"))
     assert "again in a moment" in told["notice"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_overload_is_a_kind_notice_in_the_chat(tmp_path: Path):
+    class Busy:
+        async def reply(self, text: object, visitor: object) -> None:
+            raise Overloaded("64 utterances are in hand; the limit is 64.")
+
+    page = LanguagePage.__new__(LanguagePage)
+    page.replier = Busy()
+    told = asyncio.run(page.reply("book a flight", VISITOR))
+    assert "l-notice" in told["html"]
+    assert told["said"] == "Many people ask right now. Please send it again in a moment."
