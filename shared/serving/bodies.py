@@ -1,7 +1,7 @@
 """JSON bodies that a route reads on its own: whatever the content type says, and whatever the bytes are.
 
 pydantic parses the bytes itself: deep nesting and broken UTF-8 are a 422 with the place where they stand, and nothing
-is built in between. Half a surrogate pair, which JSON can spell, is refused too, but for an array: there it is an item's.
+is built in between. Half a surrogate pair, which JSON can spell, is refused too; in an array it is one item's affair.
 """
 
 from __future__ import annotations
