@@ -71,12 +71,10 @@ def open_file(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    _check_owner(connection, path)
-    # Readers go on while one writes, and a crash in mid-write leaves what was there before.
-    _use_write_ahead_log(connection)
-    connection.execute("BEGIN IMMEDIATE")  # of several processes that open a new file, one makes the tables
+    # One transaction: of several processes that open a new file, one makes the tables, and none sees half of them.
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        if not _check_owner(connection, path):
+        if not _has_our_tables(connection, path):
             for statement in _SCHEMA.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
@@ -86,10 +84,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+    # Readers go on while one writes, and a crash in mid-write leaves what was there before.
+    _use_write_ahead_log(connection)
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the tables are there; False for a new file."""
+def _has_our_tables(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether the tables are there; False for a new file. Raises ConfigError for a file that is not ours."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

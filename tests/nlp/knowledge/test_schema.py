@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,24 @@ def test_python_without_fts5_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(schema, "_FTS5", "fts5000")
     with pytest.raises(ConfigError, match="is built without FTS5, which the knowledge base searches with"):
         KnowledgeBase.open(file)
+
+
+def test_many_open_a_new_file_at_once(tmp_path: Path):
+    for turn in range(10):
+        file, together, failures = tmp_path / f"{turn}.sqlite", threading.Barrier(4), []
+
+        def work(
+            file: Path = file, together: threading.Barrier = together, failures: list[Exception] = failures
+        ) -> None:
+            together.wait()
+            try:
+                KnowledgeBase.open(file).close()
+            except ConfigError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
