@@ -8,11 +8,14 @@ new MutationObserver(() => {  // the calls stand in parts that Gradio draws when
 
 // Each tab has an address: #language or ?tab=language opens it, and choosing a tab changes the address.
 const tabs = () => [...document.querySelectorAll("#pages > .tab-wrapper .tab-container:not(.visually-hidden) [role=tab]")];
-const openTab = () => {
+const openTab = () => {  // returns whether nothing is left to do
   const wanted = (location.hash.slice(1) || new URLSearchParams(location.search).get("tab") || "").toLowerCase();
-  tabs().find((tab) => tab.dataset.tabId === wanted)?.click();
+  const tab = tabs().find((each) => each.dataset.tabId === wanted);
+  if (tab?.getAttribute("aria-selected") === "false") tab.click();
+  return tab ? tab.getAttribute("aria-selected") === "true" : tabs().length > 0;
 };
-requestAnimationFrame(openTab);
+const opening = setInterval(() => { if (openTab()) clearInterval(opening); }, 50);  // Gradio may draw the tabs later
+setTimeout(() => clearInterval(opening), 30000);
 addEventListener("hashchange", openTab);
 document.addEventListener("click", (event) => {
   const tab = event.target.closest("#pages > .tab-wrapper [role=tab]");
