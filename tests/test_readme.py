@@ -1,7 +1,8 @@
-"""Every command in the README and in docs/ does what it says: each is run as it stands, on small photos."""
+"""Every command in the README and in docs/ does what it says: each is run as it stands, on small data."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,23 +14,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.stacks import percept
 from tests.bundles import make_tagger_bundle
+from tests.encoders import make_encoder
+from tests.language_bundles import make_intent_bundle, make_qa_bundle
+from tests.nlp.qa.conftest import rows as questions
 from tests.photos import class_folders, photo
+from tests.server import serving
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LOCAL = "http://localhost:3000"
-BRIEF = [
-    "--trainer.max_epochs=1",
-    "--data.image_size_px=32",
-    "--data.num_workers=0",
-    "--trainer.accelerator=cpu",
-    "--trainer.num_sanity_val_steps=0",
-    "--int8=false",
-]
+KEY = "a key of the admin's"
+BRIEF = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.num_sanity_val_steps=0", "--int8=false"]
 """Makes a recipe brief; a test of its own trains it for real."""
+BRIEF_OF = {
+    "tagging": ["--data.image_size_px=32", "--data.num_workers=0"],
+    "intent": ["--model.encoder=encoder"],
+    "qa": ["--model.encoder=encoder", "--data.max_length=48", "--data.stride=8"],
+}
+"""Task -> what makes it small and spares a download."""
 NO_DOWNLOAD = ["--model.weights=none"]
+INTENTS = {"greet": "hello {} my friend", "book": "book a table for {} people", "pay": "pay the bill of {} dollars"}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -72,6 +77,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class_folders(folder / "photos", count=10)
     photo("red", 1, size=64).save(folder / "photo.jpg")
     photo("blue", 2, size=64).save(folder / "other.png")
+    (folder / "guide.md").write_text("# Guide\n\nThe lamp is lit at nine.\n")
+    lines = [f"{text.format(i)},{label}" for label, text in INTENTS.items() for i in range(20)]
+    (folder / "utterances.csv").write_text("\n".join(["text,label", *lines]))
+    (folder / "questions.jsonl").write_text("\n".join(json.dumps(row) for row in questions()))
+    make_encoder(folder / "encoder", [*lines, *(row["context"] for row in questions())])
     for name in ("configs", "models"):
         (folder / name).symlink_to(ROOT / name)
     return folder
@@ -79,16 +89,23 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a service of a tiny model that goes by the starter tagger's name."""
-    bundle = make_tagger_bundle(tmp_path_factory.mktemp("tiny") / "bundle", name="percept-tagger")
-    with percept(bundle.path, workers=1) as (url, _):
-        yield url.removesuffix("/v1/tag")
+    """Address of the all-in-one service of tiny models that go by the starters' names."""
+    folder = tmp_path_factory.mktemp("tiny")
+    bundles = [
+        make_tagger_bundle(folder / "tagger", name="percept-tagger"),
+        make_intent_bundle(folder / "intent", name="percept-intent"),
+        make_qa_bundle(folder / "qa", name="percept-qa"),
+    ]
+    settings = {"PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"), "PERCEPT_ADMIN_KEY": KEY}
+    paths = [bundle.path for bundle in bundles]
+    with serving(paths, folder / "log", "--no-ui", workers=1, models=3, **settings) as running:
+        yield running.url
 
 
 @pytest.mark.server
 @pytest.mark.parametrize("command", dict.fromkeys(command for _, command in commands("curl")))
 def test_curl_gets_an_answer(command: str, place: Path, server: str):
-    words = shlex.split(command.replace(LOCAL, server))
+    words = [word.replace("$PERCEPT_ADMIN_KEY", KEY) for word in shlex.split(command.replace(LOCAL, server))]
     result = subprocess.run(
         [words[0], "-sS", "--fail-with-body", *words[1:]], cwd=place, capture_output=True, check=False
     )
@@ -110,7 +127,7 @@ def test_python_client_prints_tags(code: str, place: Path, server: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "training.md", "starter-tagger.md"])
+@pytest.mark.parametrize("document", dict.fromkeys(name for name, _ in commands("percept") if name != "serving.md"))
 def test_percept_commands_work_one_after_the_other(document: str, place: Path):
     for command in [command for name, command in commands("percept") if name == document]:
         words = shlex.split(command)[1:]
@@ -118,7 +135,7 @@ def test_percept_commands_work_one_after_the_other(document: str, place: Path):
             assert_serves(words[1:], place)
             continue
         if words[0] == "fit":
-            words += [*BRIEF, *([] if "--model.weights" in words else NO_DOWNLOAD)]
+            words += [*BRIEF, *BRIEF_OF[words[1]], *([] if "--model.weights" in words else NO_DOWNLOAD)]
         result = run(words, place)
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
 
@@ -133,9 +150,8 @@ def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:
 def assert_serves(words: list[str], place: Path) -> None:
     """`percept serve` announces itself and ends on a signal."""
     command = [sys.executable, "-m", "scripts.main", "serve", *words, "--port", "0", "--workers", "1", "--no-ui"]
-    process = subprocess.Popen(
-        command, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-    )
+    variables = {"PYTHONPATH": str(ROOT), "PERCEPT_KNOWLEDGE": str(place / "knowledge.sqlite")}
+    process = subprocess.Popen(command, cwd=place, env=os.environ | variables, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         with process.stdout as lines:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from nlp.intent.sources import Source, load_source
@@ -20,13 +21,11 @@ def load(path: str, tmp_path: Path, **options):
 
 
 def test_every_form_gives_the_same_utterances(tmp_path: Path):
-    import pandas as pd
-
     rows = [{"text": "hey", "label": "greet"}, {"text": "pay bob", "label": "pay"}]
-    frame = pd.DataFrame(rows)
-    frame.to_csv(tmp_path / "a.csv", index=False)
-    frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
-    frame.to_parquet(tmp_path / "a.parquet")
+    table = datasets.Dataset.from_list(rows)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    table.to_parquet(tmp_path / "a.parquet")
     write(tmp_path / "a.jsonl", rows)
     (tmp_path / "a.yml").write_text("nlu:\n- intent: greet\n  examples: |\n    - hey\n- intent: pay\n  examples: |\n"
                                     "    - pay bob\n")  # fmt: skip

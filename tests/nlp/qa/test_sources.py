@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 
 from nlp.qa.sources import Source, load_source
@@ -44,9 +45,7 @@ def test_flat_rows_are_read_from_json_lines_and_parquet(tmp_path: Path, cache_di
     if suffix == ".jsonl":
         write(path, rows)
     else:
-        import pandas as pd
-
-        pd.DataFrame(rows).to_parquet(path)
+        datasets.Dataset.from_list(rows).to_parquet(path)
     found = load_source(Source(str(path)), 3, cache_dir)
     assert [e.texts for e in found.splits["train"]] == [("Ada",), ("the lamp",)]
     assert {e.source for e in found.splits["train"]} == {3}
