@@ -177,4 +177,4 @@ def test_int8_that_loses_too_much_does_not_ship(bundle: Bundle, tmp_path: Path):
 def test_int8_without_photos_says_what_to_give(bundle: Bundle):
     result = export(bundle, "--int8")
     assert result.exit_code == 2
-    assert "Name the photos with --data.source" in result.stderr
+    assert "Name the data with --data.source" in result.stderr
