@@ -20,15 +20,13 @@ LENGTH_SCALE = 0.5
 """Of the Gaussian kernel, on features of length 1: utterances of one intent lie nearer than that."""
 
 
-def fit_detectors(
-    outputs: Arrays, targets: np.ndarray, rejection: tuple[np.ndarray, float] | None, seed: int
-) -> dict[str, Detector]:
+def fit_detectors(outputs: Arrays, targets: np.ndarray, rejection: Detector | None, seed: int) -> dict[str, Detector]:
     """Return name -> detector.
 
     Args:
         outputs: `logits` [N, C] and `features` [N, D] of the training utterances.
         targets: int [N], -1 for those that belong to no intent; only "rejection" has learned from them.
-        rejection: weight [D] and bias of the logit of "none", if it was learned.
+        rejection: as the network learned it, if it did.
         seed: of the random waves and of the neighbours that are kept.
     """
     inside = targets >= 0
@@ -42,9 +40,7 @@ def fit_detectors(
         Detector("gaussian_process", fit_gaussian_process(features, outputs[LOGITS][inside], rng)),
     ]
     if rejection is not None:
-        weight, bias = rejection
-        arrays = {"weight": weight.astype(np.float32), "bias": np.array([bias], dtype=np.float32)}
-        found.insert(0, Detector("rejection", arrays))
+        found.insert(0, rejection)
     return {detector.name: detector for detector in found}
 
 

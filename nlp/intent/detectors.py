@@ -124,7 +124,10 @@ def _energy(_: Arrays, outputs: Arrays) -> np.ndarray:
 
 def _rejection(arrays: Arrays, outputs: Arrays) -> np.ndarray:
     """The logit of "none", learned beside the intents, less the largest of theirs."""
-    none = outputs[FEATURES].astype(np.float64) @ arrays["weight"].astype(np.float64) + float(arrays["bias"][0])
+    features = outputs[FEATURES].astype(np.float64)
+    if arrays["is_cosine"][0]:
+        features = _unit(features)
+    none = features @ arrays["weight"].astype(np.float64) + float(arrays["bias"][0])
     best: np.ndarray = outputs[LOGITS].astype(np.float64).max(axis=-1)
     return np.asarray(none - best)
 
@@ -145,9 +148,7 @@ def _knn(arrays: Arrays, outputs: Arrays) -> np.ndarray:
 
     Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors".
     """
-    features = outputs[FEATURES].astype(np.float64)
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    cosines = unit @ arrays["keys"].astype(np.float64).T  # [N, K]
+    cosines = _unit(outputs[FEATURES].astype(np.float64)) @ arrays["keys"].astype(np.float64).T  # [N, K]
     rank = min(int(arrays["rank"][0]), cosines.shape[1])
     return np.asarray(-np.partition(cosines, -rank, axis=1)[:, -rank])
 
@@ -169,9 +170,15 @@ def random_waves(features: np.ndarray, frequencies: np.ndarray, phases: np.ndarr
 
     Source: Rahimi and Recht 2007, "Random Features for Large-Scale Kernel Machines".
     """
-    unit = features.astype(np.float64) / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    waves: np.ndarray = np.cos(unit @ frequencies.astype(np.float64) + phases.astype(np.float64))
+    waves: np.ndarray = np.cos(
+        _unit(features.astype(np.float64)) @ frequencies.astype(np.float64) + phases.astype(np.float64)
+    )
     return np.asarray(waves * np.sqrt(2 / len(phases)))
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-12))
 
 
 def _logsumexp(logits: np.ndarray) -> np.ndarray:
@@ -193,7 +200,7 @@ class _Kind:
 KINDS = {
     "max_softmax": _Kind(_max_softmax),
     "energy": _Kind(_energy),
-    "rejection": _Kind(_rejection, {"weight": ("D",), "bias": ("1",)}),
+    "rejection": _Kind(_rejection, {"weight": ("D",), "bias": ("1",), "is_cosine": ("1",)}),
     "mahalanobis": _Kind(_mahalanobis, {"projection": ("D", "R"), "centres": ("C", "R")}),
     "knn": _Kind(_knn, {"keys": ("K", "D"), "rank": ("1",)}),
     "gaussian_process": _Kind(

@@ -104,7 +104,9 @@ class IntentModule(LightningModule):
         )  # fmt: skip
         if freeze_embeddings and encoder != BILSTM:
             self.network.embeddings.requires_grad_(False)
-        self.rejection = nn.Linear(self.network.width, 1) if out_of_scope == "reject" else None
+        # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which what
+        # is mixed differs from what it is mixed of, and the directions would learn nothing.
+        self.rejection = Classifier(self.network.width, 1, head) if out_of_scope == "reject" else None
         self._validation: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     @property

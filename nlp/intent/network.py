@@ -21,26 +21,26 @@ from shared.errors import BundleError, ConfigError
 BILSTM = "bilstm"
 Pooling = Literal["mean", "cls"]
 Head = Literal["linear", "prototype"]
-START_SCALE = 16.0
-"""Of a prototype head at the start: cosines in -1..1 must reach logits that softmax can tell apart."""
+SCALE = 16.0
+"""Of a prototype head: cosines in -1..1 must reach logits that softmax can tell apart. Learned, it does no better."""
 
 
 class Classifier(nn.Module):
-    """Features to logits: a linear layer, or the cosine to one prototype an intent, times a scale that is learned."""
+    """Features to logits: a linear layer, or the cosine to one prototype an intent, times `SCALE`."""
 
     def __init__(self, width: int, num_labels: int, head: Head) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_labels, width).normal_(std=0.02))
         self.is_prototype = head == "prototype"
-        if self.is_prototype:
-            self.scale = nn.Parameter(torch.tensor(START_SCALE))
-        else:
-            self.bias = nn.Parameter(torch.zeros(num_labels))
+        self.bias = None if self.is_prototype else nn.Parameter(torch.zeros(num_labels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits [N, C] of [N, D]."""
+        """Return logits [N, C] of [N, D]; never in less than the features' precision, as logits need more than 8 bits."""
+        if torch.is_autocast_enabled(features.device.type):
+            with torch.autocast(features.device.type, enabled=False):
+                return self(features)  # type: ignore[no-any-return]
         if self.is_prototype:
-            return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))
+            return SCALE * F.linear(F.normalize(features), F.normalize(self.weight))
         return F.linear(features, self.weight, self.bias)
 
 
@@ -79,13 +79,10 @@ class _MeanNetwork(IntentNetwork):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return (logits [N, C], features [N, D])."""
         states = self.states(input_ids, attention_mask)
-        states = states.to(next(self.head.parameters()).dtype)  # out of autocast: logits need more than eight bits
+        states = states.to(next(self.head.parameters()).dtype)  # out of autocast's type
         mask = attention_mask.unsqueeze(-1).to(states.dtype)  # [N, T, 1]
         features = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
-        if not torch.is_autocast_enabled(features.device.type):
-            return self.head(self.dropout(features)), features
-        with torch.autocast(features.device.type, enabled=False):
-            return self.head(self.dropout(features)), features
+        return self.head(self.dropout(features)), features
 
 
 class MeanEncoder(_MeanNetwork):

@@ -32,7 +32,7 @@ from nlp.intent.judging import (
     measure,
 )
 from nlp.intent.module import IntentModule
-from nlp.intent.network import FirstTokenEncoder, IntentNetwork, MeanEncoder
+from nlp.intent.network import SCALE, FirstTokenEncoder, IntentNetwork, MeanEncoder
 from nlp.intent.wrong import wrong_lines
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.card import render_card
@@ -93,11 +93,17 @@ def pack(module: IntentModule, data: IntentData, run: Run) -> Bundle:
         return _write(module, data, run, detector, decision, metrics, golden, path, export)
 
 
-def _learned(module: IntentModule, data: IntentData) -> tuple[np.ndarray, float] | None:
-    """Return weight and bias of the logit of "none", where there was something to learn it from."""
-    if module.rejection is None or not (data.has_out_of_scope or module.hparams["mixed_outliers"]):
+def _learned(module: IntentModule, data: IntentData) -> Detector | None:
+    """Return the logit of "none" as a detector, where there was something to learn it from."""
+    rejection = module.rejection
+    if rejection is None or not (data.has_out_of_scope or module.hparams["mixed_outliers"]):
         return None
-    return module.rejection.weight[0].detach().numpy(), float(module.rejection.bias.detach()[0])
+    weight = rejection.weight[0].detach().numpy()
+    bias = np.zeros(1, dtype=np.float32) if rejection.bias is None else rejection.bias.detach().numpy()
+    if rejection.is_prototype:
+        weight = SCALE * weight / np.linalg.norm(weight)
+    is_cosine = np.array([rejection.is_prototype], dtype=np.uint8)
+    return Detector("rejection", {"weight": weight.astype(np.float32), "bias": bias, "is_cosine": is_cosine})
 
 
 def golden_of(network: IntentNetwork, encoder: TextEncoder) -> Golden:

@@ -31,9 +31,18 @@ OUTPUTS = {"logits": LOGITS, "features": FEATURES}
 WEIGHT, BIAS = RNG.normal(size=WIDTH).astype(np.float32), 0.25
 
 
+def rejection(*, is_cosine: bool) -> Detector:
+    arrays = {
+        "weight": WEIGHT,
+        "bias": np.array([BIAS], dtype=np.float32),
+        "is_cosine": np.array([is_cosine], np.uint8),
+    }
+    return Detector("rejection", arrays)
+
+
 @pytest.fixture(scope="module")
 def detectors() -> dict[str, Detector]:
-    return fit_detectors(OUTPUTS, TARGETS, (WEIGHT, BIAS), seed=0)
+    return fit_detectors(OUTPUTS, TARGETS, rejection(is_cosine=False), seed=0)
 
 
 def test_every_kind_is_fitted(detectors: dict[str, Detector]):
@@ -62,6 +71,12 @@ def test_rejection_is_a_linear_layer_less_the_best_logit(detectors: dict[str, De
         layer.bias.fill_(BIAS)
         expected = layer(torch.from_numpy(FEATURES))[:, 0] - torch.from_numpy(LOGITS).amax(1)
     np.testing.assert_allclose(detectors["rejection"].values(OUTPUTS), expected, atol=1e-5)
+
+
+def test_rejection_beside_prototypes_is_a_cosine():
+    unit = torch.nn.functional.normalize(torch.from_numpy(FEATURES).double())
+    expected = unit @ torch.from_numpy(WEIGHT).double() + BIAS - torch.from_numpy(LOGITS).amax(1)
+    np.testing.assert_allclose(rejection(is_cosine=True).values(OUTPUTS), expected, atol=1e-5)
 
 
 def test_mahalanobis_is_the_least_distance_of_scikit_learns_shrunk_covariance(detectors: dict[str, Detector]):
