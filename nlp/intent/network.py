@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         self.bias = None if self.is_prototype else nn.Parameter(torch.zeros(num_labels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits [N, C] of [N, D]; never in less than the features' precision, as logits need more than 8 bits."""
+        """Return logits [N, C] of [N, D], in the features' precision whatever autocast says: 8 bits are too few."""
         if torch.is_autocast_enabled(features.device.type):
             with torch.autocast(features.device.type, enabled=False):
                 return self(features)  # type: ignore[no-any-return]
