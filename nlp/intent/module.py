@@ -127,29 +127,33 @@ class IntentModule(LightningModule):
         twice = bool(self.training and values["consistency_weight"])
         if twice:
             batch = {name: torch.cat([value, value]) for name, value in batch.items()}  # [2 * N, …]
-        _, features = self(batch)
-        targets, count = batch["target"], len(batch["target"])
-        loss = features.new_zeros(())
+        logits, features = self(batch)
+        targets = batch["target"]
+        smoothing = values["label_smoothing"] if self.training else 0.0
+        loss = logits.new_zeros(())
         if self.training and values["contrastive_weight"]:
             loss = values["contrastive_weight"] * contrastive_loss(features, targets, values["contrastive_temperature"])
+        if twice:
+            loss = loss + values["consistency_weight"] * consistency_loss(*logits.chunk(2))
+        all_logits, all_features, all_targets = logits, features, targets
         if self.training and values["mixed_outliers"]:
             mixed = mixed_outliers(features, targets, values["mixed_outliers"])
-            features, targets = torch.cat([features, mixed]), F.pad(targets, (0, len(mixed)), value=-1)
-        # Anew for all of them, so that what is mixed loses as many features as what it is mixed of.
-        features = self.network.dropout(features)
-        logits = self.network.head(features).float()  # [N + mixed, C]
-        if twice:
-            loss = loss + values["consistency_weight"] * consistency_loss(*logits[:count].chunk(2))
-        smoothing = values["label_smoothing"] if self.training else 0.0
-        margin = -logits.logsumexp(dim=1)
+            all_features = torch.cat([features, mixed])
+            all_logits = torch.cat([logits, self._head_logits(mixed)])
+            all_targets = F.pad(targets, (0, len(mixed)), value=-1)
         if self.rejection is not None:
-            rejection = self.rejection(features).float()  # [N + mixed, 1]
-            inside, outside = rejecting_loss(logits, rejection, targets, smoothing)
-            margin = margin + rejection[:, 0]
+            rejection = self.rejection(all_features).float()  # [N + mixed, 1]
+            inside, outside = rejecting_loss(all_logits, rejection, all_targets, smoothing)
+            margin = rejection[: len(logits), 0] - logits.logsumexp(dim=1)
         else:
-            inside, outside = uniform_loss(logits, targets, smoothing)
+            inside, outside = uniform_loss(all_logits, all_targets, smoothing)
+            margin = -logits.logsumexp(dim=1)
         weight = 0.0 if values["out_of_scope"] == "none" else values["out_of_scope_weight"]
-        return loss + inside + weight * outside, logits[:count], margin[:count]
+        return loss + inside + weight * outside, logits, margin
+
+    def _head_logits(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.network.head(features)
+        return logits.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""

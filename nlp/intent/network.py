@@ -50,9 +50,7 @@ class IntentNetwork(nn.Module):
     width: int
     """D."""
     head: nn.Module
-    """Features to logits; what was not pretrained."""
-    dropout: nn.Module
-    """Of the features, before the head."""
+    """What was not pretrained."""
 
     @property
     def embeddings(self) -> nn.Module:
@@ -121,7 +119,6 @@ class FirstTokenEncoder(IntentNetwork):
         super().__init__()
         self.model = model
         last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        self.dropout = nn.Identity()  # Hugging Face's classifier has its own
         self._parts = [last]  # in a list, so that it is not registered twice
         self.width = last.in_features
         last.taken = []  # type: ignore[assignment]
