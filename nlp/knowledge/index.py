@@ -74,7 +74,7 @@ class Passage:
     end: int
     """In the document's plain text: `text(document)[start:end] == text`."""
     score: float
-    """Higher is better: BM25, or the re-ranker's. Comparable within one search alone; no probability."""
+    """Higher is better: BM25, or what `ranking` makes of it. Comparable within one search alone; no probability."""
 
 
 def add(connection: sqlite3.Connection, document: int, title: str, text: str, chunks: Sequence[Chunk]) -> None:

@@ -1,0 +1,201 @@
+"""A Hugging Face sentence encoder to a bundle: exported, held to torch, with golden outputs. Nothing is trained.
+
+Neighbours: `network` pools, `shared.training` exports, `shared.bundle` writes; `percept import-encoder` calls this.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from transformers import AutoModel, PretrainedConfig
+
+from nlp.embedding.network import EmbeddingNetwork
+from nlp.embedding.predictor import EMBEDDINGS
+from nlp.encoders import hugging_face_fields, load_config, load_tokenizer, load_weights, stored_state
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
+from shared.bundle.card import render_card
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport
+from shared.bundle.read import Bundle, Golden, sha256_of
+from shared.bundle.write import bundle_version, write_bundle
+from shared.errors import ConfigError
+from shared.training.export import describe_export, export_onnx, make_golden, read_signature
+from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.onnx_file import OnnxFile
+from shared.training.provenance import PACKAGES, describe_run
+
+logger = logging.getLogger(__name__)
+
+INPUTS = [INPUT_IDS, ATTENTION_MASK]
+DYNAMIC = {0: "batch", 1: "sequence"}
+MAX_LENGTH = 512
+"""Tokens of one text, where the encoder does not say fewer; passages have 250 to 300."""
+MAX_INT8_LOSS = 0.02
+SENTENCES = (
+    "When is the museum open?",
+    "The lamp museum is open from nine to five, closed on Mondays.",
+    "Adults pay ten euros; children go in for nothing.",
+    "Who keeps the light?",
+    "The light on the rock is kept by Ada Brandt, who has lived there since 1962.",
+    "How do I reset my password?",
+    "Open the settings, choose Security and ask for a new password by mail.",
+    "The ferry takes forty minutes and goes on Mondays alone in winter.",
+    "Quand le musée est-il ouvert ?",
+    "Le musée des phares est ouvert de neuf à dix-sept heures, fermé le lundi.",
+    "Combien coûte l'entrée ?",
+    "Les adultes paient dix euros, les enfants rien.",
+)
+"""Written for this. The first and the last four are golden; on the similarities of all pairs int8 is judged."""
+
+
+def pack_encoder(
+    folder: Path, output: Path, *, name: str | None = None, int8: bool = False, max_int8_loss: float = MAX_INT8_LOSS
+) -> Bundle:
+    """Return the bundle of a sentence encoder.
+
+    Args:
+        folder: as sentence-transformers saves it, or any encoder's folder with config.json, model.safetensors and
+            tokenizer.json; the mean of its tokens must be its embedding.
+        output: the bundle's folder.
+        name: the model's name; the bundle's folder's if not given.
+        int8: try a smaller and faster file; it ships where the similarities of sentences stay what they were.
+        max_int8_loss: the most that a similarity may change on average.
+
+    Raises:
+        ConfigError: the folder is no encoder, or one that pools otherwise.
+        ExportError: the exported network does not compute what torch does.
+    """
+    _check_pooling(folder)
+    config = load_config(str(folder))
+    network = EmbeddingNetwork(load_weights(AutoModel, str(folder), config, "DEFAULT")).eval()
+    network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+    tokenizer, settings = load_tokenizer(str(folder))
+    encoder = TextEncoder(tokenizer, _max_length(folder, config))
+    batch = encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS)
+    example = {key: torch.from_numpy(array) for key, array in batch.items()}
+    golden = make_golden(network, example, outputs=[EMBEDDINGS])
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "fp32.onnx"
+        export_onnx(network, example, path, outputs=[EMBEDDINGS], dynamic=dict.fromkeys(example, DYNAMIC))
+        path, export = _choose(path, golden, encoder, max_int8_loss if int8 else None)
+        return _write(
+            network, encoder.files(settings), golden, path, export,
+            source=folder.resolve().name, output=output, name=name or output.name,
+        )  # fmt: skip
+
+
+def similarity_loss(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return by how much the cosine of two sentences differs on average, over all pairs.
+
+    >>> similarity_loss(np.eye(2), np.array([[1.0, 0.0], [0.6, 0.8]]))
+    0.6
+
+    Args:
+        expected: float [N, d], rows of length 1.
+        found: the same sentences by another network.
+    """
+    pairs = np.triu_indices(len(expected), k=1)
+    return float(np.abs(expected @ expected.T - found @ found.T)[pairs].mean())
+
+
+def _check_pooling(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder. Name the folder of a sentence encoder, with config.json in it.")
+    pooling = _json(folder / "1_Pooling" / "config.json") or {}
+    modes = [key.removeprefix("pooling_mode_") for key, value in pooling.items() if "pooling_mode_" in key and value]
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json(folder / "modules.json") or ()]
+    strangers = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if strangers or modes not in ([], ["mean_tokens"]):
+        raise ConfigError(
+            f"{folder} makes its embedding by {', '.join(strangers or modes)}; only the mean of the tokens is packed. "
+            "Choose an encoder with pooling_mode_mean_tokens, such as all-MiniLM-L6-v2."
+        )
+
+
+def _max_length(folder: Path, config: PretrainedConfig) -> int:
+    said = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    positions = getattr(config, "max_position_embeddings", None)
+    return min(int(length) for length in (said, positions, MAX_LENGTH) if length)
+
+
+def _json(path: Path) -> Any:
+    """Return what a JSON file holds; None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON: {error}. Copy the encoder again.") from error
+
+
+def _choose(fp32: Path, golden: Golden, encoder: TextEncoder, max_int8_loss: float | None) -> tuple[Path, OnnxExport]:
+    """Return the file that ships and what config.json says of it."""
+    if max_int8_loss is None:
+        return fp32, describe_export(fp32, golden)
+    small = fp32.with_name("int8.onnx")
+    quantize_int8(fp32, small, kind="dynamic")
+    expected, found = (_embedded(path, encoder) for path in (fp32, small))
+    gate = int8_gate(1.0, 1.0 - similarity_loss(expected, found), max_loss=max_int8_loss)
+    logger.info("int8 gate: %s", gate)
+    path = small if gate["passed"] else fp32
+    return path, describe_export(path, golden, int8_gate=gate)
+
+
+def _embedded(path: Path, encoder: TextEncoder) -> np.ndarray:
+    runtime = OnnxFile(path, read_signature(path))
+    rows = [runtime.run(encoder.batch([each], INPUTS))[EMBEDDINGS] for each in encoder.encode_batch(SENTENCES)]
+    runtime.close()
+    return np.concatenate(rows)  # [N, d]
+
+
+def _write(
+    network: EmbeddingNetwork,
+    files: dict[str, bytes],
+    golden: Golden,
+    path: Path,
+    export: OnnxExport,
+    *,
+    source: str,
+    output: Path,
+    name: str,
+) -> Bundle:
+    provenance = describe_run(
+        [],
+        seed=0,
+        start_weights=source,
+        command=f"percept import-encoder {source}",
+        packages=(*PACKAGES, "transformers"),
+    )
+    config = BundleConfig.model_validate(
+        {
+            **hugging_face_fields(network.model.config),
+            "format_version": 1,
+            "name": name,
+            "version": bundle_version(provenance.created, sha256_of(path)),
+            "task": "embedding",
+            "architectures": [type(network.model).__name__],
+            "problem_type": None,
+            "id2label": {0: EMBEDDINGS},
+            "label2id": {EMBEDDINGS: 0},
+            "signature": read_signature(path),
+            "decision": {},
+            "onnx": export,
+            "provenance": provenance,
+            "metrics": {},
+            "card": {"summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here."},
+        }
+    )
+    return write_bundle(
+        output,
+        config,
+        files={ONNX: path, WEIGHTS: save(stored_state(network.model, "float32"), metadata={"format": "pt"}), **files},
+        preprocessor={},
+        golden=golden,
+        card_text=render_card(config),
+    )

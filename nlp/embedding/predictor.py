@@ -1,0 +1,48 @@
+"""Texts to embeddings with a bundle and a runtime. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nlp.text import TextEncoder
+from shared.bundle.layout import EmbeddingDecision
+from shared.bundle.read import Bundle
+from shared.errors import BundleError
+from shared.runtime.protocol import Runtime
+
+EMBEDDINGS = "embeddings"
+"""Name of the network's output, float32 [N, d], rows of length 1."""
+BATCH_SIZE = 16
+"""Texts in one call of the network; sorted by length, so that little of a batch is padding."""
+
+
+class EmbeddingPredictor:
+    """Embeds as the bundle says; holds no state between calls."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        if not isinstance(bundle.config.decision, EmbeddingDecision):
+            raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for embedding.")
+        self.bundle = bundle
+        self.runtime = runtime
+        self.encoder = TextEncoder.from_bundle(bundle)
+        self._inputs = [spec.name for spec in bundle.config.signature.inputs]
+        (output,) = bundle.config.signature.outputs
+        self.size = int(output.shape[-1])
+        """Numbers of one embedding."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 [N, size], a row of length 1 for each text; long ones are cut off behind `max_length` tokens.
+
+        Raises:
+            InputError: a text holds half a surrogate pair.
+        """
+        embeddings = np.empty((len(texts), self.size), dtype=np.float32)
+        encodings = self.encoder.encode_batch(texts)
+        order = sorted(range(len(texts)), key=lambda index: len(encodings[index]))
+        for start in range(0, len(order), BATCH_SIZE):
+            chosen = order[start : start + BATCH_SIZE]
+            batch = self.encoder.batch([encodings[index] for index in chosen], self._inputs)
+            embeddings[chosen] = self.runtime.run(batch)[EMBEDDINGS]  # [n, size]
+        return embeddings
