@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "fit": "Train or fine-tune a model; ends in a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
     "export": "Make model.onnx anew, or a copy for CPU serving.",
+    "import-encoder": "Pack a sentence encoder that sorts what the knowledge base finds.",
 }
 """Subcommand -> its line in `percept --help`; the module of the same name has it as `command`."""
 
@@ -34,6 +35,7 @@ EXTRA_OF = {
     "torch": "train",
     "torchmetrics": "train",
     "torchvision": "train",
+    "transformers": "train",
     "gradio": "demo",
 }
 """Module that is missing -> the extra that brings it."""
@@ -49,7 +51,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in SUBCOMMANDS:
             return None
-        return cast("click.Command", import_module(f"scripts.{cmd_name}").command)
+        return cast("click.Command", import_module(f"scripts.{cmd_name.replace('-', '_')}").command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

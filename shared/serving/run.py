@@ -89,9 +89,7 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
     for path in named:
         task = read_bundle(path).config.task
         if task not in SETTING_OF:
-            raise ConfigError(
-                f"{path} is a bundle of the task {task!r}; there are services for {known}."
-            )
+            raise ConfigError(f"{path} is a bundle of the task {task!r}; there are services for {known}.")
         if task in tasks:
             raise ConfigError(f"two bundles of the task {task!r} came; one server answers for one. Start two servers.")
         tasks.add(task)
