@@ -18,6 +18,8 @@ class ExponentialMovingAverage(WeightAveraging):
 
     def __init__(self, decay: float = 0.995, update_every_n_steps: int = 1) -> None:
         def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+            if not averaged.is_floating_point():
+                return current  # whole numbers, such as positions: an average cut off to integers would be one less
             keep = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
             return averaged * keep + current * (1 - keep)
 

@@ -32,3 +32,17 @@ def test_updates_come_every_few_steps():
     callback = ExponentialMovingAverage(update_every_n_steps=4)
     assert [step for step in range(9) if callback.should_update(step_idx=step)] == [0, 4, 8]
     assert not callback.should_update(epoch_idx=1)
+
+
+def test_whole_numbers_are_kept_as_they_are():
+    class Positioned(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(1, 1)
+            self.register_buffer("position_ids", torch.arange(64), persistent=False)
+
+    callback = ExponentialMovingAverage(decay=0.99)
+    layer = Positioned()
+    model = AveragedModel(layer, use_buffers=True, **callback._kwargs)
+    for _ in range(200):
+        model.update_parameters(layer)
+    assert torch.equal(model.module.position_ids, torch.arange(64))
