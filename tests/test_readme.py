@@ -79,7 +79,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photo("blue", 2, size=64).save(folder / "other.png")
     (folder / "guide.md").write_text("# Guide\n\nThe lamp is lit at nine.\n")
     lines = [f"{text.format(i)},{label}" for label, text in INTENTS.items() for i in range(20)]
-    (folder / "utterances.csv").write_text("\n".join(["text,label", *lines]))
+    for name in ("utterances.csv", "intents.csv"):
+        (folder / name).write_text("\n".join(["text,label", *lines]))
     (folder / "questions.jsonl").write_text("\n".join(json.dumps(row) for row in questions()))
     make_encoder(folder / "encoder", [*lines, *(row["context"] for row in questions())])
     for name in ("configs", "models"):

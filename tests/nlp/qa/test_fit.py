@@ -34,8 +34,8 @@ def bundle(questions: Path, encoder_folder: Path, cache_dir: str, tmp_path_facto
             "-c", str(CONFIGS / "qa_smoke.yaml"), f"--data.source={questions}", f"--data.cache_dir={cache_dir}",
             f"--model.encoder={encoder_folder}", "--model.weights=DEFAULT", "--model.freeze_embeddings=false",
             "--model.lr=2e-3", "--model.head_lr=5e-3", "--trainer.max_epochs=60", "--ema.decay=0.8",
-            "--checkpoint.monitor=val/f1", "--early_stopping.patience=60", f"--run_dir={folder}", "--int8=true", "--max_int8_loss=1",
-            "--trainer.enable_progress_bar=false", "--data.val_share=0.1", "--data.test_share=0.1",
+            "--checkpoint.monitor=val/f1", "--early_stopping.patience=60", f"--run_dir={folder}", "--int8=true",
+            "--max_int8_loss=1", "--trainer.enable_progress_bar=false", "--data.val_share=0.1", "--data.test_share=0.1",
         ],
     )  # fmt: skip
     assert found is not None
