@@ -21,7 +21,8 @@ def command(args: tuple[str, ...]) -> None:
     from scripts.tasks import find_task
     from shared.bundle.read import read_bundle
     from shared.task import resolve
-    from shared.training.reexport import Int8Trial, copy_without_weights, reexport
+    from shared.training.reexport import copy_without_weights, reexport
+    from shared.training.shipping import Int8Trial
 
     wants_int8 = "--int8" in args
     data_class: type | None = resolve(task_named(args).data) if wants_int8 else None

@@ -94,7 +94,7 @@ def test_no_module_is_named_for_nothing():
 
 
 def test_tracked_files_hold_no_machine_path_and_no_registry_host():
-    # A path counts where it begins: not inside a longer one such as https://example.org/work/.
+    # A path counts where it begins: not inside a longer one such as one in a web address.
     paths = b"|".join(re.escape(path.encode()) for path in MACHINE_PATHS)
     hosts = b"|".join(re.escape(host.encode()) for host in REGISTRY_HOSTS)
     forbidden = re.compile(rb"(?<![\w.~/-])(?:%b)|(?:%b)" % (paths, hosts))

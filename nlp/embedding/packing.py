@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport
 from shared.bundle.read import Bundle, Golden, sha256_of
 from shared.bundle.write import bundle_version, write_bundle
 from shared.errors import ConfigError
-from shared.training.export import describe_export, export_onnx, make_golden, read_signature
-from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.export import export_onnx, make_golden, read_signature
 from shared.training.onnx_file import OnnxFile
 from shared.training.provenance import PACKAGES, describe_run
+from shared.training.shipping import Int8Trial, choose_file, quality_gate
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,10 @@ def pack_encoder(
     golden = make_golden(network, example, outputs=[EMBEDDINGS])
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "fp32.onnx"
+        expected = cache(partial(_embedded, path, encoder))
         export_onnx(network, example, path, outputs=[EMBEDDINGS], dynamic=dict.fromkeys(example, DYNAMIC))
-        path, export = _choose(path, golden, encoder, max_int8_loss if int8 else None)
+        gate = quality_gate(lambda file: 1.0 - similarity_loss(expected(), _embedded(file, encoder)), max_int8_loss)
+        path, export = choose_file(path, golden, trial=Int8Trial(gate) if int8 else None)
         return _write(
             network, encoder.files(settings), golden, path, export,
             source=folder.resolve().name, output=output, name=name or output.name,
@@ -132,19 +135,6 @@ def _json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise ConfigError(f"{path} is no JSON: {error}. Copy the encoder again.") from error
-
-
-def _choose(fp32: Path, golden: Golden, encoder: TextEncoder, max_int8_loss: float | None) -> tuple[Path, OnnxExport]:
-    """Return the file that ships and what config.json says of it."""
-    if max_int8_loss is None:
-        return fp32, describe_export(fp32, golden)
-    small = fp32.with_name("int8.onnx")
-    quantize_int8(fp32, small, kind="dynamic")
-    expected, found = (_embedded(path, encoder) for path in (fp32, small))
-    gate = int8_gate(1.0, 1.0 - similarity_loss(expected, found), max_loss=max_int8_loss)
-    logger.info("int8 gate: %s", gate)
-    path = small if gate["passed"] else fp32
-    return path, describe_export(path, golden, int8_gate=gate)
 
 
 def _embedded(path: Path, encoder: TextEncoder) -> np.ndarray:

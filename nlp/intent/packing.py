@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from nlp.intent.detecting import fit_detectors
 from nlp.intent.detectors import FEATURES, LOGITS, Detector
 from nlp.intent.judging import (
     Judged,
-    accuracy,
     choose_detector,
     compare,
     cross_fitted,
     fit_decision,
+    gate,
     judge_runtime,
     measure,
 )
@@ -41,11 +42,11 @@ from shared.bundle.read import Bundle, Golden, sha256_of
 from shared.bundle.write import bundle_version, write_bundle
 from shared.training import plots
 from shared.training.cli import Run, curve_tables
-from shared.training.export import describe_export, export_onnx, make_golden, read_signature
-from shared.training.half import store_weights_fp16
-from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.export import export_onnx, make_golden, read_signature
+from shared.training.half import round_weights_fp16
 from shared.training.onnx_file import OnnxFile
 from shared.training.provenance import describe_run
+from shared.training.shipping import Int8Trial, choose_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,7 @@ def pack(module: IntentModule, data: IntentData, run: Run) -> Bundle:
     if isinstance(network, MeanEncoder | FirstTokenEncoder):
         network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
     if run.weights == "float16":
-        for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.half().float()
+        round_weights_fp16(network)
     with tempfile.TemporaryDirectory() as folder:
         golden = golden_of(network, data.encoder)
         path, export, judged = _export(network, golden, data, run, Path(folder))
@@ -112,45 +111,21 @@ def golden_of(network: IntentNetwork, encoder: TextEncoder) -> Golden:
     return make_golden(network, {name: torch.from_numpy(array) for name, array in batch.items()}, outputs=OUTPUTS)
 
 
-def gate(fp32: Judged, int8: Judged, max_loss: float) -> dict[str, float | str | bool]:
-    """Return the record of whether int8 ships: neither accuracy nor, where it can be told, AUROC may fall by more.
-
-    AUROC is that of the energy, which needs no fitting.
-    """
-    found = int8_gate(accuracy(fp32), accuracy(int8), max_loss=max_loss)
-    before, after = (compare({"energy": Detector("energy")}, each, 0.95) for each in (fp32, int8))
-    if before and after:
-        left, right = before["energy"]["auroc"] or 0.0, after["energy"]["auroc"] or 0.0
-        found |= {"auroc_fp32": left, "auroc_int8": right, "passed": bool(found["passed"] and left - right <= max_loss)}
-    return found
-
-
 def _export(
     network: IntentNetwork, golden: Golden, data: IntentData, run: Run, folder: Path
 ) -> tuple[Path, OnnxExport, dict[str, Judged]]:
     """Return the ONNX file that ships, what config.json says of it, and what it says of each split."""
     example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
-    path = folder / "fp32.onnx"
-    export_onnx(network, example, path, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
-    judged = {"val": _judge(path, data, "val")}
-    record = None
-    if run.int8:
-        small = folder / "int8.onnx"
-        quantize_int8(path, small, kind="dynamic")
-        of_small = _judge(small, data, "val")
-        record = gate(judged["val"], of_small, run.max_int8_loss)
-        logger.info("int8 gate: %s", record)
-        if record["passed"]:
-            path, judged["val"] = small, of_small
-    is_half = run.weights == "float16" and not (record and record["passed"])
-    if is_half:
-        half = folder / "fp16.onnx"
-        store_weights_fp16(path, half)
-        path = half
+    fp32 = folder / "fp32.onnx"
+    export_onnx(network, example, fp32, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
+    judge = cache(partial(_judge, data=data, split="val"))
+    trial = Int8Trial(lambda left, right: gate(judge(left), judge(right), run.max_int8_loss)) if run.int8 else None
+    path, export = choose_file(fp32, golden, trial=trial, has_fp16_weights=run.weights == "float16")
+    judged = {"val": judge(path)}
     for split in ("train", "test"):
         if data.splits[split]:
             judged[split] = _judge(path, data, split)
-    return path, describe_export(path, golden, int8_gate=record, has_fp16_weights=is_half), judged
+    return path, export, judged
 
 
 def _judge(path: Path, data: IntentData, split: str) -> Judged:

@@ -1,6 +1,6 @@
 """What `percept export --int8` needs of a question answerer: the quality of an ONNX file.
 
-Neighbours: `judging` judges questions, `shared.training.reexport` decides.
+Neighbours: `judging` judges questions, `shared.training.shipping` decides.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nlp.qa.data import AnswerData
-from nlp.qa.evaluation import best_threshold
 from nlp.qa.judging import judge_runtime
 from nlp.text import TextEncoder
 from shared.bundle.layout import AnswerDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, DataError
 from shared.training.onnx_file import OnnxFile
-from shared.training.reexport import Int8Trial
+from shared.training.shipping import Int8Trial, quality_gate
 
 
 def int8_trial(bundle: Bundle, data: AnswerData, max_loss: float) -> Int8Trial:
@@ -42,7 +41,7 @@ def int8_trial(bundle: Bundle, data: AnswerData, max_loss: float) -> Int8Trial:
 
     def quality(path: Path) -> float:
         runtime = OnnxFile(path, bundle.config.signature)
-        judged = judge_runtime(runtime, encoder, examples, max_answer_tokens=longest, title=f"judging {path.stem}")
-        return best_threshold(judged.margins, judged.f1, judged.answerable)[1]
+        title = f"judging {path.stem}"
+        return judge_runtime(runtime, encoder, examples, max_answer_tokens=longest, title=title).quality
 
-    return Int8Trial(calibration=(), quality=quality, max_loss=max_loss, kind="dynamic")
+    return Int8Trial(quality_gate(quality, max_loss))

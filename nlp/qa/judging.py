@@ -53,6 +53,11 @@ class Judged:
         """float64 [N]."""
         return np.array([prediction.f1 for prediction in self.predictions])
 
+    @property
+    def quality(self) -> float:
+        """F1 over all questions at the best threshold, where silence is right for the unanswerable."""
+        return best_threshold(self.margins, self.f1, self.answerable)[1]
+
 
 def judge_runtime(
     runtime: Runtime,

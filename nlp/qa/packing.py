@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors.torch import save
 
 from nlp.encoders import hugging_face_fields, stored_state
 from nlp.qa.data import AnswerData
-from nlp.qa.evaluation import best_threshold, evaluate
+from nlp.qa.evaluation import evaluate
 from nlp.qa.judging import Judged, fit_decision, judge_runtime, scores_of
 from nlp.qa.module import AnswerModule
 from nlp.qa.network import ID2LABEL, AnswerNetwork
@@ -31,11 +32,11 @@ from shared.bundle.read import Bundle, Golden, sha256_of
 from shared.bundle.write import bundle_version, write_bundle
 from shared.training import plots
 from shared.training.cli import Run, curve_tables
-from shared.training.export import describe_export, export_onnx, make_golden, read_signature
-from shared.training.half import store_weights_fp16
-from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.export import export_onnx, make_golden, read_signature
+from shared.training.half import round_weights_fp16
 from shared.training.onnx_file import OnnxFile
 from shared.training.provenance import describe_run
+from shared.training.shipping import Int8Trial, choose_file, quality_gate
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,7 @@ def pack(module: AnswerModule, data: AnswerData, run: Run) -> Bundle:
     network = module.network.eval().cpu().float()
     network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
     if run.weights == "float16":
-        for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = tensor.data.half().float()
+        round_weights_fp16(network)
     with tempfile.TemporaryDirectory() as folder:
         golden = golden_of(network, data.encoder)
         path, export, judged = _export(network, golden, data, run, Path(folder))
@@ -102,26 +101,15 @@ def _export(
 ) -> tuple[Path, OnnxExport, dict[str, Judged]]:
     """Return the ONNX file that ships, what config.json says of it, and what it says of validation and test."""
     example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
-    path = folder / "fp32.onnx"
-    export_onnx(network, example, path, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
-    judged = {"val": _judge(path, data, "val")}
-    gate = None
-    if run.int8:
-        small = folder / "int8.onnx"
-        quantize_int8(path, small, kind="dynamic")
-        of_small = _judge(small, data, "val")
-        gate = int8_gate(_quality(judged["val"]), _quality(of_small), max_loss=run.max_int8_loss)
-        logger.info("int8 gate: %s", gate)
-        if gate["passed"]:
-            path, judged["val"] = small, of_small
-    is_half = run.weights == "float16" and not (gate and gate["passed"])
-    if is_half:
-        half = folder / "fp16.onnx"
-        store_weights_fp16(path, half)
-        path = half
+    fp32 = folder / "fp32.onnx"
+    export_onnx(network, example, fp32, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
+    judge = cache(partial(_judge, data=data, split="val"))
+    trial = Int8Trial(quality_gate(lambda path: judge(path).quality, run.max_int8_loss)) if run.int8 else None
+    path, export = choose_file(fp32, golden, trial=trial, has_fp16_weights=run.weights == "float16")
+    judged = {"val": judge(path)}
     if data.splits["test"]:
         judged["test"] = _judge(path, data, "test")
-    return path, describe_export(path, golden, int8_gate=gate, has_fp16_weights=is_half), judged
+    return path, export, judged
 
 
 def _judge(path: Path, data: AnswerData, split: str) -> Judged:
@@ -130,11 +118,6 @@ def _judge(path: Path, data: AnswerData, split: str) -> Judged:
         runtime, data.encoder, data.splits[split], max_answer_tokens=data.max_answer_tokens,
         title=f"{path.stem} on {split}",
     )  # fmt: skip
-
-
-def _quality(judged: Judged) -> float:
-    """Return F1 over all questions at the best threshold."""
-    return best_threshold(judged.margins, judged.f1, judged.answerable)[1]
 
 
 def _write(

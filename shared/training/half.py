@@ -7,11 +7,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from torch import nn
 
 from shared.errors import ExportError
 
 MIN_VALUES = 64
 """Smaller tensors stay as they are: nothing is won, and shapes and scales are among them."""
+
+
+def round_weights_fp16(network: nn.Module) -> None:
+    """Round a network's weights in place to what fp16 can hold; they stay fp32. Then both files hold the same."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.half().float()
 
 
 def store_weights_fp16(path: Path, out_path: Path) -> None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,30 +21,12 @@ from shared.bundle.write import write_bundle
 from shared.errors import BundleError, ExportError
 from shared.runtime.golden import FP32_TOLERANCE
 from shared.task import Task, resolve
-from shared.training.export import describe_export, export_onnx, make_golden, read_signature
-from shared.training.half import store_weights_fp16
-from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.export import export_onnx, make_golden, read_signature
+from shared.training.shipping import Int8Trial, choose_file
 
 _OWN = (CONFIG, GOLDEN, CARD, PREPROCESSOR, ONNX)
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Int8Trial:
-    """What int8 needs besides the network.
-
-    Args:
-        calibration: batches of real inputs that are not from the test split; of no account where `kind` is "dynamic".
-        quality: the validation quality of an ONNX file; more is better.
-        max_loss: the most quality that int8 may lose.
-        kind: as for `quantize_int8`.
-    """
-
-    calibration: Iterable[Mapping[str, np.ndarray]]
-    quality: Callable[[Path], float]
-    max_loss: float
-    kind: Literal["static", "dynamic"] = "static"
 
 
 def reexport(path: Path, task: Task, *, int8: Int8Trial | None = None) -> Bundle:
@@ -79,7 +59,7 @@ def reexport(path: Path, task: Task, *, int8: Int8Trial | None = None) -> Bundle
     with tempfile.TemporaryDirectory() as folder:
         fp32 = Path(folder) / "fp32.onnx"
         export_onnx(network, example, fp32, outputs=outputs, dynamic=dynamic)
-        onnx_path, export = _choose(bundle, fp32, int8)
+        onnx_path, export = choose_file(fp32, bundle.golden, trial=int8, has_fp16_weights=_has_fp16_weights(bundle))
         if not export.max_abs_difference <= export.tolerance:
             raise ExportError(
                 f"the new {ONNX} differs from the golden outputs by {export.max_abs_difference:.3g}, allowed are "
@@ -114,23 +94,6 @@ def _check_files(bundle: Bundle) -> None:
             raise BundleError(
                 f"{bundle.path / name} is not the file that was written. Copy the bundle again from where it was made."
             )
-
-
-def _choose(bundle: Bundle, fp32: Path, trial: Int8Trial | None) -> tuple[Path, OnnxExport]:
-    """Return the file that ships and what config.json says of it."""
-    gate = None
-    if trial is not None:
-        small = fp32.with_name("int8.onnx")
-        quantize_int8(fp32, small, trial.calibration, kind=trial.kind)
-        gate = int8_gate(trial.quality(fp32), trial.quality(small), max_loss=trial.max_loss)
-        logger.info("int8 gate: %s", gate)
-        if gate["passed"]:
-            return small, describe_export(small, bundle.golden, int8_gate=gate)
-    if _has_fp16_weights(bundle):
-        half = fp32.with_name("fp16.onnx")
-        store_weights_fp16(fp32, half)
-        return half, describe_export(half, bundle.golden, int8_gate=gate, has_fp16_weights=True)
-    return fp32, describe_export(fp32, bundle.golden, int8_gate=gate)
 
 
 def _has_fp16_weights(bundle: Bundle) -> bool:

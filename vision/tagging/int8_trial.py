@@ -1,6 +1,6 @@
 """What `percept export --int8` needs of a tagger: photos that set the ranges, and the quality of an ONNX file.
 
-Neighbours: `scoring` judges photos, `shared.training.reexport` decides.
+Neighbours: `scoring` judges photos, `shared.training.shipping` decides.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from shared.bundle.read import Bundle
 from shared.errors import DataError
 from shared.training.onnx_file import OnnxFile
-from shared.training.reexport import Int8Trial
+from shared.training.shipping import Int8Trial, quality_gate
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative_batches
 from vision.tagging.predictor import INPUT, TagPredictor
@@ -43,4 +43,4 @@ def int8_trial(bundle: Bundle, data: TaggingData, max_loss: float) -> Int8Trial:
 
     preprocessor = ImagePreprocessor.from_config(bundle.preprocessor)
     calibration = ({INPUT: pixels} for pixels in representative_batches(data, preprocessor))
-    return Int8Trial(calibration=calibration, quality=quality, max_loss=max_loss)
+    return Int8Trial(quality_gate(quality, max_loss), "static", calibration)

@@ -26,10 +26,10 @@ from shared.bundle.write import bundle_version, write_bundle
 from shared.runtime.cpu import session_options
 from shared.training import plots
 from shared.training.cli import Run, curve_tables
-from shared.training.export import describe_export, export_onnx, make_golden, read_signature
-from shared.training.half import store_weights_fp16
-from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.export import export_onnx, make_golden, read_signature
+from shared.training.half import round_weights_fp16
 from shared.training.provenance import describe_run
+from shared.training.shipping import Int8Trial, choose_file, quality_gate
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative_batches
 from vision.tagging.evaluation import evaluate, most_wrong, validation_summary
@@ -55,7 +55,7 @@ def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
     module.load_state_dict(state)
     network = module.network.eval().cpu().float().to(memory_format=torch.contiguous_format)
     if run.weights == "float16":
-        _round_to_fp16(network)
+        round_weights_fp16(network)
     judged = {"val": judge_network(network, data.val_dataloader(), "validating")}
     if data.splits["test"]:
         judged["test"] = judge_network(network, data.test_dataloader(), "testing")
@@ -63,7 +63,7 @@ def pack(module: TaggingModule, data: TaggingData, run: Run) -> Bundle:
     if shift:
         shift_logits(network, shift)
         if run.weights == "float16":
-            _round_to_fp16(network)
+            round_weights_fp16(network)
         judged = {name: Judged(j.logits + np.float32(shift), j.targets, j.source_ids) for name, j in judged.items()}
     decision = fit_decision(judged["val"], temperature, data)
     thresholds = np.array([decision.thresholds[label] for label in data.labels])
@@ -86,20 +86,12 @@ def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, fol
     example = {name: torch.from_numpy(array) for name, array in golden.inputs.items()}
     path = folder / "fp32.onnx"
     export_onnx(network, example, path, outputs=[OUTPUT])
-    gate = None
+    trial = None
     if run.int8:
-        small = folder / "int8.onnx"
         calibration = ({INPUT: pixels} for pixels in representative_batches(data, data.preprocessor))
-        quantize_int8(path, small, calibration, kind="static")
-        gate = int8_gate(_quality(path, data), _quality(small, data), max_loss=run.max_int8_loss)
-        logger.info("int8 gate: %s", gate)
-        if gate["passed"]:
-            return small, describe_export(small, golden, int8_gate=gate)
-    if run.weights == "float16":
-        half = folder / "fp16.onnx"
-        store_weights_fp16(path, half)
-        return half, describe_export(half, golden, int8_gate=gate, has_fp16_weights=True)
-    return path, describe_export(path, golden, int8_gate=gate)
+        gate = quality_gate(lambda file: _quality(file, data), run.max_int8_loss)
+        trial = Int8Trial(gate, "static", calibration)
+    return choose_file(path, golden, trial=trial, has_fp16_weights=run.weights == "float16")
 
 
 def _quality(path: Path, data: TaggingData) -> float:
@@ -131,12 +123,6 @@ def _golden(network: nn.Module, preprocessor: ImagePreprocessor) -> Golden:
     pictures = [np.where(disc, [0.9, 0.6, 0.1], sky), 0.2 + 0.6 * stripes]
     arrays = [preprocessor.normalise(Image.fromarray((255 * p).astype(np.uint8))) for p in pictures]
     return make_golden(network, {INPUT: torch.from_numpy(np.stack(arrays))}, outputs=[OUTPUT])
-
-
-def _round_to_fp16(network: nn.Module) -> None:
-    for tensor in (*network.parameters(), *network.buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.half().float()
 
 
 def _stored(network: nn.Module, weights: str) -> dict[str, torch.Tensor]:
