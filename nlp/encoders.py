@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from nlp.attention import LEAN
-from shared.errors import ConfigError
+from shared.bundle.layout import CONFIG, WEIGHTS
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:  # a GPU service builds networks without Lightning
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -188,6 +191,28 @@ def schedule_steps(total_steps: float) -> int:
             "the learning rate falls over the whole training, so it needs an end: set trainer.max_epochs."
         )
     return int(total_steps)
+
+
+def bundle_model(model_class: Any, bundle: Bundle) -> PreTrainedModel:
+    """Return a bundle's Hugging Face model in eval mode with its weights.
+
+    Raises:
+        BundleError: the weights are not those of the network that config.json names.
+    """
+    config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
+    model: PreTrainedModel = model_class.from_config(config)
+    load_bundle_weights(model, bundle)
+    return model
+
+
+def load_bundle_weights(network: nn.Module, bundle: Bundle) -> None:
+    """Load a bundle's weights into its network, as float32, and set it to eval mode; raises as `bundle_model`."""
+    state = load_file(str(bundle.file(WEIGHTS)))
+    try:
+        network.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
+    except RuntimeError as error:
+        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit what {CONFIG} says of the network: {error}") from error
+    network.eval()
 
 
 def hugging_face_fields(config: PretrainedConfig) -> dict[str, Any]:

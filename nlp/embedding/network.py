@@ -6,15 +6,12 @@ Source: Reimers and Gurevych 2019, "Sentence-BERT", section 3 (mean pooling).
 
 from __future__ import annotations
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
-from shared.bundle.layout import CONFIG, WEIGHTS
+from nlp.encoders import bundle_model
 from shared.bundle.read import Bundle
-from shared.errors import BundleError
 
 
 class EmbeddingNetwork(nn.Module):
@@ -41,12 +38,4 @@ def load_network(bundle: Bundle) -> nn.Module:
     Raises:
         BundleError: the weights are not those of the network that config.json names.
     """
-    config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
-    network = EmbeddingNetwork(AutoModel.from_config(config))  # type: ignore[no-untyped-call]
-    try:
-        state = {name: value.to(torch.float32) if value.is_floating_point() else value
-                 for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip
-        network.model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {bundle.config.architectures[0]}: {error}") from error
-    return network.eval()
+    return EmbeddingNetwork(bundle_model(AutoModel, bundle)).eval()

@@ -28,7 +28,7 @@ from shared.bundle.write import bundle_version, write_bundle
 from shared.errors import ConfigError
 from shared.training.export import export_onnx, make_golden, read_signature
 from shared.training.onnx_file import OnnxFile
-from shared.training.provenance import PACKAGES, describe_run
+from shared.training.provenance import describe_run
 from shared.training.shipping import Int8Trial, choose_file, quality_gate
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,6 @@ def _write(
         seed=0,
         start_weights=source,
         command=f"percept import-encoder {source}",
-        packages=(*PACKAGES, "transformers"),
     )
     config = BundleConfig.model_validate(
         {

@@ -7,7 +7,7 @@ Neighbours: `sources` reads, `batches` groups, `module` trains.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from nlp.intent.sources import Example, LoadedSource, Source, load_source, norma
 from nlp.intent.vocabulary import MASK, train_tokenizer
 from nlp.text import TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.splits import stratified_share
+from shared.training.splits import check_names, check_shares, stratified_share
 
 SPLITS = ("train", "val", "test")
 OUT_OF_SCOPE = ""
@@ -69,8 +69,7 @@ class IntentData(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
-            raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
+        check_shares(val_share, test_share)
         if batch_size < 2 or labels_per_batch > batch_size:
             raise ConfigError(f"batch_size must be 2 or more, and not less than labels_per_batch; came {batch_size}.")
         if not 0 <= mask_share < 1:
@@ -109,9 +108,7 @@ class IntentData(LightningDataModule):
         if self.splits:
             return
         self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
-        names = Counter(source.name for source in self.sources)
-        if names.most_common(1)[0][1] > 1:
-            raise ConfigError(f"two sources are called {names.most_common(1)[0][0]!r}: give them different names.")
+        check_names(source.name for source in self.sources)
         self.splits = {name: [] for name in SPLITS}
         for source in self.sources:
             for name, part in self._split(source).items():

@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from nlp.encoders import TokenDropout, hugging_face_fields, load_config, load_weights, set_dropout
-from shared.bundle.layout import CONFIG, WEIGHTS
+from nlp.encoders import TokenDropout, hugging_face_fields, load_bundle_weights, load_config, load_weights, set_dropout
+from shared.bundle.layout import CONFIG
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
 
@@ -232,12 +231,9 @@ def load_network(bundle: Bundle) -> nn.Module:
     """
     try:
         network = _from_fields(bundle)
-        state = {name: value.float() if value.is_floating_point() else value
-                 for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip
-        target = network.model if isinstance(network, FirstTokenEncoder) else network
-        target.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit what {CONFIG} says of the network: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{bundle.path}/{CONFIG} describes no network: {error!r}") from error
+    load_bundle_weights(network.model if isinstance(network, FirstTokenEncoder) else network, bundle)
     return network.eval()
 
 

@@ -8,7 +8,7 @@ Neighbours: `sources` reads, `windows` cuts and batches, `module` trains.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -22,6 +22,7 @@ from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.windows import Batch, WindowBatches, Windowed, collate, cut
 from nlp.text import TextEncoder
 from shared.errors import ConfigError, DataError
+from shared.training.splits import check_names, check_shares
 
 SPLITS = ("train", "val", "test")
 
@@ -69,8 +70,7 @@ class AnswerData(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
-            raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
+        check_shares(val_share, test_share)
         if not 0 <= stride < max_length // 2:
             raise ConfigError(f"stride must be from 0 to less than half of max_length {max_length}; came {stride}.")
         self.options = [Source(source)] if isinstance(source, str) else list(source)
@@ -91,15 +91,20 @@ class AnswerData(LightningDataModule):
         self.cache_dir = cache_dir
         self.sources: list[LoadedSource] = []
         self.splits: dict[str, list[Example]] = {}
+        self._windows: dict[str, list[Windowed]] = {}
+
+    def windows(self, split: str) -> list[Windowed]:
+        """Return all windows of a split's questions; cut once."""
+        if split not in self._windows:
+            self._windows[split] = cut(self.splits[split], self.encoder)
+        return self._windows[split]
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the questions; done once, whatever the stage."""
         if self.splits:
             return
         self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
-        names = Counter(source.name for source in self.sources)
-        if names.most_common(1)[0][1] > 1:
-            raise ConfigError(f"two sources are called {names.most_common(1)[0][0]!r}: give them different names.")
+        check_names(source.name for source in self.sources)
         tokenizer, self.tokenizer_settings = load_tokenizer(self.encoder_name)
         self.encoder = TextEncoder(tokenizer, self.max_length, self.stride)
         self.splits = {name: [] for name in SPLITS}
@@ -157,11 +162,11 @@ class AnswerData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return all windows of the validation questions."""
-        return self._loader(cut(self.splits["val"], self.encoder))
+        return self._loader(self.windows("val"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return all windows of the questions held back."""
-        return self._loader(cut(self.splits["test"], self.encoder))
+        return self._loader(self.windows("test"))
 
     def _learned_from(self, windows: Sequence[Windowed], rng: random.Random) -> list[Windowed]:
         """Leave out most of the windows that are empty only because a long passage was cut."""

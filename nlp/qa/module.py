@@ -19,7 +19,7 @@ from nlp.encoders import MINILM, make_optimizer, schedule_steps
 from nlp.qa.data import AnswerData
 from nlp.qa.evaluation import decode, summary
 from nlp.qa.network import build_network
-from nlp.qa.windows import Batch, cut
+from nlp.qa.windows import Batch
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 
 
@@ -113,9 +113,8 @@ class AnswerModule(LightningModule):
             return
         data = self.data
         examples = data.splits["val"]
-        windows = cut(examples, data.encoder)
         logits = {index: (start, end) for index, start, end in found}
-        predictions = decode(examples, windows, logits, max_answer_tokens=data.max_answer_tokens)
+        predictions = decode(examples, data.windows("val"), logits, max_answer_tokens=data.max_answer_tokens)
         for name, value in summary(examples, predictions).items():
             self.log(f"val/{name}", value, prog_bar=name in ("quality", "f1"))
 

@@ -5,15 +5,11 @@ Neighbours: `module` trains it, `packing` exports it; `load_network` is what the
 
 from __future__ import annotations
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForQuestionAnswering, PreTrainedModel
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel
 
-from nlp.encoders import load_config, load_weights, set_dropout
-from shared.bundle.layout import CONFIG, WEIGHTS
+from nlp.encoders import bundle_model, load_config, load_weights, set_dropout
 from shared.bundle.read import Bundle
-from shared.errors import BundleError
 
 ID2LABEL = {0: "start", 1: "end"}
 """Hugging Face's classes take the number of logits a token from here: two."""
@@ -70,12 +66,4 @@ def load_network(bundle: Bundle) -> nn.Module:
     Raises:
         BundleError: the weights are not those of the network that config.json names.
     """
-    config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
-    network = AnswerNetwork(AutoModelForQuestionAnswering.from_config(config))  # type: ignore[no-untyped-call]
-    try:
-        state = {name: value.to(torch.float32) if value.is_floating_point() else value
-                 for name, value in load_file(str(bundle.file(WEIGHTS))).items()}  # fmt: skip
-        network.model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {bundle.config.architectures[0]}: {error}") from error
-    return network.eval()
+    return AnswerNetwork(bundle_model(AutoModelForQuestionAnswering, bundle)).eval()

@@ -15,6 +15,8 @@ PACKAGES = (
     "percept",
     "torch",
     "torchvision",
+    "transformers",
+    "tokenizers",
     "pytorch-lightning",
     "datasets",
     "onnx",

@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
+from shared.training.splits import check_names, check_shares
 from vision.images import ImagePreprocessor
 from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
 from vision.tagging.splits import split_examples
@@ -75,8 +76,7 @@ class TaggingData(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
-            raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
+        check_shares(val_share, test_share)
         self.options = [Source(source)] if isinstance(source, str) else list(source)
         if not self.options:
             raise ConfigError("data.source is an empty list: name at least one set of photos.")
@@ -103,9 +103,7 @@ class TaggingData(LightningDataModule):
             load_source(options, i, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir)
             for i, options in enumerate(self.options)
         ]
-        names = Counter(source.name for source in self.sources)
-        if names.most_common(1)[0][1] > 1:
-            raise ConfigError(f"two sources are called {names.most_common(1)[0][0]!r}: give them different names.")
+        check_names(source.name for source in self.sources)
         parents = read_taxonomy(Path(self.taxonomy_path)) if self.taxonomy_path else {}
         self.labels = all_labels((label for source in self.sources for label in source.labels), parents)
         self.hierarchy = Hierarchy(self.labels, parents)
