@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, JSHandle, Page, expect, sync_playwright
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -113,3 +113,16 @@ def _wait_until_up(url: str, process: subprocess.Popen[bytes], log: Path) -> Non
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)
     pytest.fail(f"the page did not come up:\n{log.read_text()}")
+
+
+def dropped(page: Page, name: str, content: bytes) -> JSHandle:
+    """Return what the browser hands over when a file is dropped."""
+    return page.evaluate_handle(
+        """([name, bytes]) => {
+            const transfer = new DataTransfer();
+            const type = name.endsWith('png') ? 'image/png' : '';
+            transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+            return transfer;
+        }""",
+        [name, list(content)],
+    )

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from nlp.knowledge import KnowledgeBase
-from tests.browser import NAMELESS, launched, opened, served
+from tests.browser import NAMELESS, dropped, launched, opened, served
 from tests.bundles import make_tagger_bundle
 from tests.language_bundles import make_intent_bundle, make_qa_bundle
 
@@ -95,15 +95,10 @@ def test_tab_has_an_address(browser: BrowserContext, server: str, address: str):
 
 
 def test_what_is_dropped_goes_to_the_tab_that_is_open(page: Page, photo: Path):
-    transfer = """([name, bytes]) => {
-        const transfer = new DataTransfer();
-        transfer.items.add(new File([new Uint8Array(bytes)], name, { type: name.endsWith('png') ? 'image/png' : '' }));
-        return transfer;
-    }"""
     open_tab(page, "Language")
     page.locator("#l-message").wait_for()
-    text = page.evaluate_handle(transfer, ["mine.md", list(b"The engine is by marie.")])
-    picture = page.evaluate_handle(transfer, ["red.png", list(photo.read_bytes())])
+    text = dropped(page, "mine.md", b"The engine is by marie.")
+    picture = dropped(page, "red.png", photo.read_bytes())
     page.locator("h1:visible").dispatch_event("drop", {"dataTransfer": text})
     expect(page.locator(".l-kept .l-name")).to_have_text("mine.md")
     page.locator("h1:visible").dispatch_event("drop", {"dataTransfer": picture})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,22 @@ def client(open_client: OpenClient) -> Iterator[TestClient]:
     with open_client(max_texts=8, max_text_chars=500, max_context_chars=20_000, max_body_bytes=1 << 20) as client:
         client.lifecycle().knowledge.put("docs/moteur.md", DOCUMENT)
         yield client
+
+
+@pytest.fixture
+def with_engine(language_settings: Callable[..., Settings], tmp_path: Path) -> Callable[..., None]:
+    """Runs a coroutine with an engine of both models and the one document."""
+
+    def run_with(use: Callable[[LanguageEngine], Awaitable[None]], **settings: Any) -> None:
+        async def run() -> None:
+            engine = LanguageEngine.load(language_settings(tmp_path, **settings))
+            if engine.knowledge:
+                engine.knowledge.put("docs/moteur.md", DOCUMENT)
+            try:
+                await use(engine)
+            finally:
+                await engine.close()
+
+        asyncio.run(run())
+
+    return run_with

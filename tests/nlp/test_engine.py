@@ -1,12 +1,9 @@
-"""The language engine under load and in trouble: its parts, limits, deadlines, faults and shutting down."""
+"""What the language engine answers, with all its parts and with some."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,49 +11,13 @@ import pytest
 from nlp.answer_engine import AnswerEngine
 from nlp.engine import LanguageEngine
 from nlp.text import ATTENTION_MASK, INPUT_IDS
-from nlp.text_model import LONG_TEXT, TextModel
 from shared.bundle.read import Bundle
-from shared.errors import ConfigError, DeadlineExceeded, InputError, NotFound, NotReady, Overloaded
+from shared.errors import ConfigError, InputError, NotFound
 from shared.serving.settings import Settings
 from tests.language_bundles import make_intent_bundle
-from tests.nlp.conftest import DOCUMENT
 
 MakeSettings = Callable[..., Settings]
 Use = Callable[[LanguageEngine], Awaitable[None]]
-
-
-@pytest.fixture
-def with_engine(language_settings: MakeSettings, tmp_path: Path) -> Callable[..., None]:
-    """Runs a coroutine with an engine of both models and the one document."""
-
-    def run_with(use: Use, **settings: Any) -> None:
-        async def run() -> None:
-            engine = LanguageEngine.load(language_settings(tmp_path, **settings))
-            if engine.knowledge:
-                engine.knowledge.put("docs/moteur.md", DOCUMENT)
-            try:
-                await use(engine)
-            finally:
-                await engine.close()
-
-        asyncio.run(run())
-
-    return run_with
-
-
-class Gate:
-    """Stands in for a model's network: holds every call until it is opened, and counts what it is given."""
-
-    def __init__(self, model: TextModel[Any]) -> None:
-        self.opened = threading.Event()
-        self.batches: list[tuple[int, int]] = []
-        self._run = model.runtime.run
-        model.runtime.run = self.run
-
-    def run(self, inputs):
-        assert self.opened.wait(30)
-        self.batches.append(inputs[INPUT_IDS].shape)
-        return self._run(inputs)
 
 
 def test_an_utterance_gets_its_intent_and_an_unknown_one_none(with_engine):
@@ -180,129 +141,6 @@ def test_without_a_bundle_or_with_two_of_one_name_nothing_is_loaded(
     same = make_intent_bundle(tmp_path / "same", name=qa_bundle.name)
     with pytest.raises(ConfigError, match="both bundles are called 'tiny-qa'"):
         LanguageEngine.load(language_settings(tmp_path, intent=same.path))
-
-
-def test_many_utterances_at_once_are_batched_and_each_gets_its_own_answer(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gate = Gate(engine.intent)
-        texts = ["play " * (1 + i % 9) if i % 3 else "météo" for i in range(60)]
-        jobs = [asyncio.ensure_future(engine.classify(text)) for text in texts]
-        await asyncio.sleep(0.05)
-        gate.opened.set()
-        results = await asyncio.gather(*jobs)
-        assert [r.intent for r in results] == ["play_music" if i % 3 else "weather" for i in range(60)]
-        assert len(gate.batches) < 10
-
-    with_engine(use)
-
-
-def test_a_bad_utterance_fails_alone(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        first, second, third = await engine.intent.classify_many(["play", "\ud83d", "météo"])
-        assert (first.intent, third.intent) == ("play_music", "weather")
-        assert isinstance(second, InputError)
-
-    with_engine(use)
-
-
-def test_a_short_question_gets_between_the_windows_of_a_long_context(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gate = Gate(engine.qa)
-        long = asyncio.ensure_future(engine.answer("qui", "rien " * 4000))
-        await asyncio.sleep(0.2)  # its first windows are with the network, which is held
-        short = asyncio.ensure_future(engine.answer("qui", "ada"))
-        await asyncio.sleep(0.05)
-        assert engine.qa._batcher.queued <= engine.qa.windows_at_once + 1
-        gate.opened.set()
-        (best,) = await short
-        assert best.text == "ada"
-        assert not long.done()
-        (none,) = await long
-        assert not engine.is_answer(none)
-        assert sum(rows for rows, _ in gate.batches) > 100
-
-    with_engine(use)
-
-
-def test_long_texts_are_read_off_the_event_loop(with_engine):
-    threads: list[str] = []
-
-    async def use(engine: LanguageEngine) -> None:
-        windows = engine.qa.predictor.windows
-
-        def watched(question: str, context: str):
-            threads.append(threading.current_thread().name)
-            return windows(question, context)
-
-        engine.qa.predictor.windows = watched
-        await engine.answer("qui", "ada")
-        await engine.answer("qui", "ada " * LONG_TEXT)
-        assert threads[0] == threading.current_thread().name
-        assert threads[1].startswith("text")
-
-    with_engine(use)
-
-
-def test_more_questions_than_the_limit_are_overloaded_at_once_and_room_comes_back(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gate = Gate(engine.qa)
-        waiting = [asyncio.ensure_future(engine.answer("qui", "ada")) for _ in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="3 questions are in hand; the limit is 3"):
-            await engine.answer("qui", "ada")
-        with pytest.raises(Overloaded):
-            await engine.ask("qui")
-        gate.opened.set()
-        assert all(found[0].text == "ada" for found in await asyncio.gather(*waiting))
-        assert (await engine.answer("qui", "ada"))[0].text == "ada"
-
-    with_engine(use, max_queue=3)
-
-
-def test_utterances_have_a_limit_of_their_own_and_one_batch_always_fits(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gate = Gate(engine.intent)
-        batch = asyncio.ensure_future(engine.intent.classify_many(["play"] * 6))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="6 utterances are in hand; the limit is 4"):
-            await engine.classify("play")
-        gate.opened.set()
-        assert len(await batch) == 6
-
-    with_engine(use, max_queued_texts=4)
-
-
-def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trace(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gates = [Gate(engine.qa), Gate(engine.intent)]
-        for job in (engine.answer("qui", "ada " * 1000), engine.classify("play"), engine.understand("le moteur")):
-            with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
-                await job
-        for gate, model in zip(gates, (engine.qa, engine.intent), strict=True):
-            gate.opened.set()
-            assert model.admission.in_hand == 0
-            model.admission.deadline_s = 30.0
-        assert (await engine.answer("qui", "ada"))[0].text == "ada"
-        assert engine.qa._batcher.queued == 0
-
-    with_engine(use, deadline_s=0.05)
-
-
-def test_closing_answers_what_is_in_hand_and_refuses_what_comes(with_engine):
-    async def use(engine: LanguageEngine) -> None:
-        gate = Gate(engine.qa)
-        in_hand = asyncio.ensure_future(engine.answer("qui", "ada"))
-        await asyncio.sleep(0.05)
-        closing = asyncio.ensure_future(engine.qa.close())
-        await asyncio.sleep(0)
-        assert not engine.qa.is_ready
-        with pytest.raises(NotReady):
-            await engine.answer("qui", "ada")
-        gate.opened.set()
-        assert (await in_hand)[0].text == "ada"
-        await closing
-
-    with_engine(use)
 
 
 @pytest.mark.parametrize("task", ["intent", "qa"])

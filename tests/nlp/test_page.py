@@ -10,23 +10,14 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from nlp.knowledge import KnowledgeBase
-from tests.browser import NAMELESS, WORKER_HEADER, launched, opened, served
+from tests.browser import NAMELESS, WORKER_HEADER, dropped, launched, opened, served
 from tests.language_bundles import make_intent_bundle, make_qa_bundle
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
 DRAWN = "#l-message"
 HOSTILE = "<img src=x onerror=window.wasRun=1>${window.wasRun=1}{{value}}<script>window.wasRun=1</script>"
-GUIDE = b"""# Percept
-
-## Authors
-
-The engine was written by ada.
-
-## Prices
-
-It costs nothing in the winter.
-"""
+GUIDE = b"# Percept\n\n## Authors\n\nThe engine was written by ada.\n\n## Prices\n\nIt costs nothing in the winter.\n"
 CALLS = "**/component_server/"
 
 
@@ -70,15 +61,7 @@ def say(page: Page, text: str) -> Locator:
 
 
 def drop(page: Page, name: str, content: bytes, *, onto: str = "h1") -> None:
-    transfer = page.evaluate_handle(
-        """([name, bytes]) => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([new Uint8Array(bytes)], name));
-            return transfer;
-        }""",
-        [name, list(content)],
-    )
-    page.locator(onto).first.dispatch_event("drop", {"dataTransfer": transfer})
+    page.locator(onto).first.dispatch_event("drop", {"dataTransfer": dropped(page, name, content)})
 
 
 def test_message_shows_its_intent_with_a_ranking_as_bars(page: Page):

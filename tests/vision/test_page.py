@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext, JSHandle, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser import NAMELESS, WORKER_HEADER, launched, opened, served
+from tests.browser import NAMELESS, WORKER_HEADER, dropped, launched, opened, served
 from tests.bundles import make_tagger_bundle
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
@@ -68,22 +67,9 @@ def tags(page: Page) -> list[str]:
     return page.locator("#tags .p-tag:not(.p-weak) .p-label").all_inner_texts()
 
 
-def dropped(page: Page, photo: Path) -> JSHandle:
-    """Return what the browser hands over when a file is dropped."""
-    return page.evaluate_handle(
-        """async (data) => {
-            const bytes = await (await fetch(`data:image/png;base64,${data}`)).blob();
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], 'photo.png', { type: 'image/png' }));
-            return transfer;
-        }""",
-        base64.b64encode(photo.read_bytes()).decode(),
-    )
-
-
 def test_dropped_photo_gets_its_tags_under_their_parent(page: Page, photos: dict[str, Path]):
     page.locator("#photo button.upload-container").dispatch_event(
-        "drop", {"dataTransfer": dropped(page, photos["red"])}
+        "drop", {"dataTransfer": dropped(page, "photo.png", photos["red"].read_bytes())}
     )
     expect(page.locator("#tags .p-head .p-label")).to_have_text(re.compile("animal", re.IGNORECASE))
     expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("cat")
@@ -94,14 +80,16 @@ def test_dropped_photo_gets_its_tags_under_their_parent(page: Page, photos: dict
 def test_photo_dropped_beside_the_field_takes_the_place_of_the_one_shown(page: Page, photos: dict[str, Path]):
     choose(page, photos["red"])
     expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("cat")
-    page.locator("h1").dispatch_event("drop", {"dataTransfer": dropped(page, photos["green"])})
+    page.locator("h1").dispatch_event(
+        "drop", {"dataTransfer": dropped(page, "photo.png", photos["green"].read_bytes())}
+    )
     expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("dog")
 
 
 def test_pasted_photo_gets_its_tags(page: Page, photos: dict[str, Path]):
     page.evaluate(
         """async (transfer) => navigator.clipboard.write([new ClipboardItem({ 'image/png': transfer.files[0] })])""",
-        dropped(page, photos["green"]),
+        dropped(page, "photo.png", photos["green"].read_bytes()),
     )
     page.keyboard.press("ControlOrMeta+V")
     expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("dog")
