@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlp.answer_engine import AnswerEngine
+from nlp.embedding import NETWORK as EMBEDDING
 from nlp.first_documents import open_knowledge
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import IntentResult
 from nlp.intent_engine import IntentEngine
 from nlp.knowledge import KnowledgeBase, Passage
+from nlp.knowledge.rerank import SentenceReranker
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer
 from nlp.questions import is_question
@@ -111,16 +113,18 @@ class LanguageEngine:
         """
         intent_path, qa_path = _bundles(settings)
         load = partial(load_runtime, device=settings.device, threads=settings.threads)
-        intent = IntentEngine(*load(intent_path, INTENT), settings) if intent_path else None
-        qa = AnswerEngine(*load(qa_path, QA), settings) if qa_path else None
+        intent = IntentEngine(*load(intent_path, INTENT.network), settings) if intent_path else None
+        qa = AnswerEngine(*load(qa_path, QA.network), settings) if qa_path else None
         if intent and qa and intent.name == qa.name:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
-        return cls(intent=intent, qa=qa, knowledge=open_knowledge(settings) if qa else None, settings=settings)
+        reranker = SentenceReranker(*load(settings.reranker, EMBEDDING)) if qa and settings.reranker else None
+        knowledge = open_knowledge(settings, reranker) if qa else None
+        return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 
     @staticmethod
     def check(settings: Settings) -> None:
         """Refuse settings without a bundle, or with one that cannot be read; raises as `load`."""
-        for path in _bundles(settings):
+        for path in (*_bundles(settings), settings.reranker):
             if path is not None:
                 read_bundle(path)
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from nlp.knowledge import KnowledgeBase
+from nlp.knowledge import KnowledgeBase, Reranker
 from shared.errors import InputError, NotFound, ServiceError
 from shared.serving.settings import PROJECT_ROOT, Settings
 
@@ -19,15 +19,15 @@ OWN_FOLDER = "percept"
 _log = logging.getLogger(__name__)
 
 
-def open_knowledge(settings: Settings) -> KnowledgeBase:
-    """Return the knowledge base of these settings, with its first documents.
+def open_knowledge(settings: Settings, reranker: Reranker | None = None) -> KnowledgeBase:
+    """Return the knowledge base of these settings, with its first documents; the re-ranker sorts what it finds.
 
     Our own documentation leaves again where the settings do not ask for it: it came for a demonstration.
 
     Raises:
         ConfigError: the file cannot be opened, or there is no such folder of documents.
     """
-    knowledge = KnowledgeBase.open(settings.knowledge_file)
+    knowledge = KnowledgeBase.open(settings.knowledge_file, reranker=reranker)
     wanted = settings.knowledge_documents
     try:
         if isinstance(wanted, Path):

@@ -57,8 +57,8 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
         self.max_length = max_length
         self.stride = stride
-        self._json = tokenizer.to_str()
-        self._single, self._pair, self._plain = (Tokenizer.from_str(self._json) for _ in range(3))
+        content = tokenizer.to_str()  # truncation is a tokenizer's own state, so each use has a copy
+        self._single, self._pair, self._plain = (Tokenizer.from_str(content) for _ in range(3))
         for each in (self._single, self._pair, self._plain):
             each.no_padding()
             each.no_truncation()

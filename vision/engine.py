@@ -101,7 +101,9 @@ class TaggingEngine:
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
         """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
-        bundle, runtime = load_runtime(Path(settings.tagger), TASK, device=settings.device, threads=settings.threads)
+        bundle, runtime = load_runtime(
+            Path(settings.tagger), TASK.network, device=settings.device, threads=settings.threads
+        )
         return cls(bundle, runtime, settings)
 
     @property

@@ -6,6 +6,7 @@ of a run, `evaluation` measures, `shared.bundle.calibration` fits.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from shared.errors import CalibrationError
 from shared.runtime.protocol import Runtime
 
 BATCH_TOKENS = 4096
+SHOWN_WRONG = 40
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,22 @@ def fit_decision(judged: Judged, max_answer_tokens: int) -> AnswerDecision:
     return AnswerDecision(
         temperature=temperature, shift=shift, abstain_below=abstain_below, max_answer_tokens=max_answer_tokens
     )
+
+
+def wrong_lines(judged: Judged, decision: AnswerDecision) -> list[str]:
+    """Return the surest wrong answers as JSON lines: what to look at first, for they are often wrong labels."""
+    scores = scores_of(judged, decision)
+    wrong = sorted((i for i in range(len(scores)) if not judged.right[i]), key=lambda i: -scores[i])
+    return [
+        json.dumps(
+            {
+                "question": judged.examples[i].question,
+                "given": judged.predictions[i].text,
+                "score": round(float(scores[i]), 3),
+                "right": list(dict.fromkeys(judged.examples[i].texts)),
+                "context": judged.examples[i].context,
+            },
+            ensure_ascii=False,
+        )
+        for i in wrong[:SHOWN_WRONG]
+    ]

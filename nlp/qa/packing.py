@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors.torch import save
 from nlp.encoders import hugging_face_fields, stored_state
 from nlp.qa.data import AnswerData
 from nlp.qa.evaluation import evaluate
-from nlp.qa.judging import Judged, fit_decision, judge_runtime, scores_of
+from nlp.qa.judging import Judged, fit_decision, judge_runtime, scores_of, wrong_lines
 from nlp.qa.module import AnswerModule
 from nlp.qa.network import ID2LABEL, AnswerNetwork
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
@@ -43,7 +42,6 @@ logger = logging.getLogger(__name__)
 OUTPUTS = [START_LOGITS, END_LOGITS]
 DYNAMIC = {0: "batch", 1: "sequence"}
 THREADS = 2
-SHOWN_WRONG = 40
 GOLDEN_QUESTIONS = (
     ("Who keeps the light?", "The light on the rock is kept by Ada Brandt, who has lived there since 1962."),
     (
@@ -178,23 +176,5 @@ def _report(run: Run, data: AnswerData, decision: AnswerDecision, val: Judged, m
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     (folder / "skipped.txt").write_text("\n".join(f"{s.name}: {line}" for s in data.sources for line in s.skipped))
-    (folder / "most_wrong.jsonl").write_text("\n".join(_most_wrong(val, decision)))
+    (folder / "most_wrong.jsonl").write_text("\n".join(wrong_lines(val, decision)))
     logger.info("report in %s", folder)
-
-
-def _most_wrong(judged: Judged, decision: AnswerDecision) -> Sequence[str]:
-    scores = scores_of(judged, decision)
-    wrong = sorted((i for i in range(len(scores)) if not judged.right[i]), key=lambda i: -scores[i])
-    return [
-        json.dumps(
-            {
-                "question": judged.examples[i].question,
-                "given": judged.predictions[i].text,
-                "score": round(float(scores[i]), 3),
-                "right": list(dict.fromkeys(judged.examples[i].texts)),
-                "context": judged.examples[i].context,
-            },
-            ensure_ascii=False,
-        )
-        for i in wrong[:SHOWN_WRONG]
-    ]

@@ -9,15 +9,13 @@ from typing import Any
 
 from nlp.qa.data import AnswerData
 from nlp.qa.evaluation import evaluate
-from nlp.qa.judging import judge_runtime, scores_of
+from nlp.qa.judging import Judged, judge_runtime, scores_of
 from nlp.qa.predictor import AnswerPredictor
 from shared.errors import DataError
 
-SPLITS = ("train", "val", "test", "all")
 
-
-def measure(predictor: AnswerPredictor, data: AnswerData, split: str) -> dict[str, Any]:
-    """Return `evaluate`'s metrics at the bundle's own decision.
+def ask(predictor: AnswerPredictor, data: AnswerData, split: str) -> Judged:
+    """Return the questions of a split with what the bundle finds.
 
     Args:
         predictor: of the bundle.
@@ -32,7 +30,7 @@ def measure(predictor: AnswerPredictor, data: AnswerData, split: str) -> dict[st
     examples = [example for part in parts for example in part]
     if not examples:
         raise DataError(f"the {split} split holds no question. Name another with --split, or raise data.{split}_share.")
-    judged = judge_runtime(
+    return judge_runtime(
         predictor.runtime,
         predictor.encoder,
         examples,
@@ -40,6 +38,10 @@ def measure(predictor: AnswerPredictor, data: AnswerData, split: str) -> dict[st
         title=f"asking {split}",
         max_windows=data.max_windows,
     )
+
+
+def measure(judged: Judged, predictor: AnswerPredictor, data: AnswerData) -> dict[str, Any]:
+    """Return `evaluate`'s metrics at the bundle's own decision."""
     scores = scores_of(judged, predictor.decision)
     names = [source.name for source in data.sources]
     return evaluate(judged.examples, judged.predictions, scores, predictor.decision.abstain_below, names)

@@ -25,7 +25,6 @@ from shared.serving import metrics
 from shared.serving.inference_protocol import ServedModel
 from shared.serving.logs import configure_logs
 from shared.serving.middleware import ModelId, model_id
-from shared.task import Task
 
 _WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ EngineT = TypeVar("EngineT", bound=Engine)
 Alongside = Callable[[EngineT], AbstractAsyncContextManager[None]]
 
 
-def load_runtime(path: Path, task: Task, *, device: str, threads: int) -> tuple[Bundle, Runtime]:
-    """Return a bundle with a runtime that gave its golden outputs and is warm.
+def load_runtime(path: Path, network: str | None, *, device: str, threads: int) -> tuple[Bundle, Runtime]:
+    """Return a bundle with a runtime that gave its golden outputs and is warm; `network` as for `choose_runtime`.
 
     Raises:
         BundleError: the bundle is broken, or the model does not answer as it did after training.
@@ -63,7 +62,7 @@ def load_runtime(path: Path, task: Task, *, device: str, threads: int) -> tuple[
     """
     start = time.perf_counter()
     bundle = read_bundle(path)
-    runtime = choose_runtime(bundle, device, network=task.network, threads=threads)
+    runtime = choose_runtime(bundle, device, network=network, threads=threads)
     difference = check_golden(bundle, runtime)
     one = {name: array[:1] for name, array in bundle.golden.inputs.items()}
     for _ in range(_WARM_UP_RUNS):

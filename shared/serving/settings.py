@@ -71,6 +71,8 @@ class Settings(BaseModel):
     """File of the knowledge base, made where there is none; None for `knowledge_file` of the user who serves."""
     knowledge_documents: Literal["own", "none"] | Path = "own"
     """What is put into the knowledge base at the start: a folder, or this project's own documentation, or nothing."""
+    reranker: Path | None = None
+    """Bundle of a sentence encoder, from `percept import-encoder`, that sorts what the knowledge base finds."""
     admin_key: SecretStr | None = None
     """Who sends it may change the knowledge base; without one nobody may."""
     ui: bool = True

@@ -97,3 +97,20 @@ def with_engine(language_settings: Callable[..., Settings], tmp_path: Path) -> C
         asyncio.run(run())
 
     return run_with
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random sentence encoder, as transformers saves one."""
+    from nlp.embedding.packing import SENTENCES  # torch takes seconds: only where it is needed
+    from tests.encoders import make_encoder
+
+    return make_encoder(tmp_path_factory.mktemp("encoders") / "tiny-encoder", SENTENCES)
+
+
+@pytest.fixture(scope="session")
+def embedding_bundle(encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Its bundle. Read it, never change it."""
+    from nlp.embedding.packing import pack_encoder
+
+    return pack_encoder(encoder_folder, tmp_path_factory.mktemp("bundles") / "tiny")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from nlp.answer_engine import AnswerEngine
 from nlp.engine import LanguageEngine
+from nlp.knowledge.rerank import SentenceReranker
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.read import Bundle
-from shared.errors import ConfigError, InputError, NotFound
+from shared.errors import BundleError, ConfigError, InputError, NotFound
 from shared.serving.settings import Settings
 from tests.language_bundles import make_intent_bundle
+from tests.nlp.conftest import DOCUMENT
 
 MakeSettings = Callable[..., Settings]
 Use = Callable[[LanguageEngine], Awaitable[None]]
@@ -182,3 +185,21 @@ def test_batch_sizes_follow_the_settings_and_else_the_device(with_engine):
         assert engine.intent._batcher._max_batch_size == 2
 
     with_engine(use, max_batch_size=2)
+
+
+def test_what_is_found_is_sorted_by_the_reranker_that_the_settings_name(
+    language_settings: MakeSettings, embedding_bundle: Bundle, tmp_path: Path
+):
+    engine = LanguageEngine.load(language_settings(tmp_path, reranker=embedding_bundle.path))
+    assert engine.knowledge is not None
+    assert isinstance(engine.knowledge.reranker, SentenceReranker)
+    engine.knowledge.put("moteur.md", DOCUMENT)
+    asked = asyncio.run(engine.ask("qui a décrit le moteur"))
+    assert asked.answer is not None
+    assert asked.answer.text == "Ada"
+    asyncio.run(engine.close())
+
+
+def test_a_reranker_of_another_task_is_refused(language_settings: MakeSettings, qa_bundle: Bundle, tmp_path: Path):
+    with pytest.raises(BundleError, match="expected one for embedding"):
+        LanguageEngine.load(language_settings(tmp_path, reranker=qa_bundle.path))
