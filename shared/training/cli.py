@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,12 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     if ckpt_path is not None and trainer.is_global_zero:
         _keep_curves(run_dir)
     if config.trainer.logger is None:
-        trainer.loggers = [CSVLogger(run_dir, name="", version=""), TensorBoardLogger(run_dir, name="", version="tb")]
+        table = CSVLogger(run_dir, name="", version="")
+        if ckpt_path is not None:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Experiment logs directory")  # what it would delete was put aside
+                _ = table.experiment
+        trainer.loggers = [table, TensorBoardLogger(run_dir, name="", version="tb")]
     # Lightning's own `save_last` writes only when the best is written: an epoch without progress would be lost.
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     cast("Any", trainer).callbacks += [LearningRateMonitor("epoch"), last]

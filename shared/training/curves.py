@@ -101,7 +101,7 @@ def _draw_losses(axes: Axes, curves: Mapping[str, Curve]) -> None:
 
 def _draw_quality(axes: Axes, curve: Curve) -> None:
     epochs, values = curve
-    _draw_line(axes, "Quality on validation photos", curve, GREEN)
+    _draw_line(axes, "Quality on validation data", curve, GREEN)
     if np.isfinite(values).any():
         best = int(np.nanargmax(values))
         axes.plot(epochs[best], values[best], "o", color=GREEN, markersize=7)
