@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -163,8 +164,9 @@ def mount_page(engine: LanguageEngine, path: str = "/ui") -> FastAPI:
 
 
 def _summaries(engine: LanguageEngine) -> Sequence[str]:
+    """Return the first sentence of what each model's card says; two whole ones push the chat off the screen."""
     found = [model.predictor.bundle.config.card.get("summary") for model in engine.models]
-    return [summary for summary in found if isinstance(summary, str)]
+    return [re.split(r"(?<=[.!?])\s", summary, maxsplit=1)[0] for summary in found if isinstance(summary, str)]
 
 
 def _field(sent: Any, name: str) -> Any:
