@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from nlp.engine import LanguageEngine
 from nlp.intent.detectors import LOGITS
@@ -66,7 +66,7 @@ class QuestionAnsweringParameters(BaseModel):
 
     top_k: int | None = Field(default=None, ge=1, description="More than 1: a list of so many answers.")
     max_answer_len: int | None = Field(default=None, ge=1, description="Most tokens of an answer.")
-    handle_impossible_answer: bool | None = Field(
+    handle_impossible_answer: StrictBool | None = Field(
         default=None, description="Whether an empty answer stands where the context holds none that is sure enough."
     )
     align_to_words: Annotated[Any, Field(description=_NO_EFFECT)] = None

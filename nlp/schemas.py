@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from nlp.engine import MAX_PASSAGES
+from shared.serving.bodies import Whole
 
 DEFAULT_TOP_K = 5
 DEFAULT_PASSAGES = 5
@@ -32,12 +33,18 @@ class IntentRequest(_Request):
     """One utterance or several."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"text": "réserve-moi un vol pour Lyon"}, {"texts": ["play a song", "hello"]}]}
+        json_schema_extra={
+            "examples": [{"text": "réserve-moi un vol pour Lyon"}, {"texts": ["play a song", "hello"]}],
+            "oneOf": [  # what `_holds_one_of_them` checks
+                {"required": ["text"], "properties": {"text": {"type": "string"}}},
+                {"required": ["texts"], "properties": {"texts": {"type": "array"}}},
+            ],
+        }
     )
 
     text: str | None = Field(default=None, description=_UTTERANCE)
     texts: list[Text] | None = Field(default=None, min_length=1, description="Several utterances, in place of `text`.")
-    top_k: int = Field(default=DEFAULT_TOP_K, ge=1, description="At most so many intents in the ranking.")
+    top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="At most so many intents in the ranking.")
 
     @model_validator(mode="after")
     def _holds_one_of_them(self) -> IntentRequest:
@@ -119,7 +126,7 @@ class AnswerRequest(_Request):
     context: str | None = Field(
         default=None, description="The text that holds the answer. Without one the knowledge base is searched."
     )
-    passages: int = Field(
+    passages: Whole = Field(
         default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="How many passages of the knowledge base are read."
     )
 
@@ -183,8 +190,8 @@ class UnderstandRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Combien d'images puis-je envoyer ?"}]})
 
     text: str = Field(description=_UTTERANCE)
-    top_k: int = Field(default=DEFAULT_TOP_K, ge=1, description="At most so many intents in the ranking.")
-    passages: int = Field(default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="As for /v1/answer.")
+    top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="At most so many intents in the ranking.")
+    passages: Whole = Field(default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="As for /v1/answer.")
 
 
 class UnderstandModels(BaseModel):

@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_EXAMPLE_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mPcEqXBwMDAxMDAwMDAAAAPPgE6YVAy8QAAAABJRU5ErkJggg=="
+)
+"""Two by two pixels, so that who tries the documentation's example gets an answer."""
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
 
 
@@ -95,7 +99,7 @@ class ClassificationRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"inputs": "iVBORw0KGgoAAAANSUhEUgAA…", "parameters": {"top_k": 3}}]},
+        json_schema_extra={"examples": [{"inputs": _EXAMPLE_PNG, "parameters": {"top_k": 3}}]},
     )
 
     inputs: str = Field(description="The image file in base64; a data URL's prefix may stand in front. No other URL.")

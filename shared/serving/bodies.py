@@ -9,10 +9,10 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 from starlette.requests import Request
 
 from shared.errors import UnsupportedMedia
@@ -24,6 +24,14 @@ _HALF = re.compile("[\ud800-\udfff]")
 _NOT_JSON = {"multipart/form-data"}
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+def _as_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_as_whole)]
+"""A whole number in a strict schema. JSON has one kind of number: 5.0 is 5, and so some languages write it."""
 
 
 async def read_json(request: Request, schema: type[Body]) -> Body:

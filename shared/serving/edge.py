@@ -155,7 +155,17 @@ def install_error_handlers(app: FastAPI | Starlette) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    return error_response(error, request.scope)
+    response = error_response(error, request.scope)
+    if response.status_code == 405 and (methods := _documented_methods(request)):
+        response.headers["allow"] = methods
+    return response
+
+
+def _documented_methods(request: Request) -> str:
+    """Return the methods of this path as Allow lists them; the router names those of one function alone."""
+    app, path = request.scope.get("app"), getattr(request.scope.get("route"), "path_format", None)
+    operations = app.openapi()["paths"].get(path, {}) if isinstance(app, FastAPI) else {}
+    return ", ".join(sorted(method.upper() for method in operations))
 
 
 def _is_inference_protocol(path: str) -> bool:

@@ -168,6 +168,7 @@ def test_a_form_and_a_compressed_body_are_415(client: TestClient, route: str):
         ("/v1/intent", {"top_k": 0}),
         ("/v1/intent", {"top_k": "3"}),
         ("/v1/intent", {"top_k": 10**30}),
+        ("/v1/intent", {"top_k": 2.5}),
         ("/v1/intent", {"texts": ["play"]}),
         ("/v1/intent", {"text": None}),
         ("/v1/intent", {"text": None, "texts": []}),
@@ -175,6 +176,7 @@ def test_a_form_and_a_compressed_body_are_415(client: TestClient, route: str):
         ("/v1/answer", {"passages": 21}),
         ("/v1/answer", {"question": None}),
         ("/v1/understand", {"passages": True}),
+        ("/hf/question-answering", {"parameters": {"handle_impossible_answer": 1}}),
         ("/hf/text-classification", {"parameters": {"top_k": -1}}),
         ("/hf/text-classification", {"parameters": {"function_to_apply": "tanh"}}),
         ("/hf/text-classification", {"parameters": []}),
@@ -190,6 +192,18 @@ def test_a_wrong_field_is_422(client: TestClient, route: str, change: dict):
         assert response.status_code in (200, 422)
     else:
         assert_error(response, (422,))
+
+
+@pytest.mark.parametrize("top_k", [2.0, 1e30])
+def test_a_whole_number_may_be_written_with_a_point(client: TestClient, top_k: float):
+    response = post(client, "/v1/intent", {"text": "play", "top_k": top_k})
+    assert len(response.json()["results"][0]["ranking"]) == min(top_k, 3)
+
+
+def test_a_wrong_method_is_told_all_that_the_path_answers(client: TestClient):
+    response = client.post("/v1/knowledge/guide.md")
+    assert response.headers["allow"] == "DELETE, GET, PUT"
+    assert_error(response, (405,))
 
 
 def test_more_answers_than_the_limit_are_refused(client: TestClient):
