@@ -161,7 +161,7 @@ def ask(app: Any, service: str, settings: dict[str, Any]) -> Report:
 @click.option("--examples", default=40, show_default=True, help="Random requests to each route.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--coverage/--no-coverage", default=True, help="Whether the borders of each field are tried too.")
-def main(service: str, folder: Path, examples: int, seed: int, coverage: bool) -> None:  # noqa: FBT001
+def main(service: str, folder: Path, examples: int, seed: int, coverage: bool) -> None:
     """Print a report in JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(bundles(folder))
