@@ -12,7 +12,7 @@ DEV_READY  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train bench clean
+.PHONY: help demo test lint format train bench fuzz clean
 
 help:  ## Print this list
 	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
@@ -42,6 +42,9 @@ train: $(DEV_READY)  ## Train the smoke recipe to a bundle, in seconds on a CPU
 
 bench: $(DEV_READY)  ## Measure speed and quality on this machine
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(DEV_READY)  ## Send the services what nobody should: 10,000 requests, 100,000 pictures (ARGS="--seed 2")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 clean:  ## Delete .venv, caches and build leftovers; runs/ and models/ stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -12,7 +12,7 @@ import re
 from typing import Annotated, Any, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, Strict, ValidationError
 from starlette.requests import Request
 
 from shared.errors import UnsupportedMedia
@@ -30,8 +30,8 @@ def _as_whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_as_whole)]
-"""A whole number in a strict schema. JSON has one kind of number: 5.0 is 5, and so some languages write it."""
+Whole = Annotated[int, Strict(), BeforeValidator(_as_whole)]
+"""A whole number, not true and not "5". JSON has one kind of number: 5.0 is 5, and so some languages write it."""
 
 
 async def read_json(request: Request, schema: type[Body]) -> Body:

@@ -178,6 +178,8 @@ def test_a_form_and_a_compressed_body_are_415(client: TestClient, route: str):
         ("/v1/understand", {"passages": True}),
         ("/hf/question-answering", {"parameters": {"handle_impossible_answer": 1}}),
         ("/hf/text-classification", {"parameters": {"top_k": -1}}),
+        ("/hf/text-classification", {"parameters": {"top_k": True}}),
+        ("/hf/question-answering", {"parameters": {"top_k": "2"}}),
         ("/hf/text-classification", {"parameters": {"function_to_apply": "tanh"}}),
         ("/hf/text-classification", {"parameters": []}),
         ("/hf/question-answering", {"parameters": {"top_k": 0}}),

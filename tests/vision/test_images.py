@@ -10,7 +10,7 @@ from PIL import Image
 
 from shared.errors import InvalidImage, TooLarge, UnsupportedMedia
 from tests.pictures import bomb_png, quarter_turned_jpeg, tiff, truncated_jpeg
-from vision.images import ImagePreprocessor, decode_image
+from vision.images import DEFAULT_FORMATS, ImagePreprocessor, decode_image
 
 
 def png(image: Image.Image) -> bytes:
@@ -42,6 +42,32 @@ def test_a_photo_is_turned_as_its_exif_asks():
 def test_what_cannot_be_decoded_is_refused_by_its_kind(data: bytes, error: type[Exception]):
     with pytest.raises(error):
         decode_image(data, max_pixels=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"%PDF-1.7\n", "PDF"),
+        (tiff(), "TIFF"),
+    ],
+)
+def test_a_format_that_is_not_accepted_is_named_and_its_decoder_is_never_run(
+    data: bytes, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    real = Image.open
+
+    def open_image(file, mode="r", formats=None):
+        asked.append(formats)
+        return real(file, mode, formats)
+
+    monkeypatch.setattr(Image, "open", open_image)
+    with pytest.raises(UnsupportedMedia, match=f"^the image is a {name}; accepted are JPEG"):
+        decode_image(data)
+    assert asked == [list(DEFAULT_FORMATS)]
 
 
 def test_a_draft_is_nearly_the_whole_decoded_photo():
