@@ -102,10 +102,13 @@ class TextEncoder:
     def encode(self, text: str) -> Encoding:
         """Return one text, cut off behind `max_length` tokens.
 
+        Meant for short texts: it does not let other threads run meanwhile, because that costs more than it takes.
+
         Raises:
             InputError: the text holds half a surrogate pair, which is no character.
         """
-        return self.encode_batch([text])[0]
+        check_text(text)
+        return _encoding(self._single.encode(text), sequence=0)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Return one encoding a text; raises as `encode`."""
@@ -123,7 +126,8 @@ class TextEncoder:
         """
         check_text(question)
         check_text(context)
-        found = self._pair.encode(self.clipped_question(question), context)
+        # encode_batch lets other threads run meanwhile, encode does not: of a long context that would be felt.
+        (found,) = self._pair.encode_batch([(self.clipped_question(question), context)])
         return [_encoding(each, sequence=1) for each in (found, *found.overflowing)]
 
     def clipped_question(self, question: str) -> str:
