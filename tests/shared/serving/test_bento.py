@@ -9,15 +9,17 @@ from typing import Any
 
 import bentoml
 import pytest
-from _bentoml_impl.server.app import ServiceAppFactory
+from _bentoml_impl.server.app import ContextMiddleware, ServiceAppFactory
 from _bentoml_sdk import Service
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import BundleError, InputError, Overloaded
 from shared.serving import bento
 from shared.serving.bento import KNOWN_VERSIONS, TunedService, load_or_exit, tuned_service, worker_count
+from shared.serving.edge import install_error_handlers
 from shared.serving.settings import Settings
 
 # BentoML 1.4.39 asks an instance for its fields, which pydantic would rather be asked of the class.
@@ -42,6 +44,7 @@ def make_service(events: list[str]) -> Service[Any]:
         events.append("stopped")
 
     app = FastAPI(title="Words", lifespan=lifespan)
+    install_error_handlers(app)
 
     @app.get("/livez")
     @app.get("/metrics")
@@ -49,7 +52,14 @@ def make_service(events: list[str]) -> Service[Any]:
     async def own() -> str:
         return "ours"
 
+    page = FastAPI()
+
+    @page.get("/")
+    async def own_page() -> str:
+        return "the page"
+
     @bentoml.asgi_app(app, path="/")
+    @bentoml.asgi_app(page, path="/page")
     @tuned_service(SETTINGS, name="words", model=lambda: ("words", "1"))
     class Words:
         @bentoml.api(route="/say")
@@ -100,7 +110,7 @@ def test_what_is_left_out_is_still_what_bentoml_would_bring(service: Service[Any
 
 def test_only_our_layers_and_bentomls_context_stay(service: Service[Any]):
     service.inject_config()
-    ours = ["RequestEdge", "BodyLimit", "ContextMiddleware"]
+    ours = ["RequestEdge", "InFlight", "BodyLimit", "ApiFirst", "ContextMiddleware"]
     assert layers_of(bento.TunedAppFactory(service, is_main=True)) == ours
 
 
@@ -131,6 +141,24 @@ def test_the_mounted_app_lives_as_long_as_the_worker_and_answers_the_system_rout
     assert events == ["started"]
     for path in ("/livez", "/metrics", "/"):
         assert client.get(path).json() == "ours", path
+
+
+def test_only_what_bentoml_has_to_answer_passes_its_own_layers(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    passed: list[str] = []
+
+    theirs = ContextMiddleware.__call__
+
+    async def call(self: ContextMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["path"])
+        await theirs(self, scope, receive, send)
+
+    monkeypatch.setattr(ContextMiddleware, "__call__", call)
+    assert client.get("/livez").json() == "ours"
+    assert passed == []
+    assert client.get("/page/").json() == "the page"
+    assert client.get("/page", follow_redirects=False).status_code == 307
+    assert client.post("/say", json={"word": "yes"}).json() == {"word": "yes"}
+    assert passed == ["/page/", "/page", "/say"]
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/docs.json", "/static_content/index.css", "/assets/x.js"])
