@@ -11,11 +11,13 @@ PerceptError
 │   ├── InvalidImage         the bytes are no picture that can be decoded
 │   ├── UnsupportedMedia     a picture or body of a kind that is not accepted
 │   ├── TooLarge             more bytes, pixels or items than the limit
+│   ├── TooSlow              the body did not come in time
 │   ├── NotFound             no such model, label or route
 │   ├── Unauthorized         no key, or a wrong one
-│   └── Forbidden            no key opens it here
+│   └── Forbidden            no key opens it here, or not this one
 └── ServiceError             the service cannot answer now; the same request may go through later
     ├── Overloaded           the queue is full
+    │   └── RateLimited      a key has had its requests of this minute
     ├── NotReady             the model is not loaded yet, or the service is draining
     └── DeadlineExceeded     the answer was not there in time
 
@@ -70,6 +72,10 @@ class TooLarge(InputError):
     """More bytes, pixels or items than the limit."""
 
 
+class TooSlow(InputError):
+    """The body did not come in time."""
+
+
 class NotFound(InputError):
     """No such model, label or route."""
 
@@ -79,7 +85,7 @@ class Unauthorized(InputError):
 
 
 class Forbidden(InputError):
-    """No key opens it: the service was started without one."""
+    """No key opens it, or not this one."""
 
 
 class ServiceError(PerceptError):
@@ -92,6 +98,10 @@ class Overloaded(ServiceError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Overloaded):
+    """A key has had its requests of this minute."""
 
 
 class NotReady(ServiceError):

@@ -17,6 +17,7 @@ from shared.errors import InputError
 from shared.serving.app import make_app
 from shared.serving.docs import inline_schema
 from shared.serving.edge import classify, error_responses, invalid_body
+from shared.serving.json_depth import check_depth
 from shared.serving.lifecycle import Alongside, Lifecycle
 from shared.serving.middleware import answered_by
 from shared.serving.settings import Settings
@@ -182,6 +183,7 @@ async def _read_classification(request: Request) -> tuple[bytes, ClassificationP
     body = await request.body()
     if not is_json(request):
         return body, ClassificationParameters()
+    check_depth(body, request.scope)
     try:
         asked = ClassificationRequest.model_validate_json(body)
     except ValidationError as error:

@@ -9,6 +9,7 @@ Changed by subclassing, guarded by the version below and by tests/shared/serving
 - errors of the `@bentoml.api` methods and of unknown routes leave in our shape;
 - its methods take no forms and no pickle: of forms it fetches any URL that stands in the place of a file, and what it
   cannot read of them is a 500;
+- its server takes connections of ours, `shared.serving.connection`: heads have limits, and who hangs up is left;
 - its own OpenAPI document fails on a schema that has `examples`, and with it `bentoml build`: the API's stands in its
   place, and neither its index page nor what that needs is served.
 Until BentoML cancels its timers and lets middleware be left out: then `tuned_service` becomes `bentoml.service`.
@@ -40,7 +41,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import PerceptError, UnsupportedMedia
+from shared.serving.connection import use_connections
 from shared.serving.edge import error_response, install_error_handlers, invalid_body
+from shared.serving.json_depth import check_depth
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import START_REPORT, Settings
 
@@ -65,6 +68,7 @@ def tuned_service(
         is_known = version("bentoml").startswith(KNOWN_VERSIONS)
         if not is_known:
             _log.warning("BentoML %s is not known here: its middleware stays as it is", version("bentoml"))
+        use_connections(settings)
         service: Service[T] = bentoml.service(
             name=name,
             service_class=TunedService if is_known else Service,
@@ -203,6 +207,8 @@ class TunedAppFactory(ServiceAppFactory):
         """Answer a `@bentoml.api` method; its errors leave in our shape instead of BentoML's three."""
         try:
             _check_media_type(request)
+            if "json" in request.headers.get("content-type", "application/json"):  # which BentoML takes none for
+                check_depth(await request.body(), request.scope)
             response: Response = await self.api_endpoint(name, request)
         except ValidationError as error:
             response = _answer(invalid_body(error), request)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from shared.errors import UnsupportedMedia
 from shared.serving.docs import inline_schema
 from shared.serving.edge import invalid_body
+from shared.serving.json_depth import check_depth
 
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
@@ -49,6 +50,7 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
         raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
     body = await request.body()
     body = body.removeprefix(codecs.BOM_UTF8)
+    check_depth(body, request.scope)
     try:
         try:
             return schema.model_validate_json(body)

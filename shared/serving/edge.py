@@ -31,8 +31,10 @@ from shared.errors import (
     NotReady,
     Overloaded,
     PerceptError,
+    RateLimited,
     ServiceError,
     TooLarge,
+    TooSlow,
     Unauthorized,
     UnsupportedMedia,
 )
@@ -41,10 +43,12 @@ STATUS: dict[type[PerceptError], tuple[int, str]] = {
     InvalidImage: (400, "invalid_image"),
     UnsupportedMedia: (415, "unsupported_media"),
     TooLarge: (413, "too_large"),
+    TooSlow: (408, "timeout"),
     NotFound: (404, "not_found"),
     Unauthorized: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),
     InputError: (400, "invalid_input"),
+    RateLimited: (429, "rate_limited"),
     Overloaded: (429, "overloaded"),
     NotReady: (503, "not_ready"),
     DeadlineExceeded: (504, "deadline_exceeded"),
@@ -144,7 +148,7 @@ def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | 
     status, kind, message, own = classify(error)
     message = message.encode("utf-8", "replace").decode()  # half a surrogate pair in it would end in a 500
     detail = {"type": kind, "message": message, "request_id": scope.get(REQUEST_ID, "")}
-    body = orjson.dumps({"error": message if _is_inference_protocol(scope["path"]) else detail})
+    body = orjson.dumps({"error": message if _is_inference_protocol(route_path(scope)) else detail})
     return Response(body, status, {**own, **(headers or {})}, media_type="application/json")
 
 
@@ -166,6 +170,12 @@ def _documented_methods(request: Request) -> str:
     app, path = request.scope.get("app"), getattr(request.scope.get("route"), "path_format", None)
     operations = app.openapi()["paths"].get(path, {}) if isinstance(app, FastAPI) else {}
     return ", ".join(sorted(method.upper() for method in operations))
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a request below where a proxy shows the service."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
 
 
 def _is_inference_protocol(path: str) -> bool:

@@ -27,6 +27,7 @@ from shared.serving.inference_messages import (
     ServerReady,
 )
 from shared.serving.inference_tensors import DATATYPES, read_request, read_tensors, write_response
+from shared.serving.json_depth import DEFAULT_MAX_JSON_DEPTH, MAX_JSON_DEPTH
 from shared.serving.middleware import answered_by
 
 PLATFORM = "percept_bundle"
@@ -85,7 +86,8 @@ def make_router(models: Callable[[], Sequence[ServedModel]], *, max_elements: in
         if encoding != "identity":
             raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
         _ready(current)
-        message, binary = read_request(await request.body(), json_bytes)
+        depth = request.scope.get(MAX_JSON_DEPTH, DEFAULT_MAX_JSON_DEPTH)
+        message, binary = read_request(await request.body(), json_bytes, depth)
         wanted, as_binary = _wanted_outputs(message, current.outputs)
         inputs = read_tensors(message, binary, current.inputs, max_elements)
         outputs = await current.infer(inputs)

@@ -20,6 +20,7 @@ from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, TooLarge
 from shared.runtime.signature import check_inputs
 from shared.serving.inference_messages import InferenceRequest, RequestInput
+from shared.serving.json_depth import DEFAULT_MAX_JSON_DEPTH, is_deeper
 
 DATATYPES = {
     "bool": "BOOL",
@@ -42,18 +43,23 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
 """numpy's kind -> what JSON may hold for it, as Python types and in words."""
 
 
-def read_request(body: bytes, json_bytes: str | None) -> tuple[InferenceRequest, memoryview]:
+def read_request(
+    body: bytes, json_bytes: str | None, max_depth: int = DEFAULT_MAX_JSON_DEPTH
+) -> tuple[InferenceRequest, memoryview]:
     """Return the request and the bytes behind its JSON.
 
     Args:
         body: the whole HTTP body.
         json_bytes: the header Inference-Header-Content-Length; None where the body is JSON alone.
+        max_depth: arrays and objects within each other.
 
     Raises:
         InputError: the header, the JSON or one of its fields is wrong.
     """
     view = memoryview(body)
     length = _json_length(json_bytes, len(body))
+    if is_deeper(body[:length], max_depth):
+        raise InputError(f"the JSON is nested deeper than the limit of {max_depth}. Send flat or shallow arrays.")
     try:
         fields = orjson.loads(view[:length])
     except orjson.JSONDecodeError as error:

@@ -6,22 +6,23 @@ import hashlib
 import hmac
 from collections.abc import Callable
 
-from fastapi import Security
+from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from shared.errors import Forbidden, Unauthorized
+from shared.serving.access import CALLER, HEADER
+from shared.serving.api_keys import ApiKey
 from shared.serving.settings import PREFIX, Settings
 
-HEADER = "X-API-Key"
 _VARIABLE = f"{PREFIX}ADMIN_KEY"
 
 
 def admin_only(settings: Settings) -> Callable[..., None]:
-    """Return a FastAPI dependency that lets requests through that carry the admin's key.
+    """Return a FastAPI dependency that lets requests through that carry the admin's key, or one of that role.
 
     Raises:
-        Forbidden: the service has no such key, so that nobody may.
+        Forbidden: the service has no such key, so that nobody may; or the key that came is another's.
         Unauthorized: the request has none, or a wrong one.
     """
     # Both are optional: one is enough, and what is missing is told in our own words.
@@ -31,8 +32,15 @@ def admin_only(settings: Settings) -> Callable[..., None]:
     )
 
     def check(
-        authorization: HTTPAuthorizationCredentials | None = Security(bearer), key: str | None = Security(header)
+        request: Request,
+        authorization: HTTPAuthorizationCredentials | None = Security(bearer),
+        key: str | None = Security(header),
     ) -> None:
+        caller: ApiKey | None = request.scope.get(CALLER)
+        if caller is not None:  # keys are set, and `Access` knows this one
+            if caller.role != "admin":
+                raise Forbidden(f"the key {caller.name!r} may ask, and not change anything. Send an admin's key.")
+            return
         if settings.admin_key is None:
             raise Forbidden(f"this service was started without an admin's key. Set {_VARIABLE} and start it again.")
         given = authorization.credentials if authorization else key

@@ -10,10 +10,10 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from shared.errors import ConfigError
 from shared.runtime.choose import Device
@@ -26,6 +26,17 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 BundleSetting = Literal["tagger", "intent", "qa"]
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
+ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
+"""As Pillow calls them. What is not listed here is accepted by no setting: its decoders have too much to attack."""
+Public = Literal["ui", "docs", "metrics"]
+
+
+def _listed(value: Any) -> Any:
+    """Return the parts of a variable such as "a,b"; a list of the file stays as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Listed = BeforeValidator(_listed)
 
 
 class Settings(BaseModel):
@@ -57,6 +68,20 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
     max_buffered_bytes: int = Field(default=256 << 20, ge=1024)
     """Bytes of all bodies that one worker holds at once, before it answers 429."""
+    max_in_flight: int = Field(default=2048, ge=1)
+    """Requests of all routes that one worker answers at once, before it answers 429; health and metrics never do."""
+    max_head_bytes: int = Field(default=64 << 10, ge=1024)
+    """Request line and headers; more is 431."""
+    head_timeout_s: float = Field(default=10.0, gt=0, le=3600)
+    """Time from the opening of a connection, or the first byte of a later request, until its headers are whole: 408."""
+    body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    """Time until a body is whole, and one second more for each 32 KiB of it that came: 408."""
+    max_json_depth: int = Field(default=32, ge=2, le=128)
+    """Arrays and objects within each other in a JSON body."""
+    image_formats: Annotated[list[ImageFormat], Listed] = Field(
+        default=["JPEG", "PNG", "WEBP", "GIF", "BMP"], min_length=1
+    )
+    """What is decoded, the first frame where there are several; `PERCEPT_IMAGE_FORMATS=JPEG,PNG` in the environment."""
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_images: int = Field(default=16, ge=1)
     """Images in one request."""
@@ -74,9 +99,21 @@ class Settings(BaseModel):
     reranker: Path | None = None
     """Bundle of a sentence encoder, from `percept import-encoder`, that sorts what the knowledge base finds."""
     admin_key: SecretStr | None = None
-    """Who sends it may change the knowledge base; without one nobody may."""
+    """Who sends it may change the knowledge base; without one, and without an admin's key in the file below, nobody."""
+    api_keys_file: Path | None = None
+    """Keys of `percept key`, of which every request then needs one; None for a service that anybody may ask."""
+    public: Annotated[list[Public], Listed] = []
+    """What of page, documentation and metrics needs no key where all else needs one."""
     ui: bool = True
     """Whether the Gradio page is served; without Gradio installed there is none."""
+    docs: bool = True
+    """Whether /docs and /openapi.json are served."""
+    metrics: bool = True
+    """Whether /metrics is served."""
+    cors_origins: Annotated[list[str], Listed] = []
+    """Pages whose scripts browsers let ask this service, such as "https://shop.example"; "*" for those of all."""
+    root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
+    """Where a proxy shows this service, such as "/percept", whether or not the proxy takes it off the path."""
     log_lines_per_s: float = Field(default=100.0, ge=0)
     """Request lines that one worker logs in a second; above it successes are left out and counted, errors never."""
     drain_s: float = Field(default=0.0, ge=0, le=600)

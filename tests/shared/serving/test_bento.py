@@ -124,7 +124,7 @@ def test_of_an_unknown_bentoml_nothing_is_changed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bento, "KNOWN_VERSIONS", ("0.",))
     service = make_service([])
     assert type(service) is Service
-    assert [layer.__name__ for layer, _ in service.middlewares] == ["RequestEdge", "BodyLimit"]
+    assert [layer.__name__ for layer, _ in service.middlewares] == ["RequestEdge", "InFlight", "BodyLimit"]
 
 
 def test_the_settings_reach_bentoml(service: Service[Any]):

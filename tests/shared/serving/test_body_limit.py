@@ -12,9 +12,10 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from shared.errors import TooLarge
-from shared.serving import middleware
+from shared.serving import limits
 from shared.serving.edge import install_error_handlers
-from shared.serving.middleware import BodyLimit, with_edge
+from shared.serving.limits import BodyLimit
+from shared.serving.middleware import with_edge
 from shared.serving.settings import Settings
 from tests.shared.serving.requests import call
 
@@ -126,7 +127,7 @@ def test_the_answer_to_a_refused_upload_ends_only_when_the_rest_was_thrown_away(
 
 
 def test_a_client_that_is_refused_and_stays_silent_does_not_hold_the_answer_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(middleware, "_LINGER_S", 0.01)
+    monkeypatch.setattr(limits, "_LINGER_S", 0.01)
     sent: list[Message] = []
 
     async def never() -> Message:

@@ -1,0 +1,225 @@
+"""API keys: the file that holds them, hashed, and the ring of them that a worker asks.
+
+A key is 32 random bytes, shown once when it is made. The file holds its SHA-256 and never itself: who reads the file
+can send none of them. A slow hash, as passwords need, would add nothing, because nobody can try 2^256 values, and would
+cost every request milliseconds. `percept key` writes the file, whole or not at all; workers notice within a second.
+
+Neighbours: `access` asks the ring at each request, `scripts.key` edits the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from shared.errors import ConfigError
+
+KEY_PREFIX = "percept_"
+"""So that people, and the scanners of code hosts, know one when they see it."""
+KEY_BYTES = 32
+ADMIN_NAME = "admin"
+"""What the key of the setting `admin_key` is called in log and metrics."""
+MAX_KEYS = 1000
+"""So many series of metrics there may be."""
+_CHECK_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class ApiKey(BaseModel):
+    """What is known of a key, which is not the key itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    """Of who holds it, for log, metrics and `percept key remove`."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    role: Literal["user", "admin"] = "user"
+    created: date
+    expires: date | None = None
+    """The last day on which it opens, in UTC."""
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its last day is over."""
+        return self.expires is not None and datetime.now(UTC).date() > self.expires
+
+
+class KeyFile(BaseModel):
+    """What the file holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: Literal[1] = 1
+    keys: list[ApiKey] = Field(default=[], max_length=MAX_KEYS)
+
+    @model_validator(mode="after")
+    def _each_is_one(self) -> KeyFile:
+        for values in ([key.name for key in self.keys], [key.sha256 for key in self.keys]):
+            if len(set(values)) < len(values):
+                raise ValueError("two keys have one name or one hash")
+        return self
+
+
+def digest_of(key: str) -> str:
+    """Return what stands in the file for a key; headers are decoded as Latin-1, and what is set is text.
+
+    >>> digest_of("percept_x") == digest_of("percept_y")
+    False
+    """
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def new_key(
+    name: str,
+    *,
+    role: Literal["user", "admin"] = "user",
+    expires: date | None = None,
+    requests_per_minute: int | None = None,
+) -> tuple[str, ApiKey]:
+    """Return a new key and what is kept of it.
+
+    Raises:
+        ConfigError: the name or a limit is wrong.
+    """
+    secret = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    try:
+        return secret, ApiKey(
+            name=name,
+            sha256=digest_of(secret),
+            role=role,
+            created=datetime.now(UTC).date(),
+            expires=expires,
+            requests_per_minute=requests_per_minute,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(
+            f"{first['loc'][0]} is wrong: {first['msg']}. A name has up to 64 letters, digits, dots, dashes and @."
+        ) from None
+
+
+def read_keys(path: Path) -> list[ApiKey]:
+    """Return the keys of a file.
+
+    Raises:
+        ConfigError: it is not there, cannot be read or is no file of keys.
+    """
+    try:
+        return KeyFile.model_validate_json(path.read_bytes()).keys
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no file of keys at {path}. Make a first key: percept key add NAME --file {path}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"the file of keys {path} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "file"
+        raise ConfigError(f"{path} is no file of keys: {place}: {first['msg']}. `percept key` writes them.") from None
+
+
+@contextmanager
+def edited_keys(path: Path) -> Iterator[list[ApiKey]]:
+    """Hold the keys of a file for a change, none where there is no file yet; they are written when the context ends.
+
+    Nobody else changes them meanwhile. Only who owns the file may read it.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(path.name + ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            keys = read_keys(path) if path.exists() else []
+            yield keys
+            _write_keys(path, keys)
+    except OSError as error:
+        raise ConfigError(f"the file of keys {path} cannot be written: {error.strerror}.") from error
+
+
+def _write_keys(path: Path, keys: Sequence[ApiKey]) -> None:
+    content = json.dumps(KeyFile(keys=list(keys)).model_dump(mode="json", exclude_none=True), indent=2)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(content + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class KeyRing:
+    """The keys of a file as they are now, and the key of the administrator.
+
+    Args:
+        path: read here, and again when it changes, which is looked for at most once a second. A file that is broken
+            then leaves the keys as they were, and is logged.
+        admin_key: opens everything; None for none.
+
+    Raises:
+        ConfigError: the file cannot be read at the beginning.
+    """
+
+    def __init__(self, path: Path, admin_key: SecretStr | None = None) -> None:
+        self._path = path
+        self._own: list[ApiKey] = []
+        if admin_key is not None:
+            digest = digest_of(admin_key.get_secret_value())
+            self._own.append(ApiKey(name=ADMIN_NAME, sha256=digest, role="admin", created=date.min))
+        self._seen = _signature(path)
+        self._by_digest = self._indexed(read_keys(path))
+        self._next_check = time.monotonic() + _CHECK_S
+
+    def find(self, key: str) -> ApiKey | None:
+        """Return what is known of a key that a client sent, expired or not, or None of one that is not known."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_S
+            self._look_again()
+        digest = digest_of(key)
+        found = self._by_digest.get(digest)
+        # The time of the look-up tells of a hash, from which no key follows; that of the comparison tells nothing.
+        return found if found is not None and hmac.compare_digest(found.sha256, digest) else None
+
+    def _look_again(self) -> None:
+        seen = _signature(self._path)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._by_digest = self._indexed(read_keys(self._path))
+        except ConfigError as error:
+            _log.error("the keys stay as they were: %s", error)
+            return
+        _log.info("the keys were read again", extra={"keys": len(self._by_digest)})
+
+    def _indexed(self, keys: Sequence[ApiKey]) -> dict[str, ApiKey]:
+        return {key.sha256: key for key in [*keys, *self._own]}
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
