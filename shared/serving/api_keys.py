@@ -36,6 +36,7 @@ ADMIN_NAME = "admin"
 MAX_KEYS = 1000
 """So many series of metrics there may be."""
 _CHECK_S = 1.0
+Role = Literal["user", "admin"]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ApiKey(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
     """Of who holds it, for log, metrics and `percept key remove`."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    role: Literal["user", "admin"] = "user"
+    role: Role = "user"
     created: date
     expires: date | None = None
     """The last day on which it opens, in UTC."""
@@ -88,7 +89,7 @@ def digest_of(key: str) -> str:
 def new_key(
     name: str,
     *,
-    role: Literal["user", "admin"] = "user",
+    role: Role = "user",
     expires: date | None = None,
     requests_per_minute: int | None = None,
 ) -> tuple[str, ApiKey]:
@@ -152,6 +153,44 @@ def edited_keys(path: Path) -> Iterator[list[ApiKey]]:
             _write_keys(path, keys)
     except OSError as error:
         raise ConfigError(f"the file of keys {path} cannot be written: {error.strerror}.") from error
+
+
+def add_key(
+    path: Path,
+    name: str,
+    *,
+    role: Role = "user",
+    expires: date | None = None,
+    requests_per_minute: int | None = None,
+) -> str:
+    """Return a new key, which nobody can find out afterwards, and put what is kept of it into a file.
+
+    Raises:
+        ConfigError: the name is wrong or taken, or as `edited_keys`.
+    """
+    secret, key = new_key(name, role=role, expires=expires, requests_per_minute=requests_per_minute)
+    with edited_keys(path) as keys:
+        if any(each.name == name for each in keys):
+            raise ConfigError(f"there is a key of {name} already. Remove it first, or take a name such as {name}-2.")
+        if len(keys) >= MAX_KEYS:
+            raise ConfigError(f"{path} holds {len(keys)} keys, which is the limit. Remove some.")
+        keys.append(key)
+    return secret
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Take a key out of a file.
+
+    Raises:
+        ConfigError: there is none of that name, or as `edited_keys`.
+    """
+    read_keys(path)  # or a file that is not there would be made
+    with edited_keys(path) as keys:
+        found = [each for each in keys if each.name == name]
+        if not found:
+            known = ", ".join(sorted(each.name for each in keys)) or "none"
+            raise ConfigError(f"there is no key of {name} in {path}; there are: {known}.")
+        keys.remove(found[0])
 
 
 def _write_keys(path: Path, keys: Sequence[ApiKey]) -> None:

@@ -77,7 +77,7 @@ def tuned_service(
             logging={"access": {"enabled": False}},
             traffic={"timeout": settings.deadline_s + settings.shutdown_s},
         )(cls)
-        for layer, options in edge_layers(settings, model):
+        for layer, options in or_exit(lambda: edge_layers(settings, model)):
             service.add_asgi_middleware(layer, **options)
         return service
 
@@ -114,10 +114,10 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
     return checked
 
 
-def or_exit(check: Callable[[], object]) -> None:
-    """Have something checked, and end the process with one line where it fails for a reason that we know."""
+def or_exit(check: Callable[[], T]) -> T:
+    """Return what a check gives, and end the process with one line where it fails for a reason that we know."""
     try:
-        check()
+        return check()
     except PerceptError as error:
         sys.exit(f"percept: {error}")
 
