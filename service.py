@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import bentoml
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
 from shared.serving.app import make_app
 from shared.serving.bento import load_or_exit, or_exit, tuned_service
+from shared.serving.choice import load_chosen
 from shared.serving.lifecycle import Lifecycle, LoadedModel
 from shared.serving.page import LatePage, has_gradio
 from shared.serving.settings import Settings, settings_or_exit
@@ -67,6 +69,12 @@ class Everything:
         if has_language:
             LanguageEngine.check(settings)
 
+    def replaced(self, task: str, path: Path) -> Everything:
+        """Return the same with another model for that task."""
+        if self.tagging and task == self.tagging.bundle.config.task:
+            return Everything(self.tagging.replaced(task, path), self.language)
+        return Everything(self.tagging, self.language.replaced(task, path) if self.language else None)
+
     async def close(self) -> None:
         """Answer what waits, then free all."""
         await asyncio.gather(*(engine.close() for engine in (self.tagging, self.language) if engine))
@@ -104,16 +112,17 @@ def _open_page(engine: Everything) -> AbstractAsyncContextManager[None]:
     return PAGE.open(lambda: _build_page(engine))
 
 
-LIFECYCLE = Lifecycle(load_or_exit(lambda: Everything.load(SETTINGS)), drain_s=SETTINGS.drain_s)
+LIFECYCLE = Lifecycle(load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s)
 LIFECYCLE.on_drain(PAGE.hang_up)
 APP = make_app(
     LIFECYCLE,
     [vision_router(_tagging, SETTINGS), *language_routers(_language, SETTINGS)],
+    SETTINGS,
     title="Percept",
     description="Photos to tags, utterances to intents, questions to answers, with calibrated scores. "
     'Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
     home=UI if PAGE.is_wanted else "/docs",
-    alongside=_open_page,
+    alongside=_open_page if PAGE.is_wanted else None,
 )
 
 

@@ -63,6 +63,7 @@ def create_app(
     return make_app(
         lifecycle,
         make_routers(lifecycle, settings),
+        settings,
         title="Percept Language",
         description="Utterances to intents, questions to answers, with calibrated scores. "
         'Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',

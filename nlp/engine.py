@@ -7,6 +7,7 @@ the page call it; `intent_engine` and `answer_engine` hold a model each, `nlp.kn
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,17 @@ class LanguageEngine:
         reranker = SentenceReranker(*load(settings.reranker, EMBEDDING)) if qa and settings.reranker else None
         knowledge = open_knowledge(settings, reranker) if qa else None
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
+
+    def replaced(self, task: str, path: Path) -> LanguageEngine:
+        """Return an engine with another model for that task; the other one and the knowledge base are the same."""
+        network = {INTENT.name: INTENT.network, QA.name: QA.network}[task]
+        loaded = load_runtime(path, network, device=self.settings.device, threads=self.settings.threads)
+        engine = copy.copy(self)
+        if task == INTENT.name:
+            engine.intent = IntentEngine(*loaded, self.settings)
+        else:
+            engine.qa = AnswerEngine(*loaded, self.settings)
+        return engine
 
     @staticmethod
     def check(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
 from shared.serving.bento import load_or_exit, or_exit, tuned_service
+from shared.serving.choice import load_chosen
 from shared.serving.lifecycle import Lifecycle
 from shared.serving.page import LatePage, has_gradio
 from shared.serving.settings import settings_or_exit
@@ -34,9 +35,11 @@ def _open_page(engine: LanguageEngine) -> AbstractAsyncContextManager[None]:
     return PAGE.open(lambda: _build_page(engine))
 
 
-LIFECYCLE = Lifecycle(load_or_exit(lambda: LanguageEngine.load(SETTINGS)), drain_s=SETTINGS.drain_s)
+LIFECYCLE = Lifecycle(load_or_exit(lambda: load_chosen(LanguageEngine.load, SETTINGS)), drain_s=SETTINGS.drain_s)
 LIFECYCLE.on_drain(PAGE.hang_up)
-APP = create_app(LIFECYCLE, SETTINGS, home=UI if PAGE.is_wanted else "/docs", alongside=_open_page)
+APP = create_app(
+    LIFECYCLE, SETTINGS, home=UI if PAGE.is_wanted else "/docs", alongside=_open_page if PAGE.is_wanted else None
+)
 
 
 @bentoml.asgi_app(APP, path="/")

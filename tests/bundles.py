@@ -26,6 +26,7 @@ def make_tagger_bundle(
     problem_type: ProblemType = "multi_label_classification",
     size: int = 32,
     name: str = "tiny-tagger",
+    version: str = "2026.11.23-00000000",
 ) -> Bundle:
     """Return a tagging bundle whose first label means a red photo, the second green, the third blue.
 
@@ -40,7 +41,7 @@ def make_tagger_bundle(
         {
             "format_version": 1,
             "name": name,
-            "version": "2026.11.23-00000000",
+            "version": version,
             "task": "tagging",
             "architectures": ["colour_mean"],
             "problem_type": problem_type,

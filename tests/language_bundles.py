@@ -22,6 +22,7 @@ from shared.bundle.read import Bundle, Golden
 from shared.bundle.write import write_bundle
 
 OPSET = 17
+VERSION = "2026.11.24-00000000"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 PAD, UNK, CLS, SEP = range(4)
 WORDS: Mapping[str, Sequence[str]] = {
@@ -66,13 +67,15 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_intent_bundle(path: Path, *, name: str = "tiny-intent", max_length: int = 32) -> Bundle:
+def make_intent_bundle(
+    path: Path, *, name: str = "tiny-intent", max_length: int = 32, version: str = VERSION, prefix: str = ""
+) -> Bundle:
     """Return an intent bundle that knows `WORDS`.
 
     Each of its words gives its intent a logit of 4. Without one the energy is -log(3), with one -4.04: what has no
     known word is out of scope.
     """
-    labels = list(WORDS)
+    labels = [prefix + label for label in WORDS]
     ids = vocabulary()
     table = np.zeros((len(ids), len(labels)), dtype=np.float32)
     for column, words in enumerate(WORDS.values()):
@@ -93,6 +96,7 @@ def make_intent_bundle(path: Path, *, name: str = "tiny-intent", max_length: int
     outputs = {"logits": ["batch", len(labels)]}
     config = _config(name, "intent", labels, [INPUT_IDS, ATTENTION_MASK], outputs)
     config |= {
+        "version": version,
         "problem_type": "single_label_classification",
         "decision": {
             "temperature": 1.0,
@@ -107,7 +111,9 @@ def make_intent_bundle(path: Path, *, name: str = "tiny-intent", max_length: int
     return _write(path, config, model, encoder, inputs, {"logits": logits})
 
 
-def make_qa_bundle(path: Path, *, name: str = "tiny-qa", max_length: int = 48, stride: int = 8) -> Bundle:
+def make_qa_bundle(
+    path: Path, *, name: str = "tiny-qa", max_length: int = 48, stride: int = 8, version: str = VERSION
+) -> Bundle:
     """Return a question-answering bundle for questions with "who" or "how", in English or French.
 
     A token that a question of its kind wants gets a start and end logit of 4, all others -4, and no answer has 0. So a
@@ -153,6 +159,7 @@ def make_qa_bundle(path: Path, *, name: str = "tiny-qa", max_length: int = 48, s
     outputs = {"start_logits": ["batch", "tokens"], "end_logits": ["batch", "tokens"]}
     config = _config(name, "qa", ["LABEL_0", "LABEL_1"], names, outputs)
     config |= {
+        "version": version,
         "problem_type": None,
         "decision": {"temperature": 1.0, "shift": 0.0, "abstain_below": 0.5, "max_answer_tokens": 8},
     }
@@ -179,7 +186,7 @@ def _config(
     return {
         "format_version": 1,
         "name": name,
-        "version": "2026.11.24-00000000",
+        "version": VERSION,
         "task": task,
         "architectures": ["words"],
         "id2label": dict(enumerate(labels)),

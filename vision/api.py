@@ -90,6 +90,7 @@ def create_app(
     return make_app(
         lifecycle,
         [make_router(lifecycle, settings)],
+        settings,
         title="Percept Vision",
         description='Photos to tags with calibrated scores. Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
         home=home,

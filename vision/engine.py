@@ -101,10 +101,12 @@ class TaggingEngine:
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
         """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
-        bundle, runtime = load_runtime(
-            Path(settings.tagger), TASK.network, device=settings.device, threads=settings.threads
-        )
-        return cls(bundle, runtime, settings)
+        return cls(*_load(Path(settings.tagger), settings), settings)
+
+    def replaced(self, task: str, path: Path) -> TaggingEngine:
+        """Return an engine for the bundle in `path`, as `load`; there is but one task."""
+        assert task == TASK.name
+        return TaggingEngine(*_load(path, self.settings), self.settings)
 
     @property
     def models(self) -> list[TaggingEngine]:
@@ -185,3 +187,7 @@ class TaggingEngine:
     def _observe_batch(self, size: int, seconds: float) -> None:
         self._batch_size.observe(size)
         self._batch_seconds.observe(seconds)
+
+
+def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:
+    return load_runtime(path, TASK.network, device=settings.device, threads=settings.threads)

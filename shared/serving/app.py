@@ -1,7 +1,8 @@
 """One FastAPI app out of the routes of one or several services: what is the same for all stands here.
 
-A service's API is an `APIRouter` over an engine. The app adds health, metrics, Open Inference for every model of the
-life cycle, documentation and errors, so that two services side by side on one port are a list of two routers.
+A service's API is an `APIRouter` over an engine. The app adds health, metrics, Open Inference and the choice of bundles
+for every model of the life cycle, documentation and errors, so that two services side by side on one port are a list of
+two routers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from shared.serving.edge import InferenceErrorBody, error_responses, install_err
 from shared.serving.health import make_health_router
 from shared.serving.inference_protocol import make_router
 from shared.serving.lifecycle import Alongside, EngineT, Lifecycle
+from shared.serving.model_api import make_model_router
+from shared.serving.settings import Settings
+from shared.serving.swaps import ModelSwaps
 
 _INFERENCE_STATUSES = (400, 404, 413, 415, 422, 429, 503, 504)
 
@@ -24,6 +28,7 @@ _INFERENCE_STATUSES = (400, 404, 413, 415, 422, 429, 503, 504)
 def make_app(
     lifecycle: Lifecycle[EngineT],
     routers: Sequence[APIRouter],
+    settings: Settings,
     *,
     title: str,
     description: str,
@@ -35,15 +40,17 @@ def make_app(
     Args:
         lifecycle: holds the engine that the routers answer with.
         routers: the routes of each service.
+        settings: which bundles may take the place of those that serve, and whose key it takes.
         title: of the documentation.
         description: likewise.
         home: where `/` leads.
         alongside: as in `Lifecycle.run`.
     """
+    swaps = ModelSwaps(lifecycle, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with lifecycle.run(alongside):
+        async with lifecycle.run(alongside), swaps.following():
             yield
 
     app = FastAPI(title=title, description=description, version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -54,6 +61,7 @@ def make_app(
         make_router(lambda: lifecycle().models),
         responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),
     )
+    app.include_router(make_model_router(swaps, settings))
     app.include_router(make_health_router(lifecycle.not_ready_reason))
     add_docs(app)
 

@@ -1,6 +1,7 @@
-"""From a bundle's folder to a model that answers, and the way back: load, check, warm up, ready, drain, close.
+"""From a bundle's folder to a model that answers, and the way back: load, check, warm up, ready, replace, drain, close.
 
-Neighbours: a service's engine is loaded here; `health` shows whether it is ready; `bento` starts the workers.
+Neighbours: a service's engine is loaded here; `health` shows whether it is ready; `bento` starts the workers; `swaps`
+says when another bundle takes the place of one, and `lease` lets each request keep the engine that it began with.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import NotReady
@@ -23,17 +24,28 @@ from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
 from shared.serving import metrics
 from shared.serving.inference_protocol import ServedModel
+from shared.serving.lease import Generation, current_lease
 from shared.serving.logs import configure_logs
 from shared.serving.middleware import ModelId, model_id
 
 _WARM_UP_RUNS = 2
+_NOT_LOADED = "the model is not loaded yet. Send the request again."
+_RELEASE_S = 300.0
+"""How long a replaced model waits for requests that began with it, such as slow uploads; then it is freed anyway."""
+_PAGE_LINGER_S = 5.0
+"""How long it waits for calls of the demo page, which holds its engine without a lease."""
 _log = logging.getLogger(__name__)
 
 
 class LoadedModel(ServedModel, Protocol):
     """One of the models that a service answers with."""
 
+    bundle: Bundle
     runtime: Runtime
+
+    async def close(self) -> None:
+        """Answer what waits, then free the model."""
+        ...
 
 
 class Engine(Protocol):
@@ -42,6 +54,14 @@ class Engine(Protocol):
     @property
     def models(self) -> Sequence[LoadedModel]:
         """At least one; no two of one name."""
+        ...
+
+    def replaced(self, task: str, path: Path) -> Self:
+        """Return an engine with the bundle in `path` in place of that task's model, and all else shared; blocks.
+
+        Raises:
+            BundleError, RuntimeUnavailable: as `load_runtime`.
+        """
         ...
 
     async def close(self) -> None:
@@ -91,29 +111,47 @@ class Lifecycle(Generic[EngineT]):
     def __init__(self, load: Callable[[], EngineT], *, drain_s: float = 0.0) -> None:
         self._load = load
         self._drain_s = drain_s
-        self._engine: EngineT | None = None
+        self._now: Generation | None = None
+        self._alongside: Alongside[EngineT] | None = None
+        self._entered: AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        self._retiring: asyncio.Task[None] | None = None
+        self._is_ending = asyncio.Event()
         self.is_draining = False
         self._on_drain: list[Callable[[], None]] = []
 
     def __call__(self) -> EngineT:
-        """Return the engine.
+        """Return the engine; within a request always the same.
 
         Raises:
             NotReady: it is not loaded.
         """
-        if self._engine is None:
-            raise NotReady("the model is not loaded yet. Send the request again.")
-        return self._engine
+        lease = current_lease()
+        if lease is not None and lease.held is not None:
+            held: EngineT = lease.held.engine
+            return held
+        engine = self.newest()
+        if lease is not None and self._now is not None:
+            lease.hold(self._now)
+        return engine
+
+    def newest(self) -> EngineT:
+        """Return the engine that new requests get, whatever the one that asks began with; raises as the call."""
+        if self._now is None:
+            raise NotReady(_NOT_LOADED)
+        engine: EngineT = self._now.engine
+        return engine
 
     def model(self) -> ModelId | None:
         """Return name and version of the model, several joined by commas, or None while there is none."""
-        return None if self._engine is None else model_id(*self._engine.models)
+        lease = current_lease()
+        generation = (lease.held if lease is not None else None) or self._now
+        return None if generation is None else generation.model
 
     def not_ready_reason(self) -> str | None:
         """Return why the service is not ready, or None when it is."""
         if self.is_draining:
             return "the service is shutting down. Send the request again: another instance answers it."
-        return "the model is not loaded yet. Send the request again." if self._engine is None else None
+        return _NOT_LOADED if self._now is None else None
 
     def on_drain(self, callback: Callable[[], None]) -> None:
         """Have something called when draining begins, such as the end of streams that would never end by themselves."""
@@ -124,26 +162,77 @@ class Lifecycle(Generic[EngineT]):
         """Hold the engine for as long as the context lasts; what an app's lifespan enters.
 
         Args:
-            alongside: a context that needs the engine, such as the demo page's; entered last and left first.
+            alongside: a context that needs the engine, such as the demo page's; entered last and left first. A new one
+                is entered with each engine that takes the place of another.
         """
         configure_logs()
         metrics.forget_dead_workers()
         engine = await asyncio.to_thread(self._load)
-        self._engine = engine
-        ready = [metrics.MODEL_READY.labels(each.name, each.version, each.runtime.device) for each in engine.models]
-        for gauge in ready:
-            gauge.set(1)
+        self._alongside = alongside
+        self._now = _generation(engine)
+        _show_ready([], engine.models)
         restore = self._watch_signals(asyncio.get_running_loop())
         try:
-            async with alongside(engine) if alongside else contextlib.nullcontext():
-                yield
+            self._entered = await self._enter(engine)
+            yield
         finally:
             restore()
             self.drain()
-            for gauge in ready:
-                gauge.set(0)
-            self._engine = None
+            self._is_ending.set()
+            await self._entered.__aexit__(None, None, None)
+            if self._retiring is not None:
+                await self._retiring
+            engine = self._now.engine
+            _show_ready(engine.models, [])
+            self._now = None
             await engine.close()
+
+    async def replace(self, engine: EngineT) -> None:
+        """Answer with another engine from now on. Requests in hand are answered by the one that they began with.
+
+        What the old one has and the new one has not is freed after the last of them.
+
+        Raises:
+            NotReady: the service is not loaded, or about to end.
+        """
+        if self._now is None or self.is_draining:
+            raise NotReady("the service is starting or shutting down. Send the request again.")
+        entered = await self._enter(engine)
+        old, self._now = self._now, _generation(engine)
+        left, self._entered = self._entered, entered
+        _show_ready(old.engine.models, engine.models)
+        kept = {id(model) for model in engine.models}
+        gone = [model for model in old.engine.models if id(model) not in kept]
+        self._retiring = asyncio.create_task(self._retire(old, left, gone, self._retiring))
+
+    async def _enter(self, engine: EngineT) -> AbstractAsyncContextManager[None]:
+        context = self._alongside(engine) if self._alongside else contextlib.nullcontext()
+        await context.__aenter__()
+        return context
+
+    async def _retire(
+        self,
+        old: Generation,
+        left: AbstractAsyncContextManager[None],
+        gone: Sequence[LoadedModel],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        await self._wait_for(old.unused, _RELEASE_S)
+        if self._alongside is not None:
+            await self._wait_for(asyncio.Event(), _PAGE_LINGER_S)
+        if before is not None:
+            await before  # what an older engine's requests hold may be what leaves now
+        await left.__aexit__(None, None, None)
+        for model in gone:
+            await model.close()
+            _log.info("model freed", extra={"model": model.name, "version": model.version})
+
+    async def _wait_for(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, for the end of the service, or for so long."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, self._is_ending)]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
 
     def drain(self) -> None:
         """Let readiness fall; requests in flight and new ones are still answered."""
@@ -179,3 +268,16 @@ class Lifecycle(Generic[EngineT]):
                 signal.signal(number, handler)
 
         return restore
+
+
+def _generation(engine: Engine) -> Generation:
+    return Generation(engine, model_id(*engine.models))
+
+
+def _show_ready(old: Sequence[LoadedModel], new: Sequence[LoadedModel]) -> None:
+    """Let the metrics say which models answer."""
+    was, now = ({(each.name, each.version, each.runtime.device) for each in models} for models in (old, new))
+    for labels in now:
+        metrics.MODEL_READY.labels(*labels).set(1)
+    for labels in was - now:
+        metrics.MODEL_READY.labels(*labels).set(0)

@@ -22,6 +22,7 @@ from shared.serving import metrics
 from shared.serving.access import CALLER, OPEN_ROUTES, access_layers
 from shared.serving.connection import LEFT, TASK
 from shared.serving.edge import REQUEST_ID, error_response
+from shared.serving.lease import open_lease
 from shared.serving.limits import BodyLimit, InFlight
 from shared.serving.logs import RequestLog
 from shared.serving.settings import Settings
@@ -79,6 +80,7 @@ class RequestEdge:
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         scope[REQUEST_ID] = request_id
         scope[TASK] = asyncio.current_task()
+        lease = open_lease()
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -109,6 +111,7 @@ class RequestEdge:
             if not status:
                 await error_response(error, scope)(scope, receive, send_with_headers)
         finally:
+            lease.end()
             metrics.IN_PROGRESS.dec()
             self._record(scope, status or CLIENT_LEFT, time.perf_counter() - start, request_id)
 

@@ -41,22 +41,35 @@ class LatePage:
     def __init__(self, path: str, *, is_wanted: bool) -> None:
         self.path = path
         self.is_wanted = is_wanted
-        self._app: ASGIApp | None = None
-        self._closing = asyncio.Event()
+        self._shown: _Opened | None = None
+        self._all: set[_Opened] = set()
 
     @contextlib.asynccontextmanager
     async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
-        """Build the page in a thread while the context is open, and take it down at its end."""
-        task = asyncio.create_task(self._build(build)) if self.is_wanted else None
+        """Build the page in a thread while the context is open, and take it down at its end.
+
+        Where a page stands already, entering takes until the new one stands in its place; the old one still answers
+        what began with it, until its own context ends.
+        """
+        opened = _Opened()
+        self._all.add(opened)
+        task = asyncio.create_task(self._build(build, opened)) if self.is_wanted else None
         try:
+            if task is not None and self._shown is not None:
+                stands = asyncio.ensure_future(opened.stands.wait())
+                await asyncio.wait({task, stands}, return_when=asyncio.FIRST_COMPLETED)
+                stands.cancel()
             yield
         finally:
-            self.hang_up()
+            opened.closing.set()
+            opened.stands.set()
             if task is not None:
                 await asyncio.gather(task, return_exceptions=True)
-            self._app = None
+            self._all.discard(opened)
+            if self._shown is opened:
+                self._shown = None
 
-    async def _build(self, build: Callable[[], Starlette]) -> None:
+    async def _build(self, build: Callable[[], Starlette], opened: _Opened) -> None:
         try:
             app = await asyncio.to_thread(build)
         except ImportError as error:
@@ -67,23 +80,29 @@ class LatePage:
             self.is_wanted = False
             _log.exception("there is no demo page: it could not be built")
             return
+        if opened.closing.is_set():  # its engine was replaced before it stood
+            return
         async with app.router.lifespan_context(app):  # entered and left in this one task, as anyio's scopes ask
-            self._app = app
+            opened.app = app
+            self._shown = opened
+            opened.stands.set()
             _log.info("the demo page is open", extra={"path": self.path})
-            await self._closing.wait()
+            await opened.closing.wait()
 
     def hang_up(self) -> None:
         """Tell every open stream of the page that its browser left: heartbeats would hold a shutdown up for ever."""
-        self._closing.set()
+        for opened in self._all:
+            opened.closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] not in ("http", "websocket"):
             return
-        if self._app is not None:
+        shown = self._shown
+        if shown is not None and shown.app is not None:
             # A copy, so that the route in the log stays this mount; a mount shortens what its inside sees of the path.
             inner = {**scope, "root_path": scope.get("app_root_path", "")}
-            await self._app(inner, self._until_hung_up(receive), send)
+            await shown.app(inner, _until_hung_up(receive, shown.closing), send)
         elif scope["type"] == "http" and self.is_wanted:
             response = HTMLResponse(_WAIT_PAGE, 503, {"retry-after": "1", "cache-control": "no-store"})
             await response(scope, receive, send)
@@ -91,15 +110,25 @@ class LatePage:
             missing = NotFound("there is no demo page here: Gradio is not installed, or the page is switched off.")
             await error_response(missing, scope)(scope, receive, send)
 
-    def _until_hung_up(self, receive: Receive) -> Receive:
-        async def receive_or_disconnect() -> Message:
-            message = asyncio.ensure_future(receive())
-            closing = asyncio.ensure_future(self._closing.wait())
-            try:
-                await asyncio.wait({message, closing}, return_when=asyncio.FIRST_COMPLETED)
-                return message.result() if message.done() else {"type": "http.disconnect"}
-            finally:
-                message.cancel()
-                closing.cancel()
 
-        return receive_or_disconnect
+class _Opened:
+    """One page: what stands, and when it is to go. Compared by identity."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+        self.stands = asyncio.Event()
+        self.closing = asyncio.Event()
+
+
+def _until_hung_up(receive: Receive, closing: asyncio.Event) -> Receive:
+    async def receive_or_disconnect() -> Message:
+        message = asyncio.ensure_future(receive())
+        hung_up = asyncio.ensure_future(closing.wait())
+        try:
+            await asyncio.wait({message, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+            return message.result() if message.done() else {"type": "http.disconnect"}
+        finally:
+            message.cancel()
+            hung_up.cancel()
+
+    return receive_or_disconnect

@@ -98,7 +98,7 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
         raise ConfigError("there is no bundle to serve. Name one: percept serve BUNDLE…")
     paths |= {
         name: path.resolve()
-        for name in ("knowledge", "knowledge_documents", "api_keys_file")
+        for name in ("bundles", "knowledge", "knowledge_documents", "api_keys_file")
         if isinstance(path := getattr(settings, name), Path)
     }
     if not bundles:

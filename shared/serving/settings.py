@@ -50,6 +50,8 @@ class Settings(BaseModel):
     """Bundle of the language service that understands utterances."""
     qa: BundlePath = PROJECT_ROOT / "models" / "qa"
     """Bundle of the language service that answers questions."""
+    bundles: Path | None = None
+    """Folder whose own folders are bundles that may take the place of those that serve, by `PUT /v1/model`."""
     device: Device = "auto"
     workers: int | None = Field(default=None, ge=1, le=256)
     """Processes that answer; None for one a core, or one where a GPU computes."""

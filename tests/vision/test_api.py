@@ -70,7 +70,7 @@ def test_a_photo_of_nothing_known_has_no_tags(client: TestClient):
 def test_parents_are_given_with_a_tag(open_client: OpenClient, tmp_path):
     bundle = make_tagger_bundle(tmp_path / "bundle", ["tabby"], parents={"tabby": ["cat"], "cat": ["animal"]})
     with open_client() as client:
-        client.lifecycle._engine = type(client.lifecycle()).load(
+        client.lifecycle._now.engine = type(client.lifecycle()).load(
             client.lifecycle().settings.model_copy(update={"tagger": bundle.path})
         )
         tags = post_image(client, plain(), min_score=0).json()["results"][0]["tags"]
@@ -141,7 +141,7 @@ class TestHuggingFace:
         bundle = make_tagger_bundle(tmp_path / "bundle", [f"label{i}" for i in range(9)])
         with open_client() as client:
             settings = client.lifecycle().settings.model_copy(update={"tagger": bundle.path})
-            client.lifecycle._engine = type(client.lifecycle()).load(settings)
+            client.lifecycle._now.engine = type(client.lifecycle()).load(settings)
             assert len(self.post_json(client).json()) == 5
             assert len(self.post_json(client, top_k=1000).json()) == 9
 

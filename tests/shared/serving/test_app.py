@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,6 +30,7 @@ class Times:
     runtime = SimpleNamespace(device="cpu")
 
     def __init__(self, factor: int) -> None:
+        self.bundle = SimpleNamespace(path=Path(f"times-{factor}"), config=SimpleNamespace(task=f"times {factor}"))
         self.name = f"times-{factor}"
         self.factor = factor
 
@@ -62,7 +64,7 @@ def router(lifecycle: Lifecycle[Engine], place: int) -> APIRouter:
 def client() -> Iterator[TestClient]:
     lifecycle = Lifecycle(Engine)
     routers = [router(lifecycle, place) for place in (0, 1)]
-    app = make_app(lifecycle, routers, title="Times", description="Multiplies.", home="/name/0")
+    app = make_app(lifecycle, routers, Settings(), title="Times", description="Multiplies.", home="/name/0")
     with TestClient(with_edge(app, Settings(), lifecycle.model), follow_redirects=False) as client:
         client.lifecycle = lifecycle
         yield client
