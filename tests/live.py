@@ -55,8 +55,9 @@ def connect(port: int, *parts: bytes) -> socket.socket:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """Return all that comes until the other side hangs up."""
-    return b"".join(iter(lambda: connection.recv(65536), b""))
+    """Return all that comes until the other side hangs up, and close the connection."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def parsed(answer: bytes) -> tuple[int, dict[str, str], Any]:

@@ -159,8 +159,12 @@ class TaggerPage:
 
     def _explain(self, data: bytes, index: int, score: float) -> str:
         preprocessor = self.predictor.preprocessor
+        settings = self.engine.settings
         image = decode_image(
-            data, target_size_px=preprocessor.resize_px, max_pixels=self.engine.settings.max_pixels
+            data,
+            target_size_px=preprocessor.resize_px,
+            max_pixels=settings.max_pixels,
+            formats=settings.image_formats,
         ).pixels
         heat = occlusion_map(self.predictor, image, index)
         return self.view.heat(overlay(image, heat, preprocessor), index, score, float(heat.max()))

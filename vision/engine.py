@@ -180,7 +180,10 @@ class TaggingEngine:
     def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
         """Return float32 [3, size, size] with width and height of the image."""
         image = decode_image(
-            data, target_size_px=self.predictor.preprocessor.resize_px, max_pixels=self.settings.max_pixels
+            data,
+            target_size_px=self.predictor.preprocessor.resize_px,
+            max_pixels=self.settings.max_pixels,
+            formats=self.settings.image_formats,
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height
 

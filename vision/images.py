@@ -25,6 +25,11 @@ DRAFT_SCALE = 2
 pixel difference of 0.2 to 0.3 of 255 (two cores, Pillow 12, 2026-10)."""
 
 _OTHER_FORMATS = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "WEBP": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "BMP": re.compile(rb"BM.{4}\0{4}", re.DOTALL),
     "TIFF": re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"),
     "AVIF": re.compile(rb".{4}ftypavi[fs]", re.DOTALL),
     "HEIC": re.compile(rb".{4}ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL),

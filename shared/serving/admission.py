@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from shared.errors import DeadlineExceeded, NotReady, Overloaded
 
+_NEWEST = 0.1
+"""Share of the newest item in the mean of how long items are in hand: that of the last twenty or so."""
+_LONGEST_RETRY_S = 60
+
 
 class Admission:
     """Counts items in, as far as the limit allows, and holds them to the deadline.
+
+    Who is refused is told to come back when what is in hand now will have been answered: so long as items are in hand
+    these days (Little's law).
 
     Args:
         limit: items that may be in hand. A single request with more is taken when nothing else is in hand.
@@ -24,6 +32,7 @@ class Admission:
         self.in_hand = 0
         self.is_closed = False
         self._items = items
+        self._mean_s = 0.0
 
     def close(self) -> None:
         """Refuse what comes from now on; what is in hand goes on."""
@@ -42,14 +51,18 @@ class Admission:
             raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
         if self.in_hand and self.in_hand + count > self.limit:
             raise Overloaded(
-                f"{self.in_hand} {self._items} are in hand; the limit is {self.limit}. Send it again later."
+                f"{self.in_hand} {self._items} are in hand; the limit is {self.limit}. Send it again later.",
+                retry_after_s=min(max(math.ceil(self._mean_s), 1), _LONGEST_RETRY_S),
             )
         self.in_hand += count
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             async with within(self.deadline_s):
                 yield
         finally:
             self.in_hand -= count
+            self._mean_s += _NEWEST * (clock() - began - self._mean_s)
 
 
 @asynccontextmanager

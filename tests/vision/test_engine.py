@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from shared.bundle.read import Bundle
 from shared.errors import DeadlineExceeded, InputError, InvalidImage, NotReady, Overloaded
 from shared.serving.settings import Settings
-from tests.pictures import GREEN, plain, quarter_turned_jpeg, truncated_jpeg
+from tests.pictures import GREEN, plain, quarter_turned_jpeg, tiff, truncated_jpeg
 from tests.vision.conftest import OpenClient
 from vision.engine import TaggingEngine
 
@@ -176,3 +176,11 @@ def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenCl
         assert response.status_code == 429
         assert int(response.headers["retry-after"]) >= 1
         assert response.json()["error"]["type"] == "overloaded"
+
+
+def test_the_formats_of_the_settings_are_those_that_are_accepted(open_client: OpenClient):
+    for formats, answers in ((["JPEG", "TIFF"], {"TIFF": 200, "PNG": 415}), (["PNG"], {"TIFF": 415, "PNG": 200})):
+        with open_client(image_formats=formats) as client:
+            for data, kind in ((tiff(), "TIFF"), (plain(), "PNG")):
+                response = client.post("/v1/tag", content=data, headers={"content-type": "image/x"})
+                assert response.status_code == answers[kind], (formats, kind)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from shared.errors import InvalidImage, TooLarge, UnsupportedMedia
-from tests.pictures import bomb_png, quarter_turned_jpeg, tiff, truncated_jpeg
+from tests.pictures import bomb_png, encode, quarter_turned_jpeg, tiff, truncated_jpeg
 from vision.images import DEFAULT_FORMATS, ImagePreprocessor, decode_image
 
 
@@ -33,6 +33,24 @@ def test_transparency_is_laid_on_white():
 def test_a_photo_is_turned_as_its_exif_asks():
     found = decode_image(quarter_turned_jpeg())
     assert (found.width, found.height) == (48, 64) == found.pixels.size
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_each_format_is_decoded_where_it_is_listed_and_refused_by_name_where_not(format_: str):
+    data = encode(Image.new("RGB", (8, 8), (255, 0, 0)), format_)
+    assert decode_image(data, formats=[format_]).pixels.size == (8, 8)
+    others = [other for other in ("JPEG", "PNG") if other != format_]
+    with pytest.raises(UnsupportedMedia, match=f"the image is a {format_}; accepted are {', '.join(others)}"):
+        decode_image(data, formats=others)
+
+
+def test_of_several_frames_the_first_is_decoded():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    for format_ in ("GIF", "WEBP", "PNG", "TIFF"):
+        stream = io.BytesIO()
+        frames[0].save(stream, format_, save_all=True, append_images=frames[1:])
+        red, _, blue = decode_image(stream.getvalue(), formats=[format_]).pixels.getpixel((4, 4))
+        assert (red > 240, blue < 15) == (True, True), format_
 
 
 @pytest.mark.parametrize(

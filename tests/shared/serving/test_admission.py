@@ -52,6 +52,35 @@ def test_room_comes_back_whatever_ends_the_work():
     run(job())
 
 
+def test_who_is_refused_is_told_how_long_items_are_in_hand():
+    async def job() -> None:
+        clock = asyncio.get_running_loop()
+        now = clock.time()
+        clock.time = lambda: now
+        admission = Admission(1, 1000.0, "texts")
+
+        async def refused() -> int:
+            with pytest.raises(Overloaded) as caught:
+                async with admission.admitted():
+                    raise AssertionError
+            return caught.value.retry_after_s
+
+        async def answer_in(seconds: float, times: int) -> int:
+            nonlocal now
+            for _ in range(times):
+                async with admission.admitted():
+                    now += seconds
+            async with admission.admitted():
+                return await refused()
+
+        assert await answer_in(0.002, 1) == 1  # the least that the header can say
+        assert await answer_in(7.5, 100) == 8
+        assert await answer_in(0.5, 100) == 1
+        assert await answer_in(900, 100) == 60
+
+    run(job())
+
+
 def test_after_closing_what_is_in_hand_goes_on_and_nothing_new_is_taken():
     async def job() -> None:
         admission = Admission(3, 30.0, "texts")
