@@ -8,6 +8,8 @@ from nlp.knowledge.sections import MAX_HEADING_CHARS, one_line
 from shared.errors import InputError
 
 MAX_ID_CHARS = 200
+_NEVER = "\\\ufffd"
+"""A path of another system, and what stands for bytes that are no UTF-8: ids that differ would become one."""
 _HOW = "Name it like guides/serving.md."
 
 
@@ -28,7 +30,7 @@ def checked_id(name: str) -> str:
         raise InputError(f"the document has no id. {_HOW}")
     if len(name) > MAX_ID_CHARS:
         raise InputError(f"the document's id has {len(name)} characters; the limit is {MAX_ID_CHARS}. {_HOW}")
-    bad = next((character for character in name if character == "\\" or not character.isprintable()), None)
+    bad = next((character for character in name if character in _NEVER or not character.isprintable()), None)
     if bad is not None:
         raise InputError(
             f"the document's id has the character U+{ord(bad):04X}; it may have letters, digits, spaces, slashes and "

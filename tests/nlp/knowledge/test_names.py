@@ -23,6 +23,7 @@ def test_names_of_files_are_ids(name: str):
         ("a\\b", r"U\+005C"),
         ("a\u202eb", r"U\+202E"),
         ("a\ud800", r"U\+D800"),
+        ("a\ufffd", r"U\+FFFD"),
         ("/etc/passwd", "part ''"),
         ("a/", "part ''"),
         ("a//b", "part ''"),
