@@ -10,6 +10,7 @@ Changed by subclassing, guarded by the version below and by tests/shared/serving
 - its methods take no forms and no pickle: of forms it fetches any URL that stands in the place of a file, and what it
   cannot read of them is a 500;
 - its server takes connections of ours, `shared.serving.connection`: heads have limits, and who hangs up is left;
+- its control socket, which runs any command that it is sent, is taken off the network: `shared.serving.control`;
 - its own OpenAPI document fails on a schema that has `examples`, and with it `bentoml build`: the API's stands in its
   place, and neither its index page nor what that needs is served.
 Until BentoML cancels its timers and lets middleware be left out: then `tuned_service` becomes `bentoml.service`.
@@ -42,6 +43,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import PerceptError, UnsupportedMedia
 from shared.serving.connection import use_connections
+from shared.serving.control import close_control_ports
 from shared.serving.edge import error_response, install_error_handlers, invalid_body
 from shared.serving.json_depth import check_depth
 from shared.serving.middleware import ModelId, edge_layers
@@ -68,6 +70,7 @@ def tuned_service(
         is_known = version("bentoml").startswith(KNOWN_VERSIONS)
         if not is_known:
             _log.warning("BentoML %s is not known here: its middleware stays as it is", version("bentoml"))
+        close_control_ports()
         use_connections(settings)
         service: Service[T] = bentoml.service(
             name=name,
