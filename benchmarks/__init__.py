@@ -1,1 +1,1 @@
-"""Speed on this machine, side by side in one run: `make bench`."""
+"""Speed on this machine, Percept beside what people use instead, in one run. docs/benchmark.md explains it."""

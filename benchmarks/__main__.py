@@ -1,83 +1,91 @@
-"""`make bench`: Percept beside the bare model and a usual stack, in one run, as ratios.
-
-Each round starts the stacks one after the other, so that a slow minute of the machine hits all of them alike.
-"""
+"""`make bench`: Percept beside what people use instead, in one run. docs/benchmark.md explains the set-up."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import signal
+import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from statistics import median
+from typing import Any
 
 import click
-from tqdm import tqdm
 
-from benchmarks.load import drive
-from benchmarks.parts import bare_loop, make_photo, part_times
-from benchmarks.stacks import ROOT, fastapi_torchvision, percept
+from benchmarks.measure import Plan, measure
+from benchmarks.parts import part_times
+from benchmarks.report import render, render_parts
+from benchmarks.stacks import PERCEPT, STACKS, Setup
+from benchmarks.workloads import QUICK, QUICK_LEVELS, WORKLOADS
+from shared.serving.settings import PROJECT_ROOT
 
-STACKS = {"percept": percept, "fastapi + torchvision": fastapi_torchvision}
-BARE = "bare loop"
+
+def _chosen(known: dict[str, Any]) -> Any:
+    def parse(context: click.Context, option: click.Parameter, value: str | None) -> list[Any] | None:
+        if value is None:
+            return None
+        unknown = [name for name in value.split(",") if name not in known]
+        if unknown:
+            raise click.BadParameter(f"{', '.join(unknown)} is unknown; there are {', '.join(known)}.")
+        return [known[name] for name in value.split(",")]
+
+    return parse
 
 
 @click.command()
-@click.option("--bundle", type=click.Path(exists=True, path_type=Path), default=ROOT / "models" / "tagger")
-@click.option("--megapixels", default=1.0, show_default=True)
-@click.option("--connections", default="1,8,32", show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="Of each measurement.")
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--only", callback=_chosen(WORKLOADS), help=f"Workloads, with commas, of {', '.join(WORKLOADS)}.")
+@click.option("--stacks", callback=_chosen(STACKS), help=f"Stacks, with commas, of {', '.join(STACKS)}.")
+@click.option("--connections", help="For all workloads, with commas; each has its own by default.")
+@click.option("--rounds", type=click.IntRange(1), help="In each of which every stack is started anew.  [default: 3]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each load.  [default: 3]")
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes of each stack.")
-@click.option("--json", "as_json", is_flag=True)
+@click.option("--quick", is_flag=True, help="Short texts and small photos over 1 and 32 connections, in two minutes.")
+@click.option("--parts", is_flag=True, help="Only where the time of one request goes: Percept, one connection.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON file of the result; under runs/ by default.")
+@click.option("--report", type=click.Path(exists=True, path_type=Path), help="Show an earlier result again.")
 def main(
-    bundle: Path, megapixels: float, connections: str, seconds: float, rounds: int, workers: int, as_json: bool
+    only: list[Any] | None,
+    stacks: list[Any] | None,
+    connections: str | None,
+    rounds: int | None,
+    seconds: float | None,
+    workers: int,
+    quick: bool,
+    parts: bool,
+    output: Path | None,
+    report: Path | None,
 ) -> None:
-    """Measure speed on this machine."""
-    photo = make_photo(megapixels)
-    levels = [int(level) for level in connections.split(",")]
-    result = {
-        "photo": {"megapixels": megapixels, "bytes": len(photo)},
-        "parts_ms": part_times(bundle, photo, repeats=20 * rounds),
-        "photos_per_s": measure(bundle, photo, levels, seconds, rounds, workers),
-    }
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
+    """Measure requests a second, latency, memory and starts of all stacks on this machine."""
+    if report is not None:
+        click.echo(render(json.loads(report.read_text(encoding="utf-8"))))
         return
-    for name, value in result["parts_ms"].items():
-        click.echo(f"{name:<12} {value:7.2f} ms")
-    click.echo(f"\n{megapixels:g} megapixel, {workers} workers, medians of {rounds} rounds; share of the bare loop")
-    rows = result["photos_per_s"]
-    limit = rows[BARE]["photos_per_s"]
-    for name, row in rows.items():
-        click.echo(
-            f"{name:<36} {row['photos_per_s']:7.1f}/s {row['photos_per_s'] / limit:5.0%}"
-            + (f"  p50 {row['p50_ms']:.0f} ms  p99 {row['p99_ms']:.0f} ms" if "p50_ms" in row else "")
-        )
+    workloads = only or [WORKLOADS[name] for name in (QUICK if quick else WORKLOADS)]
+    levels = tuple(map(int, connections.split(","))) if connections else QUICK_LEVELS if quick else None
+    levels = (1,) if parts else levels
+    if levels:
+        workloads = [replace(each, levels=levels) for each in workloads]
+    plan = Plan(
+        stacks=[STACKS[PERCEPT]] if parts else stacks or list(STACKS.values()),
+        workloads=workloads,
+        rounds=rounds or (1 if quick else 3),
+        seconds=seconds or (2 if quick else 3),
+    )
+    path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
 
+    def keep(result: dict[str, Any]) -> None:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
-def measure(
-    bundle: Path, photo: bytes, levels: list[int], seconds: float, rounds: int, workers: int
-) -> dict[str, dict[str, float]]:
-    """Return stack and connections -> medians over the rounds."""
-    found: dict[str, list[dict[str, float]]] = {}
-    steps = rounds * (1 + len(STACKS) * len(levels))
-    with tqdm(total=steps, desc="measuring", unit="step") as bar:
-        for _ in range(rounds):
-            rate = bare_loop(bundle, photo, workers=workers, seconds=seconds)
-            found.setdefault(BARE, []).append({"photos_per_s": rate})
-            bar.update(1)
-            for name, start in STACKS.items():
-                with start(bundle, workers) as (url, ready_s):
-                    asyncio.run(drive(url, photo, connections=workers, seconds=min(1.0, seconds)))  # warm up
-                    for level in levels:
-                        load = asyncio.run(drive(url, photo, connections=level, seconds=seconds))
-                        if load.failures:
-                            raise SystemExit(f"{name} failed {load.failures} requests at {level} connections.")
-                        row = {"photos_per_s": load.requests_per_s, "p50_ms": load.p50_ms, "p99_ms": load.p99_ms}
-                        found.setdefault(f"{name}, {level} connections", []).append({**row, "ready_s": ready_s})
-                        bar.update(1)
-    return {name: {key: median(row[key] for row in rows) for key in rows[0]} for name, rows in found.items()}
+    setup = Setup(workers=workers)
+    result = measure(setup, plan, keep)
+    result["parts"] = {each.name: part_times(each, setup.bundles) for each in workloads}
+    keep(result)
+    click.echo(f"\n{render_parts(result) if parts else render(result)}")
+    click.echo(f"Kept in {path}; `python -m benchmarks --report {path}` shows it again.")
+    if result["problems"]:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

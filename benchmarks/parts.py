@@ -1,75 +1,116 @@
-"""Where the time of one photo goes, in process and on one thread; and the limit: the bare loop over all cores."""
+"""Where the time of one request goes: each part alone, in process, on one thread; what HTTP adds is the difference."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from PIL import Image
-
-from shared.bundle.read import read_bundle
+from benchmarks.workloads import Item, Workload, items
+from shared.bundle.read import Bundle, read_bundle
 from shared.runtime.cpu import OnnxRuntime
-from vision.images import decode_image
-from vision.tagging.predictor import TagPredictor
+
+Parts = Iterator[tuple[str, Callable[[], object]]]
+"""Name and function of each part, one after the other: what one gives the next one takes."""
+REPEATS = 50
+MOST_S = 2.0
 
 
-def make_photo(megapixels: float = 1.0, seed: int = 0) -> bytes:
-    """Return a JPEG of 4:3 with smooth shapes and some grain, so that it decodes like a photo."""
-    generator = np.random.default_rng(seed)
-    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
-    width = height * 4 // 3
-    coarse = Image.fromarray(generator.integers(0, 255, (12, 16, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
-    grain = generator.normal(0, 6, smooth.shape)
-    buffer = io.BytesIO()
-    Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
+def part_times(workload: Workload, bundles: dict[str, Path], *, repeats: int = REPEATS) -> dict[str, float]:
+    """Return the median milliseconds of each part of one request.
+
+    Args:
+        workload: what is asked.
+        bundles: kind -> bundle.
+        repeats: of each part; fewer where they would take more than `MOST_S`.
+    """
+    bundle = read_bundle(bundles[workload.kind])
+    parts = {"photo": _of_photo, "intent": _of_text, "qa": _of_question}[workload.kind]
+    return {name: _median_ms(part, repeats) for name, part in parts(bundle, items(workload, bundles)[0])}
 
 
-def part_times(bundle_path: Path, photo: bytes, *, repeats: int) -> dict[str, float]:
-    """Return the median milliseconds of each part of one photo's way."""
-    predictor = _predictor(bundle_path)
+def _of_photo(bundle: Bundle, photo: Item) -> Parts:
+    from vision.images import decode_image
+    from vision.schemas import ImageTags, ModelInfo, TagOut, TagResponse
+    from vision.tagging.predictor import TagPredictor
+
+    assert isinstance(photo, bytes)
+    predictor = TagPredictor(bundle, OnnxRuntime(bundle))
     size = predictor.preprocessor.resize_px
-    image = decode_image(photo, target_size_px=size).pixels
-    pixels = predictor.preprocess(image)
+    decoded = decode_image(photo, target_size_px=size)
+    yield "decode", lambda: decode_image(photo, target_size_px=size)
+    pixels = predictor.preprocess(decoded.pixels)
+    yield "preprocess", lambda: predictor.preprocess(decoded.pixels)
     logits = predictor.infer([pixels])[0]
-    parts: dict[str, Callable[[], object]] = {
-        "decode": lambda: decode_image(photo, target_size_px=size),
-        "preprocess": lambda: predictor.preprocess(image),
-        "run": lambda: predictor.infer([pixels]),
-        "decide": lambda: predictor.decide(logits),
-    }
-    return {name: median(_ms(part) for _ in range(repeats)) for name, part in parts.items()}
+    yield "run", lambda: predictor.infer([pixels])
+    tags = predictor.decide(logits)
+    yield "decide", lambda: predictor.decide(logits)
+
+    def response() -> str:
+        out = [TagOut(label=tag.label, score=tag.score, parents=list(tag.parents)) for tag in tags]
+        info = ModelInfo(name=bundle.name, version=bundle.version)
+        image = ImageTags(tags=out, width=decoded.width, height=decoded.height)
+        return TagResponse(model=info, results=[image]).model_dump_json()
+
+    yield "serialise", response
 
 
-def bare_loop(bundle_path: Path, photo: bytes, *, workers: int, seconds: float) -> float:
-    """Return photos a second of a loop of all parts, one predictor and one thread a core, with nothing around it."""
-    predictors = [_predictor(bundle_path) for _ in range(workers)]
-    end = time.perf_counter() + seconds
+def _of_text(bundle: Bundle, text: Item) -> Parts:
+    from nlp.intent.predictor import IntentPredictor
+    from nlp.schemas import IntentOut, IntentResponse, IntentScoreOut, ModelInfo
 
-    def loop(predictor: TagPredictor) -> int:
-        done = 0
-        while time.perf_counter() < end:
-            image = decode_image(photo, target_size_px=predictor.preprocessor.resize_px).pixels
-            predictor.decide(predictor.infer([predictor.preprocess(image)])[0])
-            done += 1
-        return done
+    assert isinstance(text, str)
+    predictor = IntentPredictor(bundle, OnnxRuntime(bundle))
+    encoding = predictor.encode(text)
+    yield "tokenise", lambda: predictor.encode(text)
+    outputs = predictor.infer([encoding])[0]
+    yield "run", lambda: predictor.infer([encoding])
+    result = predictor.decide(outputs, top_k=5)
+    yield "decide", lambda: predictor.decide(outputs, top_k=5)
 
-    with ThreadPoolExecutor(workers) as pool:
-        return sum(pool.map(loop, predictors)) / seconds
+    def response() -> str:
+        out = IntentOut(
+            intent=result.intent,
+            confidence=result.confidence,
+            out_of_scope=result.out_of_scope,
+            out_of_scope_score=result.out_of_scope_score,
+            ranking=[IntentScoreOut(name=each.name, confidence=each.confidence) for each in result.ranking],
+        )
+        info = ModelInfo(name=bundle.name, version=bundle.version)
+        return IntentResponse(model=info, results=[out]).model_dump_json()
+
+    yield "serialise", response
 
 
-def _predictor(bundle_path: Path) -> TagPredictor:
-    bundle = read_bundle(bundle_path)
-    return TagPredictor(bundle, OnnxRuntime(bundle))
+def _of_question(bundle: Bundle, asked: Item) -> Parts:
+    from nlp.qa.predictor import AnswerPredictor
+    from nlp.schemas import AnswerOut, AnswerResponse, ModelInfo
+
+    assert isinstance(asked, tuple)
+    question, context = asked
+    predictor = AnswerPredictor(bundle, OnnxRuntime(bundle))
+    windows = predictor.windows(question, context)
+    yield "tokenise", lambda: predictor.windows(question, context)
+    logits = predictor.infer(windows)
+    yield "run", lambda: predictor.infer(windows)
+    answer = predictor.decide(context, windows, logits)[0]
+    yield "decide", lambda: predictor.decide(context, windows, logits)
+
+    def response() -> str:
+        out = AnswerOut(text=answer.text, score=answer.score, start=answer.start, end=answer.end, source=None)
+        info = ModelInfo(name=bundle.name, version=bundle.version)
+        return AnswerResponse(model=info, answer=out, passages=[]).model_dump_json()
+
+    yield "serialise", response
 
 
-def _ms(part: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    part()
-    return (time.perf_counter() - start) * 1000
+def _median_ms(part: Callable[[], object], repeats: int) -> float:
+    part()  # the first call plans its memory
+    taken: list[float] = []
+    end = time.perf_counter() + MOST_S
+    while len(taken) < repeats and (not taken or time.perf_counter() < end):
+        start = time.perf_counter()
+        part()
+        taken.append((time.perf_counter() - start) * 1000)
+    return median(taken)

@@ -1,68 +1,152 @@
-"""The stacks that are compared: each is started alone, driven, and stopped with everything that it started."""
+"""The stacks that are compared: how each is started, and in which form it takes a request.
+
+All get the same model files, as many workers, and one thread a worker to compute on.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from benchmarks.peer import BUNDLE
+from benchmarks.load import Request
+from benchmarks.peers import EAGER, FOLDERS, WORKERS
+from benchmarks.process import CannotStart, Server, free_port, running
+from benchmarks.workloads import Family, Item, Kind, items
+from shared.serving.settings import PROJECT_ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-START_S = 120
-
-
-@contextlib.contextmanager
-def percept(bundle: Path, workers: int) -> Iterator[tuple[str, float]]:
-    """Yield the URL that takes photos, and the seconds until the service was ready."""
-    port = _free_port()
-    command = ["-m", "scripts.main", "serve", str(bundle), "--port", str(port), "--workers", str(workers), "--no-ui"]
-    with _running(command, f"http://127.0.0.1:{port}/readyz", {}) as seconds:
-        yield f"http://127.0.0.1:{port}/v1/tag", seconds
+MODELS = PROJECT_ROOT / "models"
+PERCEPT_SETTINGS = {"PERCEPT_MAX_QUEUE": "1024"}
+"""The peers let any number of requests wait; with its own limit Percept would refuse some at 128 connections."""
+_BOUNDARY = "percept-benchmark"
 
 
-@contextlib.contextmanager
-def fastapi_torchvision(bundle: Path, workers: int) -> Iterator[tuple[str, float]]:
-    """Yield the same of the peer."""
-    port = _free_port()
-    command = ["-m", "uvicorn", "--factory", "benchmarks.peer:create", "--port", str(port), "--workers", str(workers)]
-    with _running([*command, "--log-level", "warning"], f"http://127.0.0.1:{port}/ready", {BUNDLE: str(bundle)}) as s:
-        yield f"http://127.0.0.1:{port}/tag", s
+@dataclass
+class Setup:
+    """What all stacks of one run share."""
 
-
-@contextlib.contextmanager
-def _running(command: list[str], ready_url: str, variables: dict[str, str]) -> Iterator[float]:
-    environment = os.environ | variables | {"OMP_NUM_THREADS": "1"}
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    workers: int = os.cpu_count() or 1
+    bundles: dict[str, Path] = field(
+        default_factory=lambda: {"intent": MODELS / "intent", "qa": MODELS / "qa", "photo": MODELS / "tagger"}
     )
-    try:
-        while True:
-            if process.poll() is not None or time.perf_counter() - start > START_S:
-                raise SystemExit(f"{' '.join(command)} did not start; see above.")
-            with contextlib.suppress(OSError), urllib.request.urlopen(ready_url, timeout=START_S):
-                break
-            time.sleep(0.05)
-        yield time.perf_counter() - start
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    eager: Path | None = None
+    """Where the eager peers' networks lie, once `make_eager` made them."""
+
+    def make_eager(self, folder: Path) -> None:
+        """Make the networks of the eager peers: fp32, of the bundles' architectures."""
+        named = [f"{kind}={self.bundles[kind]}" for kind in ("intent", "qa")]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.eager_weights", str(folder), *named]
+        result = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise CannotStart(f"the eager peers' networks could not be made:\n{result.stderr}")
+        self.eager = folder
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+Command = Callable[[Setup, Family, int], list[str]]
+Form = Callable[[Kind, Item], Request]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One way to serve these models."""
+
+    name: str
+    """On the command line."""
+    title: str
+    command: Command
+    """(setup, family, port) -> what follows `python`."""
+    form: Form
+    kinds: frozenset[Kind] = frozenset({"intent", "qa", "photo"})
+    is_eager: bool = False
+
+    def requests(self, kind: Kind, sent: Sequence[Item]) -> list[Request]:
+        """Return the requests for these items."""
+        return [self.form(kind, item) for item in sent]
+
+    @contextmanager
+    def started(self, setup: Setup, family: Family, first: Request) -> Iterator[Server]:
+        """Yield the server with the models of a family, alone on this machine; raises CannotStart.
+
+        Args:
+            setup: models and workers.
+            family: language or vision.
+            first: a request that it must answer before it counts as started.
+        """
+        port = free_port()
+        kinds = ("intent", "qa") if family == "language" else ("photo",)
+        variables = {FOLDERS[kind]: str(setup.bundles[kind]) for kind in kinds}
+        variables |= {WORKERS: str(setup.workers), EAGER: str(setup.eager or "")} | PERCEPT_SETTINGS
+        with running(self.command(setup, family, port), first, port=port, variables=variables) as server:
+            yield server
+
+
+def _percept(setup: Setup, family: Family, port: int, *, everything: bool = False) -> list[str]:
+    kinds = ["intent", "qa"] if family == "language" else ["photo"]
+    named = [str(setup.bundles[kind]) for kind in (["photo", "intent", "qa"] if everything else kinds)]
+    options = ["--port", str(port), "--workers", str(setup.workers), "--device", "cpu", "--no-ui"]
+    return ["-m", "scripts.main", "serve", *named, *options]
+
+
+def _uvicorn(setup: Setup, family: Family, port: int, *, app: str) -> list[str]:
+    options = ["--port", str(port), "--workers", str(setup.workers), "--log-level", "warning"]
+    return ["-m", "uvicorn", "--factory", f"benchmarks.peers.{app}:create", *options]
+
+
+def _bentoml(setup: Setup, family: Family, port: int, *, service: str = "") -> list[str]:
+    name = service or {"language": "Language", "vision": "Vision"}[family]
+    return ["-m", "bentoml", "serve", f"benchmarks.peers.bentoml_plain:{name}", "--port", str(port)]
+
+
+def _litserve(setup: Setup, family: Family, port: int) -> list[str]:
+    kinds = ["intent", "qa"] if family == "language" else ["photo"]
+    return ["-m", "benchmarks.peers.litserve_batched", str(port), *kinds]
+
+
+def _form(kind: Kind, item: Item, *, paths: dict[Kind, str], has_form: bool = False) -> Request:
+    if isinstance(item, bytes):
+        if not has_form:
+            return Request(paths[kind], "image/jpeg", item)
+        head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+        body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + item + f"\r\n--{_BOUNDARY}--\r\n".encode()
+        return Request(paths[kind], f"multipart/form-data; boundary={_BOUNDARY}", body)
+    fields = {"text": item} if isinstance(item, str) else {"question": item[0], "context": item[1]}
+    return Request(paths[kind], "application/json", json.dumps(fields).encode())
+
+
+def _texts(kind: Kind, item: Item) -> Request:
+    return Request("/intent", "application/json", json.dumps({"texts": [item]}).encode())
+
+
+_OURS: dict[Kind, str] = {"intent": "/v1/intent", "qa": "/v1/answer", "photo": "/v1/tag"}
+_THEIRS: dict[Kind, str] = {"intent": "/intent", "qa": "/answer", "photo": "/tag"}
+_plain = partial(_form, paths=_THEIRS)
+_with_form = partial(_form, paths=_THEIRS, has_form=True)
+PERCEPT = "percept"
+STACKS = {
+    each.name: each
+    for each in (
+        Stack(PERCEPT, "Percept, one service", _percept, partial(_form, paths=_OURS)),
+        Stack("percept-all", "Percept, all in one", partial(_percept, everything=True), partial(_form, paths=_OURS)),
+        Stack("fastapi-onnx", "FastAPI + ONNX Runtime", partial(_uvicorn, app="fastapi_onnx"), _plain),
+        Stack("litserve", "LitServe, batches of 16", _litserve, _with_form),
+        Stack("bentoml", "BentoML, plain", _bentoml, _with_form),
+        Stack("bentoml-batch", "BentoML, batchable", partial(_bentoml, service="Batched"), _texts,
+              kinds=frozenset({"intent"})),
+        Stack("fastapi-eager", "FastAPI + transformers, torchvision", partial(_uvicorn, app="fastapi_eager"), _plain,
+              is_eager=True),
+    )
+}  # fmt: skip
+
+
+def first_request(stack: Stack, setup: Setup, family: Family) -> Request:
+    """Return a small request of the family that the stack answers."""
+    from benchmarks.workloads import WORKLOADS
+
+    workload = WORKLOADS["photo1" if family == "vision" else "intent12"]
+    return stack.requests(workload.kind, items(workload, setup.bundles)[:1])[0]

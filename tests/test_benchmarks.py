@@ -1,19 +1,35 @@
-"""`make bench` measures what it says; that it is fast is for the benchmark itself to say."""
+"""`make bench` measures what it says, on every stack alike; that one is fast is for the benchmark itself to say."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.parts import make_photo
+from benchmarks import load
+from benchmarks.load import Request
+from benchmarks.process import CannotStart, ask, free_port, running
+from benchmarks.stacks import PERCEPT, STACKS, Setup
+from benchmarks.workloads import WORKLOADS, Family, Item, Kind, items, make_photo
+from nlp.text import TextEncoder
+from shared.bundle.read import read_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
+UTTERANCE = "transfer 20 dollars to my savings"
+QUESTION = ("Who keeps the light?", "The light on the rock is kept by Ada Brandt.")
+PHOTO = (ROOT / "vision" / "page" / "samples" / "dahlia.jpg").read_bytes()
+EVERY_THIRD_FAILS = 3
 
 
 def test_made_photo_has_the_size_that_was_asked_for():
@@ -23,24 +39,188 @@ def test_made_photo_has_the_size_that_was_asked_for():
     assert image.width / image.height == pytest.approx(4 / 3, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["intent12", "intent60"])
+def test_texts_have_the_tokens_that_were_asked_for(name: str):
+    bundles = Setup().bundles
+    encoder = TextEncoder.from_bundle(read_bundle(bundles["intent"]))
+    texts = items(WORKLOADS[name], bundles)
+    assert {len(encoder.encode(text)) for text in texts} == {WORKLOADS[name].size}
+    assert len(set(texts)) > 1
+
+
+def test_contexts_have_the_tokens_and_windows_that_were_asked_for():
+    bundles = Setup().bundles
+    encoder = TextEncoder.from_bundle(read_bundle(bundles["qa"]))
+    short = [encoder.windows(*asked) for asked in items(WORKLOADS["qa300"], bundles)]
+    assert all(len(windows) == 1 for windows in short)
+    assert all(295 <= len(windows[0]) <= 300 for windows in short)
+    assert {len(encoder.windows(*asked)) for asked in items(WORKLOADS["qa10"], bundles)} == {10}
+
+
+class _FailsSometimes(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    answered = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        type(self).answered += 1
+        self.send_response(503 if self.answered % EVERY_THIRD_FAILS == 0 and self.path == "/fails" else 200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A server that answers POST /fails with 503 every third time."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _FailsSometimes)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(params=["wrk", "aiohttp"])
+def drive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Each of the two load generators."""
+    if request.param == "aiohttp":
+        monkeypatch.setattr(load.shutil, "which", lambda _: None)
+    elif shutil.which("wrk") is None:
+        pytest.skip("wrk is not installed")
+    assert load.generator().startswith(request.param)
+    return load.drive
+
+
+def test_failures_are_counted_and_make_a_figure_no_figure(url: str, drive: Any):
+    found = drive(url, [Request("/fails", "application/json", b"{}")], connections=2, seconds=0.3)
+    assert found.errors["status 503"] == pytest.approx(found.requests / EVERY_THIRD_FAILS, abs=3)
+    assert found.requests_per_s is None
+
+
+def test_a_load_without_failures_has_a_rate_and_latencies(url: str, drive: Any):
+    sent = [Request("/works", "application/json", b"{}"), Request("/too", "text/plain", b"a longer body")]
+    found = drive(url, sent, connections=2, seconds=0.3)
+    assert found.errors == {}
+    assert found.requests_per_s == pytest.approx(found.requests / found.seconds)
+    assert 0 < found.p50_ms <= found.p99_ms <= found.max_ms
+
+
+def test_a_server_that_is_not_there_gives_no_figure(drive: Any):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    if drive is load.drive and shutil.which("wrk") and load.generator().startswith("wrk"):
+        with pytest.raises(RuntimeError, match="measured nothing"):
+            drive(nowhere, [Request("/", "text/plain", b"x")], connections=1, seconds=0.2)
+    else:
+        found = drive(nowhere, [Request("/", "text/plain", b"x")], connections=1, seconds=0.2)
+        assert found.errors["connect"]
+        assert found.requests_per_s is None
+
+
+FAMILY_CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+SERVER = FAMILY_CHILD + (
+    "\nfrom http.server import *\n"
+    "class H(BaseHTTPRequestHandler):\n"
+    "    def do_POST(self):\n"
+    "        self.send_response(200); self.send_header('content-length', '0'); self.end_headers()\n"
+    "HTTPServer(('127.0.0.1', int(sys.argv[1])), H).serve_forever()\n"
+)
+
+
+def test_a_server_and_all_that_it_started_end_when_the_measurement_is_interrupted():
+    started: list[psutil.Process] = []
+
+    def measure() -> None:
+        port = free_port()
+        with running(["-c", SERVER, str(port)], Request("/", "text/plain", b""), port=port) as server:
+            started.extend(server.processes())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure()
+    assert len(started) == 2
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in started)
+
+
+def test_a_server_that_ends_at_once_says_why():
+    command = ["-c", "raise SystemExit('no model here')"]
+    with (
+        pytest.raises(CannotStart, match="no model here"),
+        running(command, Request("/", "text/plain", b""), port=free_port()),
+    ):
+        pass
+
+
+def best(body: bytes, kind: Kind) -> str:
+    """Return the first label, or the answer, whatever stack it comes from."""
+    found: Any = json.loads(body)
+    if kind == "qa":
+        answer = found["answer"]
+        return str(answer["text"] if isinstance(answer, dict) else answer)
+    if isinstance(found, dict):
+        (result,) = found["results"]
+        return str(result["ranking"][0]["name"] if kind == "intent" else result["tags"][0]["label"])
+    return str((found[0][0] if isinstance(found[0], list) else found[0])["label"])
+
+
+@pytest.fixture(scope="module")
+def ours() -> dict[Kind, str]:
+    """What Percept's own service answers."""
+    return _answers(PERCEPT, "language") | _answers("percept-all", "vision")
+
+
+def _answers(name: str, family: Family) -> dict[Kind, str]:
+    stack = STACKS[name]
+    asked: dict[Kind, Item] = {"intent": UTTERANCE, "qa": QUESTION} if family == "language" else {"photo": PHOTO}
+    requests = {kind: stack.form(kind, item) for kind, item in asked.items() if kind in stack.kinds}
+    with stack.started(Setup(workers=1), family, next(iter(requests.values()))) as server:
+        assert server.cold_start_s > 0
+        assert sum(server.memory_mib().values()) > 50
+        return {kind: best(ask(server.url, request)[1], kind) for kind, request in requests.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.server
-def test_benchmark_measures_the_bare_loop_both_stacks_and_every_part():
-    brief = ["--seconds=0.3", "--rounds=1", "--connections=1,4", "--workers=1", "--megapixels=0.3", "--json"]
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("fastapi-onnx", "language"),
+        ("litserve", "language"),
+        ("bentoml-batch", "language"),
+        ("bentoml", "vision"),
+        ("fastapi-eager", "vision"),
+    ],
+)
+def test_a_stack_with_the_same_weights_answers_the_same(name: str, family: Family, ours: dict[Kind, str]):
+    found = _answers(name, family)
+    assert found
+    assert found == {kind: ours[kind] for kind in found}
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_benchmark_measures_every_figure_and_keeps_it(tmp_path: Path):
+    brief = ["--only=intent12", "--stacks=percept", "--connections=1,4", "--seconds=0.3", "--rounds=1", "--workers=1"]
+    path = tmp_path / "result.json"
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks", *brief],
+        [sys.executable, "-W", "ignore", "-m", "benchmarks", *brief, "--output", str(path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert set(found["parts_ms"]) == {"decode", "preprocess", "run", "decide"}
-    rows = found["photos_per_s"]
-    assert list(rows) == [
-        "bare loop",
-        *(f"{stack}, {n} connections" for stack in ("percept", "fastapi + torchvision") for n in (1, 4)),
-    ]
-    assert all(row["photos_per_s"] > 0 for row in rows.values())
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads(path.read_text())
+    assert {(row["stack"], row["connections"]) for row in found["loads"]} == {
+        (stack, level) for stack in ("bare", "percept") for level in (1, 4)
+    }
+    assert all(row["requests_per_s"] > 0 for row in found["loads"])
+    (start,) = found["starts"]
+    assert start["cold_start_s"] > 0
+    assert set(found["parts"]["intent12"]) == {"tokenise", "run", "decide", "serialise"}
+    assert "Percept, one service" in result.stdout

@@ -1,0 +1,115 @@
+"""The limit: Percept's own way of one request, in so many processes, one thread each, with no HTTP around it.
+
+`python -m benchmarks.bare` reads what to do as JSON on standard input and prints one line of JSON; `bare` calls it, so
+that the processes know nothing of who measures.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.load import Load
+from benchmarks.workloads import WORKLOADS, Item, Kind, Workload, items
+from shared.bundle.read import read_bundle
+from shared.runtime.cpu import OnnxRuntime
+from shared.serving.settings import PROJECT_ROOT
+
+WARM_CALLS = 20
+WARM_S = 1.0
+_PATIENCE_S = 120
+
+
+def bare(workload: Workload, bundles: dict[str, Path], *, processes: int, seconds: float) -> Load:
+    """Return what so many bare processes do: calls a second of all, and the latency of a call."""
+    asked = {
+        "workload": workload.name,
+        "bundles": {kind: str(path) for kind, path in bundles.items()},
+        "processes": processes,
+        "seconds": seconds,
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.bare"],
+        cwd=PROJECT_ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise RuntimeError(f"the bare loop failed:\n{result.stderr}")
+    return Load(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def make_call(kind: Kind, bundle_path: Path) -> Callable[[Any], object]:
+    """Return the whole way of one request in process: bytes or text to a result."""
+    bundle = read_bundle(bundle_path)
+    runtime = OnnxRuntime(bundle, threads=1)
+    if kind == "photo":
+        from vision.images import decode_image
+        from vision.tagging.predictor import TagPredictor
+
+        tagger = TagPredictor(bundle, runtime)
+        size = tagger.preprocessor.resize_px
+        return lambda body: tagger.decide(
+            tagger.infer([tagger.preprocess(decode_image(body, target_size_px=size).pixels)])[0]
+        )
+    if kind == "intent":
+        from nlp.intent.predictor import IntentPredictor
+
+        intents = IntentPredictor(bundle, runtime)
+        return lambda text: intents.predict([text], top_k=5)
+    from nlp.qa.predictor import AnswerPredictor
+
+    answers = AnswerPredictor(bundle, runtime)
+    return lambda asked: answers.answer(*asked)
+
+
+def _loop(kind: Kind, bundle: Path, sent: list[Item], seconds: float, start: Any, answers: Any) -> None:
+    call = make_call(kind, bundle)
+    warm_end = time.perf_counter() + WARM_S
+    for place in range(WARM_CALLS):
+        call(sent[place % len(sent)])
+        if time.perf_counter() > warm_end:
+            break
+    start.wait(_PATIENCE_S)
+    begin = time.perf_counter()
+    end = begin + seconds
+    latencies = []
+    while (now := time.perf_counter()) < end:
+        call(sent[len(latencies) % len(sent)])
+        latencies.append(time.perf_counter() - now)
+    answers.put((time.perf_counter() - begin, latencies))
+
+
+def _measure(asked: dict[str, Any]) -> dict[str, Any]:
+    workload = WORKLOADS[asked["workload"]]
+    bundles = {kind: Path(path) for kind, path in asked["bundles"].items()}
+    sent = items(workload, bundles)
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(asked["processes"]), context.Queue()
+    arguments = (workload.kind, bundles[workload.kind], sent, asked["seconds"], start, answers)
+    started = [context.Process(target=_loop, args=arguments, daemon=True) for _ in range(asked["processes"])]
+    for process in started:
+        process.start()
+    found = [answers.get(timeout=_PATIENCE_S + 2 * asked["seconds"]) for _ in started]
+    for process in started:
+        process.join()
+    latencies = np.concatenate([each for _, each in found]) * 1000
+    p50, p99, most = np.percentile(latencies, [50, 99, 100])
+    seconds = max(took for took, _ in found)
+    return {"seconds": seconds, "requests": len(latencies), "p50_ms": p50, "p99_ms": p99, "max_ms": most, "errors": {}}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(json.load(sys.stdin))))

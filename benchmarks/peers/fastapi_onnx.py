@@ -1,0 +1,54 @@
+"""FastAPI with ONNX Runtime: plain `def` routes, which FastAPI runs in its threads. uvicorn starts `create`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from benchmarks.peers import FOLDERS
+from benchmarks.peers.onnx_models import Answers, Intents, Tags, opened
+
+
+class Text(BaseModel):
+    """The body of POST /intent."""
+
+    text: str
+
+
+class Question(BaseModel):
+    """The body of POST /answer."""
+
+    question: str
+    context: str
+
+
+def create() -> FastAPI:
+    """Return an app that answers for the models whose folders are named."""
+    app = FastAPI()
+    if FOLDERS["intent"] in os.environ:
+        intents = Intents()
+
+        @app.post("/intent")
+        def intent(body: Text) -> list[dict[str, Any]]:
+            return intents([body.text])[0]
+
+    if FOLDERS["qa"] in os.environ:
+        answers = Answers()
+
+        @app.post("/answer")
+        def answer(body: Question) -> dict[str, Any]:
+            return answers(body.question, body.context)
+
+    if FOLDERS["photo"] in os.environ:
+        tags = Tags()
+
+        @app.post("/tag")
+        async def tag(request: Request) -> list[dict[str, Any]]:
+            body = await request.body()
+            return await run_in_threadpool(lambda: tags([opened(body)])[0])
+
+    return app

@@ -1,0 +1,172 @@
+"""A result as Markdown: a table for each kind of request, one of memory and starts, and what was measured with what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import BARE
+from benchmarks.stacks import PERCEPT
+
+Result = dict[str, Any]
+MOST_SHOWN = 32
+"""Connections of the columns for one level: the most up to here."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The rounds of one stack, workload and level."""
+
+    rates: Sequence[float]
+    """Requests a second; empty where a round failed."""
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    """Requests of all rounds that were not answered with 200."""
+    kinds: str
+    """Of the failures."""
+
+    @property
+    def rate(self) -> float | None:
+        return median(self.rates) if self.rates else None
+
+
+def figure(result: Result, stack: str, workload: str, level: int) -> Figure | None:
+    """Return medians over the rounds, or None where nothing was measured; one failed round spoils all."""
+    wanted = {"stack": stack, "workload": workload, "connections": level}
+    rows = [row for row in result["loads"] if all(row[name] == value for name, value in wanted.items())]
+    if not rows:
+        return None
+    rates = [row["requests_per_s"] for row in rows]
+    errors: dict[str, int] = {}
+    for row in rows:
+        for kind, count in row["errors"].items():
+            errors[kind] = errors.get(kind, 0) + count
+    return Figure(
+        rates=[] if None in rates else rates,
+        p50_ms=median(row["p50_ms"] for row in rows),
+        p99_ms=median(row["p99_ms"] for row in rows),
+        failed=sum(errors.values()),
+        kinds=", ".join(sorted(errors)),
+    )
+
+
+def shown_level(result: Result, workload: str) -> int:
+    """Return the level that the plot and the columns of one level show."""
+    levels = result["workloads"][workload]["levels"]
+    return int(max((level for level in levels if level <= MOST_SHOWN), default=levels[0]))
+
+
+def names(result: Result) -> dict[str, str]:
+    """Return stack -> title, the limit first."""
+    return {BARE: f"the limit: {result['workers']} bare processes", **result["stacks"]}
+
+
+def render(result: Result) -> str:
+    """Return the whole report in Markdown."""
+    parts = [_head(result)]
+    parts += [_table(result, workload) for workload in result["workloads"]]
+    if result["starts"]:
+        parts.append(_starts(result))
+    if result.get("parts"):
+        parts.append(render_parts(result))
+    parts += [f"**{row['stack']} ({row['family']}) could not be measured:** {row['problem']}" for row in
+              result["problems"]]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(result: Result) -> str:
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return (
+        f"{result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"{machine['system']}, Python {machine['python']}. {result['workers']} workers of one thread; load from "
+        f"{result['load']} on the same machine; medians of {result['rounds']} rounds of {result['seconds']:g} s "
+        f"or more. Load average before: {machine['load_average_before']}.\n\n{versions}."
+    )
+
+
+def _table(result: Result, workload: str) -> str:
+    """Return rates at all levels; at one level spread, share of the limit and Percept's lead; latencies."""
+    described = result["workloads"][workload]
+    levels, level = described["levels"], shown_level(result, workload)
+    limit = figure(result, BARE, workload, level)
+    ours = figure(result, PERCEPT, workload, level)
+    head = [described["title"], *(f"{each} conn." for each in levels), f"spread at {level}", "of the limit"]
+    head += ["Percept is", "p50 / p99 at 1, ms", f"p50 / p99 at {level}, ms"]
+    rows = []
+    for stack, title in names(result).items():
+        found = [figure(result, stack, workload, each) for each in levels]
+        if not any(found):
+            continue
+        shown = figure(result, stack, workload, level)
+        row = [title, *map(_rate, found)]
+        row.append(f"{min(shown.rates):,.0f} to {max(shown.rates):,.0f}" if shown and shown.rates else "")
+        row.append(_divided(shown, limit, "{:.0%}"))
+        row.append("" if stack in (BARE, PERCEPT) else _divided(ours, shown, "{:.1f} ×"))
+        one = figure(result, stack, workload, 1) if 1 in levels else None
+        rows.append([*row, _latency(one), "" if stack == BARE else _latency(shown)])
+    return _markdown(head, rows)
+
+
+def _rate(found: Figure | None) -> str:
+    if found is None:
+        return ""
+    if found.rate is None:
+        return f"{found.failed} failed ({found.kinds})" if found.failed else "no answer"
+    return f"{found.rate:,.0f}" if found.rate >= 100 else f"{found.rate:.1f}"
+
+
+def _divided(found: Figure | None, other: Figure | None, template: str) -> str:
+    return template.format(found.rate / other.rate) if found and other and found.rate and other.rate else ""
+
+
+def _latency(found: Figure | None) -> str:
+    if found is None or found.rate is None:
+        return ""
+    return f"{_ms(found.p50_ms)} / {_ms(found.p99_ms)}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _starts(result: Result) -> str:
+    rows = []
+    for stack, title in result["stacks"].items():
+        row = [title]
+        for family in ("language", "vision"):
+            found = [each for each in result["starts"] if each["stack"] == stack and each["family"] == family]
+            row.append(f"{median(each['cold_start_s'] for each in found):.1f}" if found else "")
+            row.append(f"{median(each['peak_memory_mib'] for each in found):,.0f}" if found else "")
+        rows.append(row)
+    head = ["", "language: first answer after, s", "peak memory, MiB", "vision: first answer after, s"]
+    return _markdown([*head, "peak memory, MiB"], rows)
+
+
+PARTS = ("decode", "preprocess", "tokenise", "run", "decide", "serialise")
+
+
+def render_parts(result: Result) -> str:
+    """Return where the time of one request goes, a column for each workload, in milliseconds.
+
+    The last rows are Percept's median over one connection and what of it no part accounts for: HTTP, and waiting for
+    the batch's thread.
+    """
+    parts: dict[str, dict[str, float]] = result["parts"]
+    rows = [[part, *(_ms(each[part]) if part in each else "" for each in parts.values())] for part in PARTS]
+    rows = [row for row in rows if any(row[1:])]
+    whole = {name: figure(result, PERCEPT, name, 1) for name in parts}
+    if all(found is not None and found.rates for found in whole.values()):
+        p50 = {name: found.p50_ms for name, found in whole.items() if found is not None}
+        rows.append(["the rest: HTTP", *(_ms(p50[name] - sum(parts[name].values())) for name in parts)])
+        rows.append(["**whole request**", *(f"**{_ms(p50[name])}**" for name in parts)])
+    titles = [result["workloads"][name]["title"] for name in parts]
+    return _markdown(["one request over one connection, ms", *titles], rows)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
