@@ -105,14 +105,16 @@ def _build_page(engine: Everything) -> Starlette:
 
     pages = [vision.demo.page(engine.tagging)] if engine.tagging else []
     pages += [nlp.demo.page(engine.language)] if engine.language else []
-    return mount_pages(pages, UI)
+    return mount_pages(pages, UI, root_path=SETTINGS.root_path, has_docs=SETTINGS.docs)
 
 
 def _open_page(engine: Everything) -> AbstractAsyncContextManager[None]:
     return PAGE.open(lambda: _build_page(engine))
 
 
-LIFECYCLE = Lifecycle(load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s)
+LIFECYCLE = Lifecycle(
+    load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s, owns_process=True
+)
 LIFECYCLE.on_drain(PAGE.hang_up)
 APP = make_app(
     LIFECYCLE,

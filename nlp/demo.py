@@ -160,7 +160,8 @@ def page(engine: LanguageEngine) -> Page:
 
 def mount_page(engine: LanguageEngine, path: str = "/ui") -> FastAPI:
     """Return an application with the language page at `path`."""
-    return mount_pages([page(engine)], path)
+    settings = engine.settings
+    return mount_pages([page(engine)], path, root_path=settings.root_path, has_docs=settings.docs)
 
 
 def _summaries(engine: LanguageEngine) -> Sequence[str]:

@@ -194,7 +194,8 @@ def page(engine: TaggingEngine) -> Page:
 
 def mount_page(engine: TaggingEngine, path: str = "/ui") -> FastAPI:
     """Return an application with the tagger's page at `path`."""
-    return mount_pages([page(engine)], path)
+    settings = engine.settings
+    return mount_pages([page(engine)], path, root_path=settings.root_path, has_docs=settings.docs)
 
 
 def _min_score(use_own: bool, threshold: float) -> float | None:

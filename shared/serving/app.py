@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
-from shared.serving.docs import add_docs
+from shared.serving.docs import DOCS, add_docs
 from shared.serving.edge import InferenceErrorBody, error_responses, install_error_handlers
 from shared.serving.health import make_health_router
 from shared.serving.inference_protocol import make_router
@@ -32,7 +33,7 @@ def make_app(
     *,
     title: str,
     description: str,
-    home: str = "/docs",
+    home: str = DOCS,
     alongside: Alongside[EngineT] | None = None,
 ) -> FastAPI:
     """Return the API as an ASGI app that loads its models when it starts.
@@ -40,10 +41,10 @@ def make_app(
     Args:
         lifecycle: holds the engine that the routers answer with.
         routers: the routes of each service.
-        settings: which bundles may take the place of those that serve, and whose key it takes.
+        settings: which bundles may take the place of those that serve, and whose key it takes; what is closed.
         title: of the documentation.
         description: likewise.
-        home: where `/` leads.
+        home: where `/` leads, unless that is the documentation and it is closed.
         alongside: as in `Lifecycle.run`.
     """
     swaps = ModelSwaps(lifecycle, settings)
@@ -53,7 +54,15 @@ def make_app(
         async with lifecycle.run(alongside), swaps.following():
             yield
 
-    app = FastAPI(title=title, description=description, version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title=title,
+        description=description,
+        version="1",
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     install_error_handlers(app)
     for router in routers:
         app.include_router(router)
@@ -62,11 +71,14 @@ def make_app(
         responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),
     )
     app.include_router(make_model_router(swaps, settings))
-    app.include_router(make_health_router(lifecycle.not_ready_reason))
-    add_docs(app)
+    app.include_router(make_health_router(lifecycle.not_ready_reason, has_metrics=settings.metrics))
+    if settings.docs:
+        add_docs(app)
 
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse(home)
+    if settings.docs or home != DOCS:
+
+        @app.get("/", include_in_schema=False)
+        async def root(request: Request) -> RedirectResponse:
+            return RedirectResponse(f"{request.scope.get('root_path', '').rstrip('/')}{home}")
 
     return app

@@ -8,10 +8,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-ASSETS = "/docs/assets"
+from shared.serving.page_headers import headers_of
+
+DOCS = "/docs"
+ASSETS = f"{DOCS}/assets"
 
 
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -35,14 +39,17 @@ def add_docs(app: FastAPI) -> None:
     # BentoML 1.4.39 serves its own index page with these; a test holds that they are there.
     folder = str(files("bentoml") / "_internal" / "server" / "static_content")
 
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url=app.openapi_url or "/openapi.json",
+    @app.get(DOCS, include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        root = request.scope.get("root_path", "").rstrip("/")
+        page = get_swagger_ui_html(
+            openapi_url=f"{root}{app.openapi_url}",
             title=app.title,
-            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{ASSETS}/favicon-light-32x32.png",
+            swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{ASSETS}/favicon-light-32x32.png",
         )
+        page.headers.update(headers_of(bytes(page.body).decode()))
+        return page
 
     app.mount(ASSETS, StaticFiles(directory=folder))

@@ -20,11 +20,12 @@ class Health(BaseModel):
     status: str
 
 
-def make_health_router(not_ready_reason: Callable[[], str | None]) -> APIRouter:
+def make_health_router(not_ready_reason: Callable[[], str | None], *, has_metrics: bool = True) -> APIRouter:
     """Return /livez, /readyz and /metrics.
 
     Args:
         not_ready_reason: None while every model answers and the service is not draining.
+        has_metrics: False for a service without /metrics.
     """
     router = APIRouter(tags=["health"])
 
@@ -40,8 +41,10 @@ def make_health_router(not_ready_reason: Callable[[], str | None]) -> APIRouter:
             raise NotReady(reason)
         return Health(status="ready")
 
-    @router.get("/metrics", summary="Prometheus metrics of all workers", response_class=Response)
-    async def prometheus() -> Response:
-        return Response(await run_in_threadpool(metrics.exposition), headers={"content-type": metrics.CONTENT_TYPE})
+    if has_metrics:
+
+        @router.get("/metrics", summary="Prometheus metrics of all workers", response_class=Response)
+        async def prometheus() -> Response:
+            return Response(await run_in_threadpool(metrics.exposition), headers={"content-type": metrics.CONTENT_TYPE})
 
     return router

@@ -17,10 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import NotFound
 from shared.serving.edge import error_response
+from shared.serving.page_headers import PAGE_HEADERS
 
 _WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="1">
 <title>Percept</title><body style="font-family:system-ui;display:grid;place-items:center;height:90vh">
 <p>The page opens in a moment …</p></body></html>"""
+_WAIT_HEADERS = {"retry-after": "1", "cache-control": "no-store"}
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +106,7 @@ class LatePage:
             inner = {**scope, "root_path": scope.get("app_root_path", "")}
             await shown.app(inner, _until_hung_up(receive, shown.closing), send)
         elif scope["type"] == "http" and self.is_wanted:
-            response = HTMLResponse(_WAIT_PAGE, 503, {"retry-after": "1", "cache-control": "no-store"})
+            response = HTMLResponse(_WAIT_PAGE, 503, {**_WAIT_HEADERS, **PAGE_HEADERS})
             await response(scope, receive, send)
         elif scope["type"] == "http":
             missing = NotFound("there is no demo page here: Gradio is not installed, or the page is switched off.")

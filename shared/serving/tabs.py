@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from shared.serving.kept_files import KeptFolder, keep_sweeping, upload_folder
 from shared.serving.page_guard import PageGuard
+from shared.serving.page_headers import PageHeaders
 
 BRAND = "Percept"
 _HERE = Path(str(files("shared.serving")))
@@ -68,8 +69,15 @@ class Page:
         return self.tab.lower()
 
 
-def mount_pages(pages: Sequence[Page], path: str = "/ui") -> FastAPI:
-    """Return an application with the pages at `path`, and nothing of Gradio but what they need."""
+def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = "", has_docs: bool = True) -> FastAPI:
+    """Return an application with the pages at `path`, and nothing of Gradio but what they need.
+
+    Args:
+        pages: at least one.
+        path: where they stand in the service.
+        root_path: where a proxy shows the service.
+        has_docs: whether there is a documentation to lead to.
+    """
     assert pages, "a page of nothing"
     kept = [upload_folder(), *(folder for page in pages for folder in page.kept)]  # before Gradio asks for its folder
 
@@ -81,12 +89,12 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui") -> FastAPI:
             task.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
-    demo = build_blocks(pages, kept[0].keep_s)
+    demo = build_blocks(pages, kept[0].keep_s, docs=_DOCS if has_docs else "")
     gr.mount_gradio_app(
         app,
         demo,
         path=path,
-        root_path=path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
+        root_path=root_path + path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
         allowed_paths=[str(file) for page in pages for file in page.sample_files],
         max_file_size=max(page.max_file_bytes for page in pages),
         show_error=False,
@@ -102,40 +110,43 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui") -> FastAPI:
     )
     demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
     app.add_middleware(PageGuard, path=path)
+    app.add_middleware(PageHeaders)
     return app
 
 
-def build_blocks(pages: Sequence[Page], keep_s: float) -> gr.Blocks:
-    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads."""
+def build_blocks(pages: Sequence[Page], keep_s: float, docs: str = _DOCS) -> gr.Blocks:
+    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads, `docs` leads to the routes."""
     is_alone = len(pages) == 1
     title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:
         if is_alone:
-            _draw(pages[0], is_alone=True)
+            _draw(pages[0], is_alone=True, docs=docs)
         else:
-            bar = f'<header class="p-site"><p class="p-brand">{BRAND}</p><nav aria-label="More">{_DOCS}</nav></header>'
+            bar = f'<header class="p-site"><p class="p-brand">{BRAND}</p><nav aria-label="More">{docs}</nav></header>'
             gr.HTML(bar, js_on_load=_text("look.js"))
             with gr.Tabs(selected=pages[0].address, elem_id="pages"):
                 for page in pages:
                     with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
-                        _draw(page, is_alone=False)
+                        _draw(page, is_alone=False, docs=docs)
     return cast("gr.Blocks", demo)
 
 
-def _draw(page: Page, *, is_alone: bool) -> None:
+def _draw(page: Page, *, is_alone: bool, docs: str) -> None:
     scripts = ([_text("look.js")] if is_alone else []) + [page.js]
-    gr.HTML(heading(page, is_alone=is_alone), js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts))
+    gr.HTML(
+        heading(page, is_alone=is_alone, docs=docs), js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts)
+    )
     page.fill()
 
 
-def heading(page: Page, *, is_alone: bool) -> str:
+def heading(page: Page, *, is_alone: bool, docs: str = _DOCS) -> str:
     """Return the page's title with its summary and its models' names and versions."""
     summary = f"<p>{escape(page.summary)}</p>" if page.summary else ""
     models = "".join(
         f'<span class="p-model" title="Model and version"><b>{escape(name)}</b> <span>{escape(version)}</span></span>'
         for name, version in page.models
     )
-    brand, docs = (f'<p class="p-brand">{BRAND}</p>', _DOCS) if is_alone else ("", "")
+    brand, docs = (f'<p class="p-brand">{BRAND}</p>', docs) if is_alone else ("", "")
     return (
         f'<header class="p-top"><div>{brand}<h1>{escape(page.title)}</h1>{summary}</div>'
         f'<nav aria-label="More">{docs}{models}</nav></header>'

@@ -28,7 +28,17 @@ from shared.serving.settings import Settings
 
 OPEN = ["/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"]
 BROWSED = ["/", "/ui", "/ui/config", "/docs", "/docs/assets/x.css", "/openapi.json", "/metrics"]
-CLOSED = ["/v1/word", "/v2/models/m", "/schema.json", "/nowhere", "/livez/", "/livezz", "/uix", "/x//livez", "/v2/health"]
+CLOSED = [
+    "/v1/word",
+    "/v2/models/m",
+    "/schema.json",
+    "/nowhere",
+    "/livez/",
+    "/livezz",
+    "/uix",
+    "/x//livez",
+    "/v2/health",
+]
 SHOP = "https://shop.example"
 
 
