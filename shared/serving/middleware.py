@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ MODEL = "percept.model"
 CLIENT_LEFT = 499
 """Status of a request whose client hung up, in log and metrics alone; nginx's number for it."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_ids = random.Random()  # for ids, no secrets: the system's source hands the interpreter over at each call
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 _QUIET_ROUTES = {*OPEN_ROUTES, "/metrics"}
 """Asked every few seconds by machines: logged only when they fail, and answered however much else is in hand."""
@@ -77,7 +78,7 @@ class RequestEdge:
             return
         start = time.perf_counter()
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _SANE_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
         scope[REQUEST_ID] = request_id
         scope[TASK] = asyncio.current_task()
         lease = open_lease()
