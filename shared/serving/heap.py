@@ -10,8 +10,8 @@ from __future__ import annotations
 import gc
 
 _THRESHOLDS = (10_000, 20, 50)
-"""Objects made before the youngest are looked at, and how often that happens before the older ones are. Requests in hand
-make a few thousand, which are gone with their answers: Python's own 700 takes them for old."""
+"""Objects made before the youngest are looked at, and how often that happens before the older ones are. Requests in
+hand make a few thousand, which are gone with their answers: Python's own 700 takes them for old."""
 
 
 def settle_heap() -> None:
