@@ -112,7 +112,9 @@ def _open_page(engine: Everything) -> AbstractAsyncContextManager[None]:
     return PAGE.open(lambda: _build_page(engine))
 
 
-LIFECYCLE = Lifecycle(load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s)
+LIFECYCLE = Lifecycle(
+    load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s, owns_process=True
+)
 LIFECYCLE.on_drain(PAGE.hang_up)
 APP = make_app(
     LIFECYCLE,

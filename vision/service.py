@@ -36,7 +36,9 @@ def _open_page(engine: TaggingEngine) -> AbstractAsyncContextManager[None]:
     return PAGE.open(lambda: _build_page(engine))
 
 
-LIFECYCLE = Lifecycle(load_or_exit(lambda: load_chosen(TaggingEngine.load, SETTINGS)), drain_s=SETTINGS.drain_s)
+LIFECYCLE = Lifecycle(
+    load_or_exit(lambda: load_chosen(TaggingEngine.load, SETTINGS)), drain_s=SETTINGS.drain_s, owns_process=True
+)
 LIFECYCLE.on_drain(PAGE.hang_up)
 APP = create_app(
     LIFECYCLE, SETTINGS, home=UI if PAGE.is_wanted else "/docs", alongside=_open_page if PAGE.is_wanted else None

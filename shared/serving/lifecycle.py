@@ -23,6 +23,7 @@ from shared.runtime.choose import choose_runtime
 from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
 from shared.serving import metrics
+from shared.serving.heap import settle_heap
 from shared.serving.inference_protocol import ServedModel
 from shared.serving.lease import Generation, current_lease
 from shared.serving.logs import configure_logs
@@ -106,11 +107,13 @@ class Lifecycle(Generic[EngineT]):
     Args:
         load: builds the engine; blocks; runs once, before the worker accepts connections.
         drain_s: time between the signal to stop and the refusal of connections, in which readiness has fallen already.
+        owns_process: whether nothing else is done in this process, so that the garbage collector may be tuned.
     """
 
-    def __init__(self, load: Callable[[], EngineT], *, drain_s: float = 0.0) -> None:
+    def __init__(self, load: Callable[[], EngineT], *, drain_s: float = 0.0, owns_process: bool = False) -> None:
         self._load = load
         self._drain_s = drain_s
+        self._owns_process = owns_process
         self._now: Generation | None = None
         self._alongside: Alongside[EngineT] | None = None
         self._entered: AbstractAsyncContextManager[None] = contextlib.nullcontext()
@@ -174,6 +177,8 @@ class Lifecycle(Generic[EngineT]):
         restore = self._watch_signals(asyncio.get_running_loop())
         try:
             self._entered = await self._enter(engine)
+            if self._owns_process:
+                settle_heap()
             yield
         finally:
             restore()
