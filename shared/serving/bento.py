@@ -10,6 +10,7 @@ Changed by subclassing, guarded by the version below and by tests/shared/serving
 - its methods take no forms and no pickle: of forms it fetches any URL that stands in the place of a file, and what it
   cannot read of them is a 500;
 - its server takes connections of ours, `shared.serving.connection`: heads have limits, and who hangs up is left;
+- a request for the mounted API does not pass the layers that only BentoML's own methods need;
 - its control socket, which runs any command that it is sent, is taken off the network: `shared.serving.control`;
 - its own OpenAPI document fails on a schema that has `examples`, and with it `bentoml build`: the API's stands in its
   place, and neither its index page nor what that needs is served.
@@ -33,10 +34,10 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.resource import system_resources
 from fastapi import FastAPI
 from pydantic import ValidationError
+from starlette._utils import get_route_path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette._utils import get_route_path
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -82,6 +83,8 @@ def tuned_service(
         )(cls)
         for layer, options in or_exit(lambda: edge_layers(settings, model)):
             service.add_asgi_middleware(layer, **options)
+        if is_known:
+            service.add_asgi_middleware(ApiFirst)
         return service
 
     return decorate
@@ -90,8 +93,6 @@ def tuned_service(
 def worker_count(settings: Settings) -> int:
     """Return how many processes answer: as set, else one where a GPU computes, else one a core of this container."""
     if settings.workers is not None:
-        if is_known:
-            service.add_asgi_middleware(ApiFirst)
         return settings.workers
     resources = system_resources()
     if settings.device == "cuda" or (settings.device == "auto" and resources[_GPU]):
@@ -146,14 +147,6 @@ def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s:
     serve_http(target, working_dir=str(folder), host=host, port=port, timeout_graceful_shutdown=shutdown_s)
 
 
-class TunedService(Service[T]):
-    """BentoML's service with our application factory."""
-
-    def to_asgi(self, is_main: bool = True) -> Any:
-        """Return what a worker serves."""
-        self.inject_config()
-        app = TunedAppFactory(self, is_main=is_main)()
-        install_error_handlers(app)
 class ApiFirst:
     """Leads a request to the API that is mounted at "/" at once, the innermost layer.
 
@@ -185,6 +178,14 @@ class ApiFirst:
         self._own = frozenset(route.path for route in routes if isinstance(route, Route))
 
 
+class TunedService(Service[T]):
+    """BentoML's service with our application factory."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """Return what a worker serves."""
+        self.inject_config()
+        app = TunedAppFactory(self, is_main=is_main)()
+        install_error_handlers(app)
         return app
 
     @property
