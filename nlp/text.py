@@ -78,10 +78,18 @@ class TextEncoder:
         try:
             values = json.loads(config.read_text(encoding="utf-8"))
             max_length, stride = int(values["max_length"]), int(values["stride"])
-            return cls(Tokenizer.from_file(str(tokenizer)), max_length, stride)
+            encoder = cls(Tokenizer.from_file(str(tokenizer)), max_length, stride)
+            encoder.encode("a")  # some that load fail on every text
+            if stride:
+                encoder.windows("a", "b")
+            return encoder
         except KeyError as error:
             raise BundleError(f"{config} lacks {error}; expected max_length and stride.") from error
-        except Exception as error:  # the tokenizers library raises Exception itself
+        except (
+            BaseException
+        ) as error:  # the tokenizers library raises Exception itself; a panic in Rust is not even one
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise BundleError(f"{tokenizer.parent} has no tokenizer that can be read: {error}") from error
 
     def files(self, extra: dict[str, Any] | None = None) -> dict[str, bytes]:

@@ -22,6 +22,10 @@ from shared.bundle.layout import CONFIG, FORMAT_VERSION, GOLDEN, ONNX, PREPROCES
 from shared.errors import BundleError
 
 _CHUNK_BYTES = 1 << 20
+MAX_JSON_BYTES = 64 << 20
+"""Of config.json and preprocessor_config.json; a tagger of 10,000 labels has a few megabytes."""
+MAX_GOLDEN_BYTES = 256 << 20
+"""Of golden.npz as it is unpacked; a few photos have some megabytes."""
 _SHOWN_PROBLEMS = 5
 
 
@@ -116,6 +120,10 @@ def sha256_of(content: bytes | Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise BundleError(
+                f"{path} has {size} bytes; at most {MAX_JSON_BYTES} are read. This is no bundle of Percept."
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
@@ -198,6 +206,9 @@ def _verify(folder: Path, config: BundleConfig) -> None:
 def _read_golden(path: Path, config: BundleConfig) -> Golden:
     try:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            size = sum(member.file_size for member in archive.zip.infolist()) if archive.zip else 0
+            if size > MAX_GOLDEN_BYTES:
+                raise BundleError(f"{path} unpacks to {size} bytes; at most {MAX_GOLDEN_BYTES} are read.")
             arrays = {name: archive[name] for name in archive.files}
     except (
         OSError,

@@ -5,6 +5,7 @@ Neighbours: `choose` builds it; `cuda` is the other runtime.
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -55,9 +56,13 @@ class OnnxRuntime:
         path = bundle.file(ONNX)
         self.inputs = bundle.config.signature.inputs
         self.outputs = bundle.config.signature.outputs
+        options = session_options(threads)
+        # All of a model is in its one file, which config.json has the SHA-256 of: weights beside it are not read, which
+        # nothing vouches for.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=session_options(threads), providers=["CPUExecutionProvider"]
+                path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # a dozen exception types of ONNX Runtime without a common base
             raise BundleError(f"{path} cannot be loaded: {error}. Run: percept export {bundle.path}") from error

@@ -29,6 +29,8 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> float:
         outputs = runtime.run(bundle.golden.inputs)
     except InputError as error:
         raise BundleError(f"{GOLDEN} of {bundle.path} does not fit the model: {error}") from error
+    except Exception as error:  # whatever a model has its runtime raise, such as that its memory is not there
+        raise BundleError(f"{bundle.path} on {runtime.description} cannot answer {GOLDEN}: {error}") from error
     largest = 0.0
     for name, golden in bundle.golden.outputs.items():
         came = outputs.get(name)
