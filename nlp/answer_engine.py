@@ -59,13 +59,17 @@ class AnswerEngine(TextModel[Logits]):
         """
         async with self.admission.admitted():
             (found,) = await self.read(question, [context], top_k=top_k, max_answer_tokens=max_answer_tokens)
-        if found:
-            self.top_score.observe(found[0].score)
+        self.count(found[0] if found else None)
         return found
 
     def is_answer(self, answer: Answer) -> bool:
         """Whether it is sure enough to be given; otherwise the context holds no answer, which is a normal answer."""
         return self.predictor.is_answer(answer)
+
+    def count(self, best: Answer | None) -> None:
+        """Let the metrics know of an answer, or of none, to one question."""
+        is_answered = best is not None and self.is_answer(best)
+        self.metrics.answer("answered" if is_answered else "unanswerable", score=best.score if best else None)
 
     async def read(
         self,
@@ -92,11 +96,9 @@ class AnswerEngine(TextModel[Logits]):
         windows = await self.off_loop(characters, self._windows, question, contexts, skipped)
         encoded = time.perf_counter()
         logits = await self._run_some_at_once([window for of_one in windows for window in of_one])
-        inferred = time.perf_counter()
         decide = partial(self.predictor.decide, top_k=top_k, max_answer_tokens=max_answer_tokens)
         found = await self.off_loop(characters, _decided, decide, contexts, windows, logits, skipped)
-        self.encode_seconds.observe(encoded - start)
-        self.infer_seconds.observe(inferred - encoded)
+        self.metrics.preprocess_seconds.observe(encoded - start)
         return found
 
     async def _run_some_at_once(self, windows: Sequence[Encoding]) -> list[Logits]:

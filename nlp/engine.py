@@ -201,9 +201,11 @@ class LanguageEngine:
         ]
         best = max(sourced, key=lambda answer: answer.score, default=None)
         if best is None:
+            qa.count(None)
             return Asked(None, None, found)
-        qa.top_score.observe(best.score)
-        is_sure = qa.is_answer(Answer(best.text, best.score, best.start, best.end))
+        answer = Answer(best.text, best.score, best.start, best.end)
+        qa.count(answer)
+        is_sure = qa.is_answer(answer)
         return Asked(best if is_sure else None, best, found)
 
     async def understand(self, text: str, *, top_k: int | None = None, passages: int = 5) -> Understood:

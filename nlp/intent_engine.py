@@ -73,14 +73,16 @@ class IntentEngine(TextModel[dict[str, np.ndarray]]):
             encoded = time.perf_counter()
             readable = [each for each in encodings if isinstance(each, Encoding)]
             results = iter(await self.run_all(readable))
-        self.encode_seconds.observe(encoded - start)
-        self.infer_seconds.observe(time.perf_counter() - encoded)
+        self.metrics.preprocess_seconds.observe(encoded - start)
         return [next(results) if isinstance(each, Encoding) else each for each in encodings]
 
     def decide(self, outputs: Outputs, *, top_k: int | None = None) -> IntentResult:
         """Return what the network's outputs mean."""
         result = self.predictor.decide(outputs, top_k=top_k)
-        self.top_score.observe(result.confidence)
+        if result.intent is None:
+            self.metrics.answer("out_of_scope", score=result.confidence)
+        else:
+            self.metrics.answer("in_scope", result.intent, score=result.confidence)
         return result
 
     def _encode_all(self, texts: Sequence[str]) -> list[Encoding | InputError]:

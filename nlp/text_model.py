@@ -21,8 +21,8 @@ from shared.errors import InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, Tensors
 from shared.runtime.signature import check_inputs
-from shared.serving import metrics
 from shared.serving.admission import Admission
+from shared.serving.metrics import ModelMetrics
 from shared.serving.settings import Settings
 
 LONG_TEXT = 2_000
@@ -78,20 +78,16 @@ class TextModel(Generic[Result]):
         self.encoder = predictor.encoder
         self.admission = Admission(limit, settings.deadline_s, items)
         self._infer_encodings = predictor.infer
+        self.metrics = ModelMetrics(self.name, self.bundle.labels)
         self._batcher: MicroBatcher[Encoding | Tensors, Any] = MicroBatcher(
             self._infer_batch,
             max_batch_size=settings.max_batch_size or batch_size,
             max_queue=max_waiting,
             name=self.name,
             sort_key=_length,
-            on_batch=self._observe_batch,
+            on_batch=self.metrics.batch,
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="text")
-        self._batch_size = metrics.BATCH_SIZE.labels(self.name)
-        self._batch_seconds = metrics.BATCH_SECONDS.labels(self.name)
-        self.top_score = metrics.TOP_SCORE.labels(self.name)
-        self.encode_seconds = metrics.STAGE_SECONDS.labels(self.name, "encode")
-        self.infer_seconds = metrics.STAGE_SECONDS.labels(self.name, "infer")
 
     @property
     def is_ready(self) -> bool:
@@ -161,10 +157,6 @@ class TextModel(Generic[Result]):
         encodings = [item for item in batch if isinstance(item, Encoding)]
         results = iter(self._infer_encodings(encodings) if encodings else ())
         return [next(results) if isinstance(item, Encoding) else self.runtime.run(item) for item in batch]
-
-    def _observe_batch(self, size: int, seconds: float) -> None:
-        self._batch_size.observe(size)
-        self._batch_seconds.observe(seconds)
 
 
 def _length(item: Encoding | Tensors) -> int:

@@ -21,9 +21,9 @@ from shared.errors import InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime
 from shared.runtime.signature import check_inputs
-from shared.serving import metrics
 from shared.serving.admission import Admission
 from shared.serving.lifecycle import load_runtime
+from shared.serving.metrics import ModelMetrics
 from shared.serving.settings import Settings
 from vision.images import decode_image
 from vision.tagging import TASK
@@ -83,20 +83,16 @@ class TaggingEngine:
         self.labels = bundle.labels
         self.inputs: tuple[TensorSignature, ...] = runtime.inputs
         self.outputs: tuple[TensorSignature, ...] = runtime.outputs
+        self.metrics = ModelMetrics(self.name, self.labels)
         self._batcher: MicroBatcher[np.ndarray, np.ndarray] = MicroBatcher(
             self.predictor.infer,
             max_batch_size=settings.max_batch_size or (GPU_BATCH_SIZE if runtime.device == "cuda" else 1),
             max_queue=settings.max_queue,
             name="tagger",
-            on_batch=self._observe_batch,
+            on_batch=self.metrics.batch,
         )
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
-        self._batch_size = metrics.BATCH_SIZE.labels(self.name)
-        self._top_score = metrics.TOP_SCORE.labels(self.name)
-        self._batch_seconds = metrics.BATCH_SECONDS.labels(self.name)
-        self._decode_seconds = metrics.STAGE_SECONDS.labels(self.name, "decode")
-        self._infer_seconds = metrics.STAGE_SECONDS.labels(self.name, "infer")
 
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
@@ -134,7 +130,9 @@ class TaggingEngine:
         seen = await self.logits(data)
         tags = self.predictor.decide(seen.logits, top_k=top_k, min_score=min_score)
         if tags:
-            self._top_score.observe(tags[0].score)
+            self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
+        else:
+            self.metrics.answer("untagged")
         return TaggingResult(tags, seen.width, seen.height, seen.timings)
 
     async def scores(self, data: bytes) -> np.ndarray:
@@ -150,8 +148,7 @@ class TaggingEngine:
             decoded = time.perf_counter()
             logits = await self._batcher.submit(pixels)
             timings = Timings(decoded - start, time.perf_counter() - decoded)
-        self._decode_seconds.observe(timings.decode_s)
-        self._infer_seconds.observe(timings.infer_s)
+        self.metrics.preprocess_seconds.observe(timings.decode_s)
         return Inference(logits, width, height, timings)
 
     async def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -186,10 +183,6 @@ class TaggingEngine:
             formats=self.settings.image_formats,
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height
-
-    def _observe_batch(self, size: int, seconds: float) -> None:
-        self._batch_size.observe(size)
-        self._batch_seconds.observe(seconds)
 
 
 def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:

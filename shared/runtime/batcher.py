@@ -28,12 +28,13 @@ _log = logging.getLogger(__name__)
 class _Request(Generic[Item, Result]):
     """One caller that waits for one item. Compared and hashed by identity."""
 
-    __slots__ = ("future", "item", "key", "loop")
+    __slots__ = ("came", "future", "item", "key", "loop")
 
     def __init__(self, item: Item, key: Any, loop: asyncio.AbstractEventLoop) -> None:
         self.item = item
         self.key = key
         self.loop = loop
+        self.came = time.perf_counter()
         self.future: asyncio.Future[Result] = loop.create_future()
 
 
@@ -51,7 +52,8 @@ class MicroBatcher(Generic[Item, Result]):
         name: for messages that callers see, the log and the thread, such as "tagger".
         sort_key: such as an item's length. A batch then is the oldest item with those nearest to it, in this order, so
             that little is padded and nobody waits for ever.
-        on_batch: told size and seconds of every call of `run`, on the thread; for metrics.
+        on_batch: told size, seconds and the longest wait of an item in seconds, for every call of `run`, on the thread;
+            for metrics.
 
     Raises:
         ConfigError: a limit is less than 1.
@@ -65,7 +67,7 @@ class MicroBatcher(Generic[Item, Result]):
         max_queue: int,
         name: str,
         sort_key: Callable[[Item], Any] | None = None,
-        on_batch: Callable[[int, float], None] | None = None,
+        on_batch: Callable[[int, float, float], None] | None = None,
     ) -> None:
         if max_batch_size < 1 or max_queue < 1:
             raise ConfigError(
@@ -222,7 +224,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._last_batch_s = time.perf_counter() - started
         if self._on_batch is not None:
             try:
-                self._on_batch(len(batch), self._last_batch_s)
+                self._on_batch(len(batch), self._last_batch_s, started - min(request.came for request in batch))
             except Exception:  # noqa: BLE001 broken metrics must not stop the answers
                 _log.exception("%s: on_batch failed", self._name)
         return outcome

@@ -49,6 +49,7 @@ from shared.serving.edge import error_response, install_error_handlers, invalid_
 from shared.serving.json_depth import check_depth
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import START_REPORT, Settings
+from shared.serving.tracing import tracing_config
 
 KNOWN_VERSIONS = ("1.4.",)
 _LEFT_OUT = {"TimeoutMiddleware", "RunnerTrafficMetricsMiddleware", "AccessLogMiddleware"}
@@ -80,6 +81,7 @@ def tuned_service(
             metrics={"enabled": False},
             logging={"access": {"enabled": False}},
             traffic={"timeout": settings.deadline_s + settings.shutdown_s},
+            tracing=tracing_config(settings),
         )(cls)
         for layer, options in or_exit(lambda: edge_layers(settings, model)):
             service.add_asgi_middleware(layer, **options)

@@ -38,6 +38,7 @@ from shared.errors import (
     Unauthorized,
     UnsupportedMedia,
 )
+from shared.serving import metrics
 
 STATUS: dict[type[PerceptError], tuple[int, str]] = {
     InvalidImage: (400, "invalid_image"),
@@ -146,6 +147,8 @@ def invalid_body(error: ValidationError) -> RequestValidationError:
 def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer that an exception becomes for the request of an ASGI scope."""
     status, kind, message, own = classify(error)
+    if status != 500:
+        metrics.REJECTED.labels(kind).inc()
     message = message.encode("utf-8", "replace").decode()  # half a surrogate pair in it would end in a 500
     detail = {"type": kind, "message": message, "request_id": scope.get(REQUEST_ID, "")}
     body = orjson.dumps({"error": message if _is_inference_protocol(route_path(scope)) else detail})

@@ -281,8 +281,17 @@ def _generation(engine: Engine) -> Generation:
 
 def _show_ready(old: Sequence[LoadedModel], new: Sequence[LoadedModel]) -> None:
     """Let the metrics say which models answer."""
-    was, now = ({(each.name, each.version, each.runtime.device) for each in models} for models in (old, new))
-    for labels in now:
-        metrics.MODEL_READY.labels(*labels).set(1)
-    for labels in was - now:
-        metrics.MODEL_READY.labels(*labels).set(0)
+    was, now = (set(map(_labels, models)) for models in (old, new))
+    for value, those in ((1, now), (0, was - now)):
+        for ready, info in those:
+            metrics.MODEL_READY.labels(*ready).set(value)
+            metrics.MODEL_INFO.labels(*info).set(value)
+
+
+def _labels(model: LoadedModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    config = model.bundle.config
+    precision = "bf16" if model.runtime.device == "cuda" else (config.onnx.precision if config.onnx else "fp32")
+    return (
+        (model.name, model.version, model.runtime.device),
+        (model.name, model.version, config.task, precision, model.bundle.path.name),
+    )

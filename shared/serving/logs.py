@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 import orjson
 
+from shared.serving import metrics
+
 OWN_LOGGERS = ("shared", "vision", "nlp")
+_said_lost = threading.Event()
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -30,9 +35,32 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes where it can; what cannot be written is counted, and said once on standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
+        """Count a line that could not be written."""
+        error = sys.exc_info()[1]
+        if isinstance(error, (OSError, ValueError)):
+            lost_line(error)
+        else:
+            super().handleError(record)
+
+
+def lost_line(error: Exception) -> None:
+    """Count a line that could not be written; the first one is said on standard error."""
+    metrics.LOG_LINES_LOST.inc()
+    if _said_lost.is_set():
+        return
+    _said_lost.set()
+    with contextlib.suppress(OSError, ValueError):
+        reason = getattr(error, "strerror", None) or str(error)
+        print(f"percept: the log cannot be written: {reason}. Requests are answered without it.", file=sys.stderr)
+
+
 def configure_logs(level: int = logging.INFO) -> None:
     """Send the log of Percept's packages to standard output as JSON lines; other libraries' logs stay as they are."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     for name in OWN_LOGGERS:
         logger = logging.getLogger(name)
@@ -69,9 +97,18 @@ class RequestLog:
         if self._left_out:
             line["left_out"] = self._left_out
             self._left_out = 0
-        stream = self._stream or sys.stdout
-        stream.write(orjson.dumps(line).decode() + "\n")
-        stream.flush()
+        self._write(orjson.dumps(line).decode() + "\n")
+
+    def _write(self, line: str) -> None:
+        try:
+            stream = self._stream or sys.stdout
+            stream.write(line)
+            stream.flush()
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a full disk, a broken pipe, a closed file: requests are answered anyway
+            lost_line(error)
 
 
 def _iso_time(seconds: float) -> str:

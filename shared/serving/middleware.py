@@ -26,6 +26,7 @@ from shared.serving.lease import open_lease
 from shared.serving.limits import BodyLimit, InFlight
 from shared.serving.logs import RequestLog
 from shared.serving.settings import Settings
+from shared.serving.tracing import trace_id
 
 ModelId = tuple[str, str]
 """Name and version, for the headers X-Model-Name and X-Model-Version."""
@@ -65,12 +66,16 @@ class RequestEdge:
     Args:
         log: where the line of each request goes.
         model: name and version of the model that answers, unless a route left another under `MODEL` in the scope.
+        is_traced: whether each request has a span.
     """
 
-    def __init__(self, app: ASGIApp, *, log: RequestLog, model: Callable[[], ModelId | None]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, log: RequestLog, model: Callable[[], ModelId | None], is_traced: bool = False
+    ) -> None:
         self.app = app
         self._log = log
         self._model = model
+        self._is_traced = is_traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,6 +135,9 @@ class RequestEdge:
             "ms": round(seconds * 1000, 2),
             "request_id": request_id,
         }
+        trace = trace_id(scope["headers"], is_traced=self._is_traced)
+        if trace is not None:
+            fields["trace_id"] = trace
         caller = scope.get(CALLER)
         if caller is not None:
             fields["key"] = caller.name
@@ -144,6 +152,7 @@ def _route(scope: Scope) -> str:
 
 def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> list[tuple[type[Any], dict[str, Any]]]:
     """Return the layers with their options, the outermost first."""
+    log = RequestLog(settings.log_lines_per_s)
     limits = {
         "max_body_bytes": settings.max_body_bytes,
         "max_buffered_bytes": settings.max_buffered_bytes,
@@ -151,7 +160,7 @@ def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> list
         "max_json_depth": settings.max_json_depth,
     }
     return [
-        (RequestEdge, {"log": RequestLog(settings.log_lines_per_s), "model": model}),
+        (RequestEdge, {"log": log, "model": model, "is_traced": settings.otlp_endpoint is not None}),
         *access_layers(settings),
         (InFlight, {"limit": settings.max_in_flight, "always": _QUIET_ROUTES}),
         (BodyLimit, limits),

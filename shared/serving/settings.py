@@ -118,6 +118,10 @@ class Settings(BaseModel):
     """Where a proxy shows this service, such as "/percept", whether or not the proxy takes it off the path."""
     log_lines_per_s: float = Field(default=100.0, ge=0)
     """Request lines that one worker logs in a second; above it successes are left out and counted, errors never."""
+    otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    """Where spans go, by OTLP over HTTP, such as http://collector:4318/v1/traces; None for no tracing."""
+    trace_sample_rate: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests that are traced, of those that no caller's traceparent decides for."""
     drain_s: float = Field(default=0.0, ge=0, le=600)
     """Time from SIGTERM, when readiness falls, until connections are refused: until a load balancer has seen it."""
     shutdown_s: int = Field(default=30, ge=1, le=3600)

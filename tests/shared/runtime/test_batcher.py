@@ -403,9 +403,11 @@ def test_a_loop_that_died_with_a_request_in_flight_harms_nobody():
 
 def test_on_batch_hears_of_every_run_and_may_fail(caplog: pytest.LogCaptureFixture):
     heard: list[tuple[int, bool]] = []
+    waits: list[float] = []
 
-    def on_batch(size: int, seconds: float) -> None:
+    def on_batch(size: int, seconds: float, waited_s: float) -> None:
         heard.append((size, seconds >= 0))
+        waits.append(waited_s)
         raise ValueError("the metrics are broken")
 
     async def scene() -> None:
@@ -413,12 +415,15 @@ def test_on_batch_hears_of_every_run_and_may_fail(caplog: pytest.LogCaptureFixtu
         batch = batcher(run, on_batch=on_batch)
         first = await busy(run, batch)
         tasks = await submitted(batch, 1, 2, 3)
+        await asyncio.sleep(0.05)
         run.release()
         assert await asyncio.gather(first, *tasks) == [0, 2, 4, 6]
         await batch.close()
 
     play(scene)
     assert heard == [(1, True), (3, True)]
+    assert waits[0] >= 0
+    assert waits[1] > 0.05  # the oldest of the three came before the pause
     assert "on_batch failed" in caplog.text
 
 

@@ -30,7 +30,8 @@ class Times:
     runtime = SimpleNamespace(device="cpu")
 
     def __init__(self, factor: int) -> None:
-        self.bundle = SimpleNamespace(path=Path(f"times-{factor}"), config=SimpleNamespace(task=f"times {factor}"))
+        config = SimpleNamespace(task=f"times {factor}", onnx=None)
+        self.bundle = SimpleNamespace(path=Path(f"times-{factor}"), config=config)
         self.name = f"times-{factor}"
         self.factor = factor
 

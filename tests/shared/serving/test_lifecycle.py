@@ -25,6 +25,7 @@ class FakeEngine:
     name = "fake"
     version = "1"
     runtime = SimpleNamespace(device="cpu")
+    bundle = SimpleNamespace(path=Path("fake"), config=SimpleNamespace(task="fake", onnx=None))
 
     def __init__(self, happened: list[str]) -> None:
         self.happened = happened
