@@ -198,7 +198,10 @@ class ImagePreprocessor:
 
     def normalise(self, image: Image.Image) -> np.ndarray:
         """Return float32 [3, H, W] = (pixel / 255 - mean) / std."""
-        pixels = np.asarray(image, dtype=np.float32)  # [H, W, 3]
-        scale = np.float32(1 / 255) / np.asarray(self.std, dtype=np.float32)
-        shift = np.asarray(self.mean, dtype=np.float32) / np.asarray(self.std, dtype=np.float32)
-        return np.ascontiguousarray((pixels * scale - shift).transpose(2, 0, 1))  # [3, H, W]
+        pixels = np.asarray(image).transpose(2, 0, 1)  # [3, H, W], bytes: a quarter of what floats would move
+        std = np.array(self.std, dtype=np.float32)[:, None, None]
+        mean = np.array(self.mean, dtype=np.float32)[:, None, None]
+        normalised = np.empty(pixels.shape, dtype=np.float32)
+        np.multiply(pixels, np.float32(1 / 255) / std, out=normalised)
+        normalised -= mean / std
+        return normalised

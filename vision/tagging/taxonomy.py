@@ -101,6 +101,13 @@ class Hierarchy:
             matrix[i, [self.index[name] for name in above]] = True
         return matrix
 
+    @cached_property
+    def _descendants(self) -> tuple[np.ndarray, np.ndarray]:
+        """The descendants of all inner labels in one row, int64 [sum], and where those of each begin, int64 [inner]."""
+        below = [np.flatnonzero(self._is_ancestor[:, i]) for i in self.inner]
+        starts = np.cumsum([0, *map(len, below[:-1])])
+        return np.concatenate(below), starts
+
     def targets(self, labels: Iterable[str], known: np.ndarray) -> np.ndarray:
         """Return int8 [num_labels]: 1 holds, 0 does not hold, -1 unknown.
 
@@ -128,7 +135,7 @@ class Hierarchy:
         if not self.parents:
             return probabilities
         result = probabilities.copy()
-        for i in self.inner:
-            below = self._is_ancestor[:, i]
-            result[..., i] = np.maximum(result[..., i], probabilities[..., below].max(axis=-1))
+        below, starts = self._descendants
+        best = np.maximum.reduceat(probabilities[..., below], starts, axis=-1)  # [..., inner]
+        result[..., self.inner] = np.maximum(result[..., self.inner], best)
         return result
