@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from nlp.knowledge.sections import Builder
@@ -13,12 +14,45 @@ from nlp.knowledge.webpage import flat_text
 from shared.errors import InputError, TooLarge
 
 MAX_CHARS = 500_000
-"""The parser takes 0.4 s for them, and 25 s for the worst of 40 that were tried (`![` again and again; markdown-it-py
-4.3, two busy cores, 2026-11-24). Plain text has no such limit."""
+"""The parser takes 0.4 s for them (markdown-it-py 4.3, two busy cores, 2026-11-24). Plain text has no such limit."""
 MAX_NESTING = 100
 """Levels of lists and quotations, two a list; the parser leaves out what is nested deeper, with all that follows."""
 _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n)*?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
+MAX_BRACKETS = 50
+"""In one paragraph; where there are more, those that close nowhere, or lie deeper than the next number, begin no link.
+The parser looks from each of them to the end of the paragraph, and again from each within: 20 KB of `![# ` took it a
+minute (found by `make fuzz`)."""
+MAX_BRACKET_DEPTH = 5
+"""A picture that is a link is two deep."""
+_BRACKET = re.compile(r"[\[\]]")
+
+
+def _escape_open_brackets(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.type == "inline" and token.content.count("[") > MAX_BRACKETS:
+            token.content = without_open_brackets(token.content)
+
+
+def without_open_brackets(text: str) -> str:
+    r"""Return a paragraph's Markdown with each bracket escaped that closes nowhere, or stands too deep.
+
+    >>> without_open_brackets("[a] " + "[" * 3 + "b](c)")
+    '[a] \\[\\[[b](c)'
+    """
+    waiting: list[int] = []
+    kept: set[int] = set()
+    for bracket in _BRACKET.finditer(text):
+        if bracket[0] == "[":
+            waiting.append(bracket.start())
+        elif waiting:
+            place = waiting.pop()
+            if len(waiting) < MAX_BRACKET_DEPTH:
+                kept |= {place, bracket.start()}
+    return _BRACKET.sub(lambda bracket: bracket[0] if bracket.start() in kept else f"\\{bracket[0]}", text)
+
+
 _PARSER = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
+_PARSER.core.ruler.before("inline", "open_brackets", _escape_open_brackets)
 _OPENING = {"bullet_list_open", "ordered_list_open"}
 
 

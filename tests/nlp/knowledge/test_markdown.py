@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it.parser_inline import ParserInline
 
 from nlp.knowledge import markdown
 from nlp.knowledge.documents import MARKDOWN, read_document
+from nlp.knowledge.markdown import read_markdown
 from nlp.knowledge.sections import Document
 from shared.errors import InputError, TooLarge
 
@@ -98,3 +100,41 @@ def test_markdown_of_too_many_characters_is_refused(monkeypatch: pytest.MonkeyPa
 def test_any_markdown_is_read_without_an_error_and_holds_its_sections(text: str):
     document = markdown.read_markdown(text).document(MARKDOWN)
     assert all(0 <= each.start < each.end <= len(document.text) for each in document.sections)
+
+
+@pytest.mark.parametrize(
+    "sign", ["![# ", "[", "![", "[a](", "![a][", "[[]]", "![[](", "[\u2028", "[![](", "[`", "*a_", "~~a"]
+)
+def test_the_parser_s_work_grows_with_the_length_alone(sign: str, monkeypatch: pytest.MonkeyPatch):
+    steps = 0
+    skip, read = ParserInline.skipToken, ParserInline.tokenize
+
+    def counted(self, state):
+        nonlocal steps
+        steps += 1
+        return skip(self, state)
+
+    def counted_reading(self, state):
+        nonlocal steps
+        steps += len(state.src) // 100 + 1
+        return read(self, state)
+
+    monkeypatch.setattr(ParserInline, "skipToken", counted)
+    monkeypatch.setattr(ParserInline, "tokenize", counted_reading)
+    taken = []
+    for times in (500, 2000):
+        steps = 0
+        read_markdown(sign * times)
+        taken.append(steps)
+    assert taken[1] <= 6 * taken[0] + 100
+
+
+@pytest.mark.parametrize("deep", ["[" * 3000 + "a" + "]" * 3000, ("![" * 40 + "a" + "](b)" * 40) * 30])
+def test_brackets_in_brackets_are_text(deep: str):
+    assert "a" in read_markdown(deep).document("text/markdown").text
+
+
+def test_links_stay_links_beside_many_brackets():
+    text = "[Ada](a.html) and [![Émile](e.png)](e.html) " * 40 + "[open " * 20
+    found = read_markdown(text).document("text/markdown").text
+    assert found == ("Ada and Émile " * 40 + "[open " * 20).strip()
