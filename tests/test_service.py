@@ -14,6 +14,7 @@ import pytest
 from shared.bundle.read import Bundle
 from shared.serving.settings import PROJECT_ROOT
 from tests.pictures import GREEN, plain
+from tests.promql import SCRAPED, exposed, expressions, queried_variables, used
 from tests.server import Server, environment, serving
 
 
@@ -57,6 +58,22 @@ class TestServer:
         for name in names:
             assert server.get(f"/v2/models/{name}/ready").json == {"name": name, "ready": True}
         assert "'tiny-tagger', 'tiny-intent', 'tiny-qa'" in server.get("/v2/models/stranger").json["error"]
+
+    def test_what_the_dashboard_and_the_alerts_ask_for_is_in_the_metrics(self, server: Server):
+        post(server, "/v1/answer", question="Qui ?")  # searches the documents
+        shown = exposed(server.get("/metrics").body.decode())
+        wanted = [item for expression in expressions() for item in used(expression).items()]
+        wanted += [(metric, {label}) for metric, label in queried_variables()]
+        for metric, labels in wanted:
+            assert metric in shown, metric
+            assert labels - SCRAPED <= shown[metric], metric
+
+    def test_labels_of_metrics_are_never_what_a_client_made_up(self, server: Server):
+        server.request("MADEUP", "/made-up-path?made=up", **{"x-made-up": "made-up", "traceparent": "made-up"})
+        server.get("/v2/models/made-up")
+        server.get("/v1/knowledge/made-up")
+        post(server, "/v1/intent", text="made-up")
+        assert "made" not in server.get("/metrics").body.decode().lower()
 
     def test_one_document_describes_all_routes(self, server: Server):
         paths = server.get("/openapi.json").json["paths"]

@@ -58,6 +58,8 @@ STATUS: dict[type[PerceptError], tuple[int, str]] = {
 }
 """Exception class -> status and type. A class that is not listed takes its nearest listed ancestor's."""
 
+for _, _kind in STATUS.values():
+    metrics.REJECTED.labels(_kind)  # there from the start, at 0
 NOT_READY_RETRY_S = 5
 _SHOWN_PROBLEMS = 5
 _HTTP_TYPES = {

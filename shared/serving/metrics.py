@@ -37,6 +37,7 @@ REQUEST_SECONDS = Histogram(
 )
 IN_PROGRESS = Gauge("percept_http_requests_in_progress", "Requests being answered.", multiprocess_mode="livesum")
 FAULTS = Counter("percept_faults", "Requests that failed inside the service: each one is a bug.", ["route"])
+FAULTS.labels("other")  # there from the start: a rule can compare with nothing only where nothing is a number
 REJECTED = Counter("percept_rejected", "Requests answered with an error that is not our fault.", ["reason"])
 MODEL_READY = Gauge(
     "percept_model_ready",
