@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from benchmarks.measure import Plan, measure
+from benchmarks.pages import publish
 from benchmarks.parts import part_times
+from benchmarks.plot import draw
 from benchmarks.report import render, render_parts
 from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import QUICK, QUICK_LEVELS, WORKLOADS
@@ -44,6 +46,8 @@ def _chosen(known: dict[str, Any]) -> Any:
 @click.option("--parts", is_flag=True, help="Only where the time of one request goes: Percept, one connection.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file of the result; under runs/ by default.")
 @click.option("--report", type=click.Path(exists=True, path_type=Path), help="Show an earlier result again.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG of the result; beside the JSON file by default.")
+@click.option("--publish", "is_published", is_flag=True, help="Put the result into README and docs, with its picture.")
 def main(
     only: list[Any] | None,
     stacks: list[Any] | None,
@@ -55,10 +59,12 @@ def main(
     parts: bool,
     output: Path | None,
     report: Path | None,
+    plot: Path | None,
+    is_published: bool,
 ) -> None:
     """Measure requests a second, latency, memory and starts of all stacks on this machine."""
     if report is not None:
-        click.echo(render(json.loads(report.read_text(encoding="utf-8"))))
+        _show(json.loads(report.read_text(encoding="utf-8")), report, plot, is_published)
         return
     workloads = only or [WORKLOADS[name] for name in (QUICK if quick else WORKLOADS)]
     levels = tuple(map(int, connections.split(","))) if connections else QUICK_LEVELS if quick else None
@@ -82,10 +88,21 @@ def main(
     result = measure(setup, plan, keep)
     result["parts"] = {each.name: part_times(each, setup.bundles) for each in workloads}
     keep(result)
-    click.echo(f"\n{render_parts(result) if parts else render(result)}")
-    click.echo(f"Kept in {path}; `python -m benchmarks --report {path}` shows it again.")
+    if parts:
+        click.echo(f"\n{render_parts(result)}")
+    else:
+        _show(result, path, plot, is_published)
     if result["problems"]:
         raise SystemExit(1)
+
+
+def _show(result: dict[str, Any], path: Path, plot: Path | None, is_published: bool) -> None:
+    """Print the tables, draw the picture, and say where they are."""
+    picture = plot or path.with_suffix(".png")
+    picture.write_bytes(draw(result))
+    click.echo(f"\n{render(result)}\nResult {path}, picture {picture}")
+    if is_published:
+        click.echo("Written: " + ", ".join(map(str, publish(result, PROJECT_ROOT))))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load import Load
+from benchmarks.process import output_of
 from benchmarks.workloads import WORKLOADS, Item, Kind, Workload, items
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime
-from shared.serving.settings import PROJECT_ROOT
 
 WARM_CALLS = 20
 WARM_S = 1.0
@@ -37,18 +35,8 @@ def bare(workload: Workload, bundles: dict[str, Path], *, processes: int, second
         "processes": processes,
         "seconds": seconds,
     }
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "benchmarks.bare"],
-        cwd=PROJECT_ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        input=json.dumps(asked),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise RuntimeError(f"the bare loop failed:\n{result.stderr}")
-    return Load(**json.loads(result.stdout.splitlines()[-1]))
+    printed = output_of(["-m", "benchmarks.bare"], json.dumps(asked))
+    return Load(**json.loads(printed.splitlines()[-1]))
 
 
 def make_call(kind: Kind, bundle_path: Path) -> Callable[[Any], object]:

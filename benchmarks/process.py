@@ -138,6 +138,33 @@ def running(
                 watcher.join()
 
 
+def output_of(command: Sequence[str], text: str = "") -> str:
+    """Return what `python` with these arguments prints, given a text; ends all that it started, whatever happens.
+
+    Raises:
+        RuntimeError: it failed; says what it printed.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", *command],
+        cwd=PROJECT_ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, said = process.communicate(text)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{said[-_LOG_CHARACTERS:]}")
+    return printed
+
+
 def free_port() -> int:
     """Return a port of the loopback device that nobody listens on."""
     with socket.socket() as probe:

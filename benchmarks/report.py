@@ -170,3 +170,17 @@ def render_parts(result: Result) -> str:
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def summary(result: Result) -> str:
+    """Return one short table: Percept's rate over the shown connections, share of the limit, lead over each stack."""
+    stacks = [stack for stack in result["stacks"] if not stack.startswith(PERCEPT)]
+    rows = []
+    for workload, described in result["workloads"].items():
+        level = shown_level(result, workload)
+        ours, limit = figure(result, PERCEPT, workload, level), figure(result, BARE, workload, level)
+        row = [f"{described['title']}, {level} connections", _rate(ours), _divided(ours, limit, "{:.0%}")]
+        rows.append([*row, *(_divided(ours, figure(result, stack, workload, level), "{:.1f} ×") for stack in stacks)])
+    head = ["", "Percept, requests a second", "of the bare model", *(f"× {result['stacks'][each]}" for each in stacks)]
+    machine = result["machine"]
+    return f"{_markdown(head, rows)}\n\n{result['date']}, {machine['cpu']}, {machine['cores']} cores.\n"

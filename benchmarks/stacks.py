@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +15,8 @@ from pathlib import Path
 
 from benchmarks.load import Request
 from benchmarks.peers import EAGER, FOLDERS, WORKERS
-from benchmarks.process import CannotStart, Server, free_port, running
-from benchmarks.workloads import Family, Item, Kind, items
+from benchmarks.process import Server, free_port, output_of, running
+from benchmarks.workloads import Family, Item, Kind
 from shared.serving.settings import PROJECT_ROOT
 
 MODELS = PROJECT_ROOT / "models"
@@ -41,10 +39,7 @@ class Setup:
     def make_eager(self, folder: Path) -> None:
         """Make the networks of the eager peers: fp32, of the bundles' architectures."""
         named = [f"{kind}={self.bundles[kind]}" for kind in ("intent", "qa")]
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.eager_weights", str(folder), *named]
-        result = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise CannotStart(f"the eager peers' networks could not be made:\n{result.stderr}")
+        output_of(["-m", "benchmarks.peers.eager_weights", str(folder), *named])
         self.eager = folder
 
 
@@ -142,11 +137,3 @@ STACKS = {
               is_eager=True),
     )
 }  # fmt: skip
-
-
-def first_request(stack: Stack, setup: Setup, family: Family) -> Request:
-    """Return a small request of the family that the stack answers."""
-    from benchmarks.workloads import WORKLOADS
-
-    workload = WORKLOADS["photo1" if family == "vision" else "intent12"]
-    return stack.requests(workload.kind, items(workload, setup.bundles)[:1])[0]
