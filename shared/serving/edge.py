@@ -9,6 +9,8 @@ Neighbours: `middleware` catches what escapes every other layer, the FastAPI app
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +42,7 @@ from shared.errors import (
 )
 from shared.serving import metrics
 
+_log = logging.getLogger(__name__)
 STATUS: dict[type[PerceptError], tuple[int, str]] = {
     InvalidImage: (400, "invalid_image"),
     UnsupportedMedia: (415, "unsupported_media"),
@@ -61,6 +64,11 @@ STATUS: dict[type[PerceptError], tuple[int, str]] = {
 for _, _kind in STATUS.values():
     metrics.REJECTED.labels(_kind)  # there from the start, at 0
 NOT_READY_RETRY_S = 5
+_DISK_ERRORS = {
+    errno.ENOSPC: "the service's disk is full",
+    errno.EDQUOT: "the service has used up its share of the disk",
+    errno.EROFS: "the service's disk can only be read at present",
+}
 _SHOWN_PROBLEMS = 5
 _HTTP_TYPES = {
     401: "unauthorized",
@@ -161,6 +169,21 @@ def install_error_handlers(app: FastAPI | Starlette) -> None:
     """Make an app answer every error in the one shape; an unexpected exception is logged by the edge."""
     for kind in (PerceptError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _handle)
+    install_disk_handler(app)
+
+
+def install_disk_handler(app: FastAPI | Starlette) -> None:
+    """Make an app answer 503 where the disk is full or cannot be written to; any other error stays what it is."""
+    app.add_exception_handler(OSError, _handle_disk)
+
+
+async def _handle_disk(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
+        raise error
+    _log.error("something could not be written: %s", error)
+    return error_response(
+        ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later."), request.scope
+    )
 
 
 async def _handle(request: Request, error: Exception) -> Response:

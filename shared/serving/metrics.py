@@ -24,6 +24,9 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from shared.serving.metric_files import use_safe_files
+
+use_safe_files()
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 """Variable that names the folder which all workers of a server share; BentoML empties it when the server starts."""
@@ -127,7 +130,8 @@ class ModelMetrics:
 def exposition() -> bytes:
     """Return the metrics of all workers in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Shown(MultiProcessCollector(None) if DIRECTORY in os.environ else REGISTRY))  # type: ignore[no-untyped-call]
+    is_shared = Path(os.environ.get(DIRECTORY) or os.devnull).is_dir()  # a folder that is gone leaves this worker's own
+    registry.register(_Shown(MultiProcessCollector(None) if is_shared else REGISTRY))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 

@@ -23,7 +23,9 @@ from typing import cast
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.routing import Mount
 
+from shared.serving.edge import install_disk_handler
 from shared.serving.kept_files import KeptFolder, keep_sweeping, upload_folder
 from shared.serving.page_guard import PageGuard
 from shared.serving.page_headers import PageHeaders
@@ -108,6 +110,9 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         head=_ICON,
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
+    for route in app.routes:
+        if isinstance(route, Mount):  # Gradio's own application, where uploads are written
+            install_disk_handler(cast("FastAPI", route.app))
     demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
     app.add_middleware(PageGuard, path=path)
     app.add_middleware(PageHeaders)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import html
+import tempfile
 from pathlib import Path
 
 import gradio as gr
@@ -59,3 +61,18 @@ def test_largest_file_that_any_page_takes_is_the_limit(size: int, tmp_path: Path
     with TestClient(mount_pages([PHOTOS, LANGUAGE])) as client:
         answer = client.post("/ui/gradio_api/upload", files={"files": ("photo.png", bytes(size))})
     assert answer.status_code == (200 if size < 2000 else 413)
+
+
+def test_an_upload_that_the_disk_has_no_room_for_is_503_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "secret"))
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    client = TestClient(mount_pages([PHOTOS]), raise_server_exceptions=False)
+    files = {"files": ("photo.png", b"bytes", "image/png")}
+    assert client.post("/ui/gradio_api/upload", files=files).status_code == 200
+    monkeypatch.setattr(tempfile._TemporaryFileWrapper, "write", full, raising=False)
+    answer = client.post("/ui/gradio_api/upload", files=files)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable")
+    assert "disk is full" in answer.text
+    assert "secret" not in answer.text
