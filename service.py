@@ -18,7 +18,7 @@ from nlp.methods import LanguageMethods
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
 from shared.serving.app import make_app
-from shared.serving.bento import load_or_exit, or_exit, tuned_service
+from shared.serving.bento import before_start, load_or_exit, tuned_service
 from shared.serving.choice import load_chosen
 from shared.serving.lifecycle import Lifecycle, LoadedModel
 from shared.serving.page import LatePage, has_gradio
@@ -141,4 +141,4 @@ class Percept(VisionMethods, LanguageMethods):
     @staticmethod
     def check() -> None:
         """End the server before it starts when there is no bundle that can be served."""
-        or_exit(lambda: Everything.check(SETTINGS))
+        before_start(lambda: Everything.check(SETTINGS))

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
-from shared.serving.bento import load_or_exit, or_exit, tuned_service
+from shared.serving.bento import before_start, load_or_exit, tuned_service
 from shared.serving.choice import load_chosen
 from shared.serving.lifecycle import Lifecycle
 from shared.serving.page import LatePage, has_gradio
@@ -56,4 +56,4 @@ class Language(LanguageMethods):
     @staticmethod
     def check() -> None:
         """End the server before it starts when there is no bundle that can be served."""
-        or_exit(lambda: LanguageEngine.check(SETTINGS))
+        before_start(lambda: LanguageEngine.check(SETTINGS))

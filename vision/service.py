@@ -12,7 +12,7 @@ import bentoml
 from starlette.applications import Starlette
 
 from shared.bundle.read import read_bundle
-from shared.serving.bento import load_or_exit, or_exit, tuned_service
+from shared.serving.bento import before_start, load_or_exit, tuned_service
 from shared.serving.choice import load_chosen
 from shared.serving.lifecycle import Lifecycle
 from shared.serving.page import LatePage, has_gradio
@@ -57,4 +57,4 @@ class Vision(VisionMethods):
     @staticmethod
     def check() -> None:
         """End the server before it starts when there is no bundle that can be served."""
-        or_exit(lambda: read_bundle(SETTINGS.tagger))
+        before_start(lambda: read_bundle(SETTINGS.tagger))

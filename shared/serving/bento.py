@@ -43,12 +43,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import PerceptError, UnsupportedMedia
+from shared.serving.choice import SharedChoice
 from shared.serving.connection import use_connections
 from shared.serving.control import close_control_ports
 from shared.serving.edge import error_response, install_error_handlers, invalid_body
 from shared.serving.json_depth import check_depth
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import START_REPORT, Settings
+from shared.serving.start_watch import watch_the_start
 from shared.serving.tracing import tracing_config
 
 KNOWN_VERSIONS = ("1.4.",)
@@ -111,7 +113,9 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
         except PerceptError as error:
             _log.critical("the worker cannot start: %s", error)
             report = os.environ.get(START_REPORT)
-            if report:
+            with SharedChoice.of_this_server() as shared:
+                others_answer = bool(shared.reports())
+            if report and not others_answer:
                 own = Path(f"{report}.{os.getpid()}")
                 own.write_text(str(error), encoding="utf-8")
                 own.replace(report)  # so that it is there whole or not at all
@@ -126,6 +130,12 @@ def or_exit(check: Callable[[], T]) -> T:
         return check()
     except PerceptError as error:
         sys.exit(f"percept: {error}")
+
+
+def before_start(check: Callable[[], object]) -> None:
+    """Have something checked before any worker starts, and see to it that a server without a worker ends."""
+    or_exit(check)
+    watch_the_start()
 
 
 def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s: int) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,18 +244,38 @@ def test_a_bundle_that_is_not_there_ends_the_start_with_one_line(tmp_path: Path)
     assert line.startswith(f"percept: no bundle at {tmp_path / 'nothing'}")
 
 
-def test_a_bundle_whose_network_answers_otherwise_than_trained_ends_the_start(tagger_bundle: Bundle, tmp_path: Path):
-    """No file of it is damaged: only the worker that computes the golden outputs can tell."""
-    bundle = write_bundle(
-        tmp_path / "bundle",
+def untrue_bundle(tagger_bundle: Bundle, path: Path) -> Bundle:
+    """Return a bundle no file of which is damaged: only the worker that computes the golden outputs can tell."""
+    return write_bundle(
+        path,
         tagger_bundle.config,
         files={"model.onnx": (tagger_bundle.path / "model.onnx").read_bytes()},
         preprocessor=json.loads((tagger_bundle.path / "preprocessor_config.json").read_text()),
         golden=Golden(tagger_bundle.golden.inputs, {"logits": tagger_bundle.golden.outputs["logits"] + 1}),
     )
+
+
+def test_a_bundle_whose_network_answers_otherwise_than_trained_ends_the_start(tagger_bundle: Bundle, tmp_path: Path):
+    bundle = untrue_bundle(tagger_bundle, tmp_path / "bundle")
     result = run_to_its_end(bundle.path)
     assert result.returncode == 2
     assert "Traceback" not in result.stdout + result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"percept: {bundle.path} on ONNX Runtime")
     assert "does not answer as it did after training" in last
+
+
+def test_plain_bentoml_serve_ends_too_where_no_worker_can_start(tagger_bundle: Bundle, tmp_path: Path):
+    bundle = untrue_bundle(tagger_bundle, tmp_path / "bundle")
+    settings = {"PERCEPT_TAGGER": str(bundle.path), "PERCEPT_WORKERS": "1", "PERCEPT_UI": "false"}
+    result = subprocess.run(
+        [sys.executable, "-m", "bentoml", "serve", "vision.service:Vision", "--port", str(free_port())],
+        cwd=PROJECT_ROOT,
+        env=environment(BENTOML_HOME=str(tmp_path / "home"), BENTOML_DO_NOT_TRACK="True", **settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"percept: {bundle.path} on ONNX Runtime")
