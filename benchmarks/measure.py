@@ -186,11 +186,7 @@ def check(url: str, requests: Sequence[Request]) -> None:
 
 
 def needed_s(warm: Load, connections: int) -> float:
-    """Return the seconds in which each connection gets some answers; wrk does not count what is under way at the end.
-
-    >>> needed_s(Load(1.0, 20, 0, 0, 0), 32)
-    7
-    """
+    """Return the seconds in which each connection gets some answers; wrk leaves out what is under way at the end."""
     rate = max(warm.requests, 1) / warm.seconds
     return math.ceil(ANSWERS_PER_CONNECTION * connections / rate)
 

@@ -33,11 +33,7 @@ def publish(result: Result, root: Path) -> list[Path]:
 
 
 def between_marks(page: str, text: str, name: str) -> str:
-    """Return the page with the text in place of what stands between its marks.
-
-    >>> between_marks(f"a\\n{START}\\nold\\n{END}\\nb\\n", "new", "page").replace(START, "<").replace(END, ">")
-    'a\\n<\\nnew\\n>\\nb\\n'
-    """
+    """Return the page with the text in place of what stands between its marks."""
     before, start, rest = page.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

@@ -17,6 +17,7 @@ from shared.training.picture import BLUE, GREEN, GRID, INK, MUTED, ORANGE, STYLE
 PEER = "#9fb3c8"
 _ROW_IN = 0.24
 _HEAD_IN = 0.75
+_FOOT_IN = 0.3
 
 
 def draw(result: Result) -> bytes:
@@ -29,8 +30,9 @@ def draw(result: Result) -> bytes:
     shown = {name: _stacks(result, name) for name in workloads}
     heights = [_HEAD_IN + _ROW_IN * len(shown[name]) for name in workloads]
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(WIDTH_IN, sum(heights) + 0.3), layout="constrained")
-        drawn.get_layout_engine().set(rect=(0, 0.22 / (sum(heights) + 0.3), 1, 1))
+        drawn = Figure(figsize=(WIDTH_IN, sum(heights) + _FOOT_IN), layout="constrained")
+        foot = _FOOT_IN / (sum(heights) + _FOOT_IN)
+        drawn.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))
         grid = drawn.add_gridspec(len(workloads), 2, height_ratios=heights, width_ratios=(1.25, 1))
         for row, name in enumerate(workloads):
             rates, latencies = drawn.add_subplot(grid[row, 0]), drawn.add_subplot(grid[row, 1])

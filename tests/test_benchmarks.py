@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
-from benchmarks import load
-from benchmarks.load import Request
-from benchmarks.process import CannotStart, ask, free_port, running
+from benchmarks import load, soak, training
+from benchmarks.load import Load, Request
+from benchmarks.measure import Plan, WrongAnswer, check, head, needed_s
+from benchmarks.pages import between_marks, publish
+from benchmarks.plot import draw
+from benchmarks.process import CannotStart, Server, ask, free_port, running
+from benchmarks.report import render
 from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import WORKLOADS, Family, Item, Kind, items, make_photo
 from nlp.text import TextEncoder
@@ -119,6 +126,145 @@ def test_a_server_that_is_not_there_gives_no_figure(drive: Any):
         found = drive(nowhere, [Request("/", "text/plain", b"x")], connections=1, seconds=0.2)
         assert found.errors["connect"]
         assert found.requests_per_s is None
+
+
+def a_result(**changes: Any) -> dict[str, Any]:
+    """A result of two stacks and the limit, of two rounds over 1 and 32 connections."""
+    rates = {"bare": (1000, 1200), "percept": (900, 700), "fastapi-onnx": (400, 400)}
+    loads = [
+        {"round": number, "stack": stack, "workload": "intent12", "connections": level, "seconds": 3.0, "requests": 9,
+         "p50_ms": 5.0 + level, "p99_ms": 9.0 + level, "max_ms": 9.0, "errors": {}, "requests_per_s": float(rate)}
+        for stack, of_rounds in rates.items() for number, rate in enumerate(of_rounds) for level in (1, 32)
+    ]  # fmt: skip
+    plan = Plan([STACKS["percept"], STACKS["fastapi-onnx"]], [replace(WORKLOADS["intent12"], levels=(1, 32))], 2, 3.0)
+    starts = [{"stack": "percept", "family": "language", "cold_start_s": 2.5, "peak_memory_mib": 512.0}]
+    parts = {"intent12": {"tokenise": 0.1, "run": 1.2, "decide": 0.1, "serialise": 0.1}}
+    return head(Setup(workers=2), plan) | {
+        "loads": loads, "starts": starts, "problems": [], "parts": parts, **changes
+    }  # fmt: skip
+
+
+def test_report_has_medians_spread_and_ratios():
+    text = render(a_result())
+    (ours,) = [line for line in text.splitlines() if line.startswith("| Percept, one service | 800")]
+    assert [cell.strip() for cell in ours.split("|")[1:-1]] == [
+        "Percept, one service", "800", "800", "700 to 900", "73%", "", "6.00 / 10.0", "37.0 / 41.0"
+    ]  # fmt: skip
+    assert "| FastAPI + ONNX Runtime | 400 | 400 | 400 to 400 | 36% | 2.0 × |" in text
+    assert "| Percept, one service | 2.5 | 512 |" in text
+    assert "| the rest: HTTP | 4.50 |" in text
+
+
+def test_a_round_with_failures_leaves_no_figure_in_table_and_picture():
+    result = a_result()
+    broken = [row for row in result["loads"] if row["stack"] == "fastapi-onnx" and row["connections"] == 32]
+    broken[0] |= {"errors": {"status 503": 7}, "requests_per_s": None}
+    text = render(result)
+    assert "| FastAPI + ONNX Runtime | 400 | 7 failed (status 503) |  |  |  |" in text
+    assert Image.open(io.BytesIO(draw(result))).size != (0, 0)
+
+
+def test_a_stack_that_cannot_be_measured_is_named_with_its_reason():
+    problem = {"stack": "litserve", "family": "vision", "problem": "no such module"}
+    assert "**litserve (vision) could not be measured:** no such module" in render(a_result(problems=[problem]))
+
+
+def test_a_result_is_put_between_the_marks_of_readme_and_page_and_again(tmp_path: Path):
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    for name in ("README.md", "docs/benchmark.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    publish(a_result(), tmp_path)
+    publish(a_result(), tmp_path)
+    for name in ("README.md", "docs/benchmark.md"):
+        text = (tmp_path / name).read_text()
+        assert text.count("images/benchmark.png)") == 1
+        assert text.count("2.0 ×") >= 1
+    assert (tmp_path / "docs" / "images" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "docs" / "benchmark.json").read_text())["workers"] == 2
+
+
+def test_a_page_without_marks_is_refused():
+    with pytest.raises(ValueError, match=r"page\.md needs a line"):
+        between_marks("no marks", "text", "page.md")
+
+
+def test_an_answer_that_is_not_200_stops_a_stack_before_it_is_measured(url: str):
+    with pytest.raises(WrongAnswer, match="POST /fails was answered with 503"):
+        check(url, [Request("/fails", "application/json", b"{}")] * EVERY_THIRD_FAILS)
+
+
+def test_a_slow_stack_is_given_time_for_some_answers_on_each_connection():
+    assert needed_s(Load(1.0, 20, 0, 0, 0), 32) == 7
+    assert needed_s(Load(1.0, 2000, 0, 0, 0), 32) == 1
+
+
+def test_soak_sends_as_many_as_asked_and_stops_at_a_failure(url: str):
+    server = Server(url, os.getpid())
+    works = [Request("/works", "application/json", b"{}")]
+    series = soak.send(server, works, 20, connections=2, seconds=0.2)
+    assert series[-1]["requests"] >= 20
+    assert series[-1]["rss_mib"][os.getpid()] > soak.WORKER_MIB
+    with pytest.raises(RuntimeError, match="status 503"):
+        soak.send(server, [Request("/fails", "application/json", b"{}")], 20, connections=2, seconds=0.2)
+
+
+def test_soak_tells_growth_and_workers_that_were_replaced():
+    assert soak.growth({1: 100.0, 2: 200.0}, {1: 106.0, 2: 200.0}) == {1: pytest.approx(1.06), 2: 1.0}
+    with pytest.raises(RuntimeError, match="workers"):
+        soak.growth({1: 100.0}, {2: 100.0})
+
+
+def test_soak_sends_every_kind_of_request():
+    paths = {request.path for request in soak.mixed_requests(Setup())}
+    assert paths == {"/v1/intent", "/v1/answer", "/v1/tag"}
+
+
+def test_training_overhead_is_told_as_the_median_of_the_rounds():
+    rows = [
+        {"task": "intent", "unit": "sentences", "lightning": 100.0 / (1 + overhead), "bare": 100.0, "waiting": 0.01,
+         "share_of_peak": None}
+        for overhead in (0.02, 0.01, 0.05)
+    ]  # fmt: skip
+    expected = "intent: Lightning 98 sentences/s, bare loop 100, overhead 2.0 % (1.0 to 5.0); waiting for data 1%"
+    assert training.line(rows) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["tagging", "intent"])
+def test_training_measures_lightning_and_the_bare_loop(task: str):
+    brief = ["--task", task, "--rounds=1", "--steps=5", "--batch-size=2", "--image-size-px=32", "--device=cpu"]
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.training", *brief, "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    assert row["lightning"] > 0
+    assert row["bare"] > 0
+    assert 0 <= row["waiting"] < 1
+
+
+@pytest.mark.slow
+def test_eager_peer_serves_a_pipeline_and_answers_with_weights_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from benchmarks.peers import EAGER, FOLDERS, eager_weights, fastapi_eager
+
+    bundles = Setup().bundles
+    for kind in ("intent", "qa"):
+        eager_weights.make(kind, bundles[kind], tmp_path / kind)
+        monkeypatch.setenv(FOLDERS[kind], str(bundles[kind]))
+    monkeypatch.setenv(EAGER, str(tmp_path))
+    with TestClient(fastapi_eager.create()) as client:
+        intents = client.post("/intent", json={"text": UTTERANCE}).json()
+        answer = client.post("/answer", json={"question": QUESTION[0], "context": QUESTION[1]}).json()
+    assert len(intents) == 5
+    assert intents[0]["label"] in read_bundle(bundles["intent"]).labels
+    assert QUESTION[1][answer["start"] : answer["end"]] == answer["answer"] != ""
 
 
 FAMILY_CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
