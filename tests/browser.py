@@ -74,14 +74,18 @@ def served(factory: str, folder: Path, environment: Mapping[str, str]) -> Iterat
 
 
 @contextmanager
-def launched(profile: Path, permissions: Sequence[str] = ()) -> Iterator[BrowserContext]:
-    """Give a browser, or skip the test where there is none."""
+def launched(profile: Path, permissions: Sequence[str] = (), key: str | None = None) -> Iterator[BrowserContext]:
+    """Give a browser, or skip the test where there is none; asked for a password, it gives the key."""
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome is installed")
     expect.set_options(timeout=SLOW_MS)
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, args=FLAGS, permissions=list(permissions)
+            profile,
+            executable_path=CHROMIUM,
+            args=FLAGS,
+            permissions=list(permissions),
+            http_credentials={"username": "anybody", "password": key} if key else None,
         )
         context.set_default_timeout(SLOW_MS)
         yield context

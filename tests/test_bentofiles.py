@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from shared.bundle.read import Bundle
+from shared.serving.api_keys import add_key
 
 ROOT = Path(__file__).resolve().parents[1]
 BENTOFILES = {
@@ -89,14 +90,19 @@ def test_a_bento_is_built_and_what_is_in_it_can_be_served(
     assert ("/v1/tag" in paths, "/v1/answer" in paths) == ("tagger" in MODELS[name], "qa" in MODELS[name])
     target = content(name)["service"]
     serve = (
-        "import bentoml, shared\n"
+        "import os, bentoml, shared\n"
         "from starlette.testclient import TestClient\n"
         f"with TestClient(bentoml.load({target!r}, working_dir='.').to_asgi()) as client:\n"
+        "    print('without a key', client.get('/v1/knowledge').status_code, client.post('/v1/tag').status_code)\n"
+        "    client.headers['x-api-key'] = os.environ['KEY']\n"
         "    print(client.get('/readyz').headers['x-model-name'], shared.__file__)\n"
         "    print(*[document['id'] for document in client.get('/v1/knowledge').json().get('documents', [])])\n"
     )
+    keys = tmp_path / "keys.json"
+    environment |= {"KEY": add_key(keys, "shop"), "PERCEPT_API_KEYS_FILE": str(keys)}
     printed = run("-c", serve, folder=source).splitlines()
     names = {"tagger": tagger_bundle.name, "intent": intent_bundle.name, "qa": qa_bundle.name}
     served = ", ".join(names[model] for model in MODELS[name])
+    assert "without a key 401 401" in printed
     assert f"{served} {source / 'shared' / '__init__.py'}" in printed
     assert any("percept/docs/serving.md" in line for line in printed) == ("qa" in MODELS[name])

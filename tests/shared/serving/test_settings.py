@@ -118,3 +118,26 @@ def test_the_settings_file_to_start_from_shows_every_setting_and_the_defaults():
     assert sorted([*shown, *set_here]) == sorted(Settings.model_fields)
     defaults = Settings().model_dump() | {name: f"models/{name}" for name in ("tagger", "intent", "qa")}
     assert shown == {name: defaults[name] for name in shown}
+
+
+def test_every_setting_has_its_row_in_the_documentation():
+    text = (PROJECT_ROOT / "docs" / "serving.md").read_text("utf-8").partition("\n## Settings\n")[2]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("PNG", ["PNG"]), ("JPEG, PNG ,", ["JPEG", "PNG"]), ("JPEG,TIFF", ["JPEG", "TIFF"])],
+)
+def test_a_list_is_written_with_commas_in_a_variable_and_as_a_list_in_the_file(
+    tmp_path: Path, given: str, read: list[str]
+):
+    assert read_settings({"PERCEPT_IMAGE_FORMATS": given}).image_formats == read
+    assert read_settings(write(tmp_path / "local.yaml", yaml.safe_dump({"image_formats": read}))).image_formats == read
+
+
+@pytest.mark.parametrize("value", ["SVG", "JPEG,PDF", "jpeg", ","])
+def test_a_format_that_no_setting_accepts_is_refused(value: str):
+    with pytest.raises(ConfigError, match="PERCEPT_IMAGE_FORMATS"):
+        read_settings({"PERCEPT_IMAGE_FORMATS": value})
