@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PORT   ?= 3000
+SECONDS ?= 600
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
@@ -12,7 +13,7 @@ DEV_READY  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train bench fuzz clean
+.PHONY: help demo test lint format train bench fuzz soak audit clean
 
 help:  ## Print this list
 	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
@@ -45,6 +46,12 @@ bench: $(DEV_READY)  ## Measure speed beside other stacks, in 25 minutes (QUICK=
 
 fuzz: $(DEV_READY)  ## Send the services what nobody should: 10,000 requests, 100,000 pictures (ARGS="--seed 2")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(DEV_READY)  ## Ten minutes of good and hostile traffic, killed workers and swapped bundles (SECONDS=600)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
+
+audit: $(DEV_READY)  ## Write the SBOMs, and ask whether anybody knows harm of what is installed: needs the network
+	@$(BIN)/python -m tests.audit $(ARGS)
 
 clean:  ## Delete .venv, caches and build leftovers; runs/ and models/ stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

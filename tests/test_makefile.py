@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ["help", "demo", "test", "lint", "format", "train", "bench", "fuzz", "clean"]
+TARGETS = ["help", "demo", "test", "lint", "format", "train", "bench", "fuzz", "soak", "audit", "clean"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks", "service", "tests"}
 
