@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.server]
 
 DRAWN = "#l-message"
 HOSTILE = "<img src=x onerror=window.wasRun=1>${window.wasRun=1}{{value}}<script>window.wasRun=1</script>"
+STYLED = "<svg onload=window.wasRun=1><i style=background:url(//elsewhere.test)>"
 GUIDE = b"# Percept\n\n## Authors\n\nThe engine was written by ada.\n\n## Prices\n\nIt costs nothing in the winter.\n"
 CALLS = "**/component_server/"
 
@@ -146,6 +147,8 @@ def test_file_that_cannot_be_read_gets_a_kind_notice(page: Page, name: str, cont
 
 
 def test_nothing_that_anybody_says_is_run(page: Page):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     document = f"# {HOSTILE}\n\n[a](javascript:window.wasRun=1) ![b](x) \\{HOSTILE} `{HOSTILE}` was written by marie."
     drop(page, f"{HOSTILE.replace('/', '')}.txt", document.encode())
     expect(page.locator(".l-kept .l-name")).to_contain_text("<img src=x")
@@ -155,12 +158,14 @@ def test_nothing_that_anybody_says_is_run(page: Page):
     drop(page, f"{HOSTILE.replace('/', '')}.exe", b"x")
     expect(page.locator(".l-status .l-notice")).to_contain_text("<img src=x")
     page.get_by_text("Or paste text").click()
-    page.get_by_label("Text to ask about").fill(HOSTILE + " is by hugo")
+    page.get_by_label("Text to ask about").fill(f"{STYLED} {HOSTILE} is by hugo")
     page.get_by_role("button", name="Add text").click()
     expect(page.locator(".l-kept .l-name")).to_have_count(2)
+    say(page, f"who is it {STYLED}")
     page.wait_for_timeout(200)  # a picture that does not load says so late
     assert page.evaluate("window.wasRun") is None
-    assert page.locator("#language :is(img, script, a[href^=javascript])").count() == 0
+    assert page.locator("#language :is(img, script, svg[onload], i[style], a[href^=javascript])").count() == 0
+    assert not [url for url in asked if "elsewhere.test" in url]
 
 
 def test_every_worker_can_answer_every_call(page: Page):
