@@ -19,7 +19,7 @@ from nlp.intent_engine import IntentEngine, Outputs
 from nlp.limits import checked_text
 from nlp.qa.predictor import Answer
 from shared.errors import InputError, TooLarge
-from shared.serving.bodies import Whole, json_body, read_json
+from shared.serving.bodies import Count, json_body, read_json
 from shared.serving.edge import error_responses
 from shared.serving.middleware import answered_by
 
@@ -29,7 +29,7 @@ _NO_EFFECT = "Sent by clients; has no effect here, where the bundle decides it."
 class TextClassificationParameters(BaseModel):
     """Hugging Face's parameters of text classification."""
 
-    top_k: Whole | None = Field(default=None, ge=1, description="At most so many labels; all when it is not given.")
+    top_k: Count | None = Field(default=None, description="At most so many labels; all when it is not given.")
     function_to_apply: Literal["softmax", "sigmoid", "none"] | None = Field(
         default=None,
         description="Applied to the raw logits. When it is not given, scores are calibrated probabilities.",
@@ -64,8 +64,8 @@ class QuestionInputs(BaseModel):
 class QuestionAnsweringParameters(BaseModel):
     """Hugging Face's parameters of question answering."""
 
-    top_k: Whole | None = Field(default=None, ge=1, description="More than 1: a list of so many answers.")
-    max_answer_len: Whole | None = Field(default=None, ge=1, description="Most tokens of an answer.")
+    top_k: Count | None = Field(default=None, description="More than 1: a list of so many answers.")
+    max_answer_len: Count | None = Field(default=None, description="Most tokens of an answer.")
     handle_impossible_answer: StrictBool | None = Field(
         default=None, description="Whether an empty answer stands where the context holds none that is sure enough."
     )

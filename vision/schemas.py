@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.serving.bodies import Whole
+from shared.serving.bodies import Count
 
 _EXAMPLE_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mPcEqXBwMDAxMDAwMDAAAAPPgE6YVAy8QAAAABJRU5ErkJggg=="
@@ -89,7 +89,7 @@ class ClassificationParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: Whole | None = Field(default=None, ge=1, description="At most so many labels; 5 when it is not given.")
+    top_k: Count | None = Field(default=None, description="At most so many labels; 5 when it is not given.")
     function_to_apply: FunctionToApply | None = Field(
         default=None,
         description="Applied to the raw logits. When it is not given, scores are calibrated probabilities.",

@@ -5,8 +5,8 @@ middleware and BentoML included, around tiny bundles, and lets schemathesis ask 
 line. A process of its own, because a service reads its settings when it is imported.
 
 What counts as a fault: a 5xx; a status, content type, header or body that the OpenAPI document does not name; a body
-that the schema forbids and the service takes; one that the schema allows and the service calls malformed (422, 415).
-400 and 413 may answer what a schema allows: none says which bytes are an image or what a limit is set to.
+that the schema forbids and the service takes; one that the schema allows and the service calls malformed (422).
+400, 413 and 415 may answer what a schema allows: none says which bytes are an image or what a limit is set to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import click
 
 SERVICES = ("vision.service:Vision", "nlp.service:Language", "service:Percept")
 KEY = "fuzz"
-_ALLOWED_OF_GOOD_DATA = ["2xx", "3xx", 400, 401, 403, 404, 413, 429]
+_ALLOWED_OF_GOOD_DATA = ["2xx", "3xx", 400, 401, 403, 404, 413, 415, 429]
 _REJECTION = "negative_data_rejection"
 _LONGEST_SHOWN = 1500
 
