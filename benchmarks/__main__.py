@@ -75,7 +75,7 @@ def main(
         stacks=[STACKS[PERCEPT]] if parts else stacks or list(STACKS.values()),
         workloads=workloads,
         rounds=rounds or (1 if quick else 3),
-        seconds=seconds or (2 if quick else 3),
+        seconds=seconds or (1 if quick else 3),
     )
     path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,9 @@ def main(count: int, warm_up: int, connections: int, workers: int, seconds: floa
     if output:
         output.write_text(json.dumps({"after_warm_up": before, "series": series}, indent=1) + "\n", encoding="utf-8")
     for pid, ratio in found.items():
-        click.echo(f"worker {pid}: {before[pid]:.0f} MiB after the warm-up, {after[pid]:.0f} at the end, × {ratio:.3f}")
+        click.echo(
+            f"process {pid}: {before[pid]:.0f} MiB after the warm-up, {after[pid]:.0f} at the end, × {ratio:.3f}"
+        )
     click.echo(f"{series[-1]['requests']:,} requests, none failed; the most growth is × {max(found.values()):.3f}")
     if max(found.values()) > MOST_GROWTH:
         raise SystemExit(1)
