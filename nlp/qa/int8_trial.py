@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nlp.qa.data import AnswerData
 from nlp.qa.judging import judge_runtime
+from nlp.qa.windows import sample_batches
 from nlp.text import TextEncoder
 from shared.bundle.layout import AnswerDecision
 from shared.bundle.read import Bundle
@@ -44,4 +45,6 @@ def int8_trial(bundle: Bundle, data: AnswerData, max_loss: float) -> Int8Trial:
         title = f"judging {path.stem}"
         return judge_runtime(runtime, encoder, examples, max_answer_tokens=longest, title=title).quality
 
-    return Int8Trial(quality_gate(quality, max_loss))
+    names = [spec.name for spec in bundle.config.signature.inputs]
+    seen = sample_batches(data.splits["train"], encoder, names)
+    return Int8Trial(quality_gate(quality, max_loss), calibration=seen)

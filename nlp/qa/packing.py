@@ -24,6 +24,7 @@ from nlp.qa.judging import Judged, fit_decision, judge_runtime, scores_of, wrong
 from nlp.qa.module import AnswerModule
 from nlp.qa.network import ID2LABEL, AnswerNetwork
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
+from nlp.qa.windows import sample_batches
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TextEncoder
 from shared.bundle.card import render_card
 from shared.bundle.layout import ONNX, WEIGHTS, AnswerDecision, BundleConfig, OnnxExport
@@ -102,7 +103,10 @@ def _export(
     fp32 = folder / "fp32.onnx"
     export_onnx(network, example, fp32, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
     judge = cache(partial(_judge, data=data, split="val"))
-    trial = Int8Trial(quality_gate(lambda path: judge(path).quality, run.max_int8_loss)) if run.int8 else None
+    trial = None
+    if run.int8:
+        seen = sample_batches(data.splits["train"], data.encoder, list(example))
+        trial = Int8Trial(quality_gate(lambda path: judge(path).quality, run.max_int8_loss), calibration=seen)
     path, export = choose_file(fp32, golden, trial=trial, has_fp16_weights=run.weights == "float16")
     judged = {"val": judge(path)}
     if data.splits["test"]:

@@ -70,6 +70,18 @@ def answer_tokens(window: Encoding, example: Example) -> tuple[int, int]:
     return int(tokens[covered[0]]), int(tokens[covered[-1]])
 
 
+def sample_batches(
+    examples: Sequence[Example], encoder: TextEncoder, names: Sequence[str], *, count: int = 64, batch_size: int = 4
+) -> list[dict[str, np.ndarray]]:
+    """Return inputs of the network, int64 [batch_size, T] a name: first windows of so many questions, spread evenly.
+
+    What int8 looks at before it rounds.
+    """
+    chosen = examples[:: max(1, len(examples) // count)][:count]
+    windows = sorted((encoder.windows(each.question, each.context)[0] for each in chosen), key=len)
+    return [encoder.batch(windows[start : start + batch_size], names) for start in range(0, len(windows), batch_size)]
+
+
 class WindowBatches(Dataset[list[Windowed]]):
     """Windows in batches of about as many tokens, padding included.
 

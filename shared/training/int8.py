@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from shared.errors import ExportError
+from shared.training.smoothing import smooth
 
 
 def quantize_int8(
@@ -34,8 +35,9 @@ def quantize_int8(
     Args:
         fp32_path: as `export_onnx` wrote it.
         out_path: where the copy goes.
-        calibration_batches: for "static": real inputs, a few hundred rows, not from the test split. They set the range
-            of every activation: the least and largest value seen.
+        calibration_batches: real inputs, a few hundred rows, not from the test split. For "static" they set the range
+            of every activation: the least and largest value seen. For "dynamic" they may be left out; with them,
+            outliers among the activations are evened out first, as `smoothing` does.
         kind: "static" (quantise-dequantise pairs, fixed ranges) for convolutions; "dynamic" (ranges measured at each
             call) for transformers, whose activations have outliers.
 
@@ -69,6 +71,9 @@ def quantize_int8(
         try:
             quant_pre_process(str(fp32_path), str(prepared), skip_symbolic_shape=True)
             if kind == "dynamic":
+                calibration = list(calibration_batches)
+                if calibration:
+                    smooth(prepared, prepared, calibration)
                 quantize_dynamic(str(prepared), str(out_path), per_channel=True, weight_type=QuantType.QInt8)
             else:
                 quantize_static(

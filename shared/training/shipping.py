@@ -32,7 +32,7 @@ class Int8Trial:
     Args:
         gate: from the fp32 and the int8 file to `int8.int8_gate`'s record of the decision.
         kind: as for `quantize_int8`.
-        calibration: batches of real inputs that are not from the test split; for "static" only.
+        calibration: batches of real inputs that are not from the test split; "dynamic" can do without.
     """
 
     gate: Callable[[Path, Path], GateRecord]
