@@ -49,7 +49,7 @@ def test_starter_gives_its_golden_outputs(starter: Bundle):
 def test_starter_is_as_good_as_it_must_be_on_titles_held_back(starter: Bundle):
     metrics = starter.config.metrics["test"]
     wikipedia = metrics["sources"]["squadshifts_new_wiki"]
-    assert wikipedia["f1"] >= 0.73
+    assert wikipedia["f1"] >= 0.75
     assert wikipedia["exact"] >= 0.60
     assert wikipedia["auroc"] >= 0.85
     assert metrics["overall"]["ece"] <= 0.05
