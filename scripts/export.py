@@ -19,9 +19,10 @@ def command(args: tuple[str, ...]) -> None:
     """Make model.onnx anew from the weights."""
     from scripts.settings import make_parser, parse, task_named
     from scripts.tasks import find_task
+    from shared.bundle.cpu_copy import copy_without_weights
     from shared.bundle.read import read_bundle
     from shared.task import resolve
-    from shared.training.reexport import copy_without_weights, reexport
+    from shared.training.reexport import reexport
     from shared.training.shipping import Int8Trial
 
     wants_int8 = "--int8" in args

@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "fit": "Train or fine-tune a model; ends in a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
     "export": "Make model.onnx anew, or a copy for CPU serving.",
+    "package": "Build a bento, ask it, and write the recipe of its image.",
     "key": "Make, list and remove the keys of who may ask a service.",
     "import-encoder": "Pack a sentence encoder that sorts what the knowledge base finds.",
 }

@@ -40,7 +40,7 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> float:
                 f"{bundle.path} on {runtime.description}: {name} is {shape}; expected {list(golden.shape)}."
             )
         difference = float(np.abs(came.astype(np.float64) - golden).max())
-        tolerance = _tolerance(bundle, runtime, golden)
+        tolerance = tolerance_of(bundle, runtime, golden)
         if not difference <= tolerance:  # NaN is a failure too
             raise BundleError(
                 f"{bundle.path} on {runtime.description} does not answer as it did after training: {name} differs from "
@@ -51,7 +51,8 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> float:
     return largest
 
 
-def _tolerance(bundle: Bundle, runtime: Runtime, golden: np.ndarray) -> float:
+def tolerance_of(bundle: Bundle, runtime: Runtime, golden: np.ndarray) -> float:
+    """Return how far a runtime's output may be from a golden one."""
     if runtime.device == "cuda":
         return REDUCED_TOLERANCE * float(np.abs(golden).max())
     return bundle.config.onnx.tolerance if bundle.config.onnx else FP32_TOLERANCE

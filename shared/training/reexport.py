@@ -68,25 +68,6 @@ def reexport(path: Path, task: Task, *, int8: Int8Trial | None = None) -> Bundle
         return _write(bundle, onnx_path, export)
 
 
-def copy_without_weights(bundle: Bundle, path: Path) -> Bundle:
-    """Return a copy of the bundle for serving on a CPU: all of it but model.safetensors.
-
-    Raises:
-        BundleError: there is no model.onnx, or `path` cannot be written.
-    """
-    bundle.file(ONNX)
-    kept = {name: bundle.file(name) for name in bundle.config.files if name not in (*_OWN, WEIGHTS)}
-    pictures = sorted(name for name in kept if name.endswith(".png"))
-    return write_bundle(
-        path,
-        bundle.config,
-        files={**kept, ONNX: bundle.file(ONNX)},
-        preprocessor=bundle.preprocessor,
-        golden=bundle.golden,
-        card_text=render_card(bundle.config, plots=pictures, has_weights=False),
-    )
-
-
 def _check_files(bundle: Bundle) -> None:
     """model.onnx is made anew, so all but it must be what was written."""
     for name, artifact in bundle.config.files.items():

@@ -1,0 +1,91 @@
+"""The recipe of a bento's image: small, pinned, without root, and able to run on a root file system nobody can write.
+
+BentoML's own (`bentoml containerize`) installs uv and whatever versions are newest. This one takes its place in the
+bento, under the same name; `docker build -f env/docker/Dockerfile` in the bento's folder makes the image.
+"""
+
+from __future__ import annotations
+
+from string import Template
+
+DOCKERFILE = "env/docker/Dockerfile"
+"""Place in a bento."""
+BASE_IMAGE = "python:3.11.14-slim-bookworm"
+"""The Python that constraints.txt was tested with. Who must have the same bytes each time names it by its digest."""
+USER_ID = 10001
+"""Above those of a distribution's own users, so that it means nobody on the host."""
+PORT = 3000
+STATE = "/var/lib/percept"
+"""What outlives a container: the knowledge base."""
+SCRATCH = "/tmp"  # noqa: S108 a place in the image
+"""What does not: BentoML's home, uploads, photos of the demo page."""
+
+_TEXT = Template("""\
+# Image of a Percept bento for the $device. Build it in the bento's folder:
+#   docker build -f $dockerfile -t percept .
+# Run it as it is meant to run:
+#   docker run --read-only --tmpfs $scratch -v percept-state:$state --cap-drop ALL \\
+#     --security-opt no-new-privileges -p $port:$port percept
+
+# Installs in a stage of its own, of which only the result is kept. All packages are wheels: nothing is compiled.
+FROM $base_image AS install
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+COPY env/python/requirements.txt src/constraints.txt /install/
+RUN python -m venv --without-pip /opt/venv \\
+    && python -m pip --python /opt/venv/bin/python install --only-binary=:all: \\
+       --requirement /install/requirements.txt --constraint /install/constraints.txt
+
+FROM $base_image
+RUN groupadd --gid $user percept \\
+    && useradd --uid $user --gid $user --no-create-home --home-dir $state --shell /usr/sbin/nologin percept \\
+    && install --directory --owner=$user --group=$user $state \\
+    && python -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel
+COPY --from=install /opt/venv /opt/venv
+# The code belongs to root, so that the service cannot change what it runs.
+COPY . /opt/bento
+RUN /opt/venv/bin/python -m compileall -q /opt/bento/src
+# One worker a replica, with a thread: more of them are more replicas. BentoML starts no worker again where
+# BENTOML_CONTAINERIZED is set, so it is not: a worker that is killed is back before a health check misses it.
+ENV PATH=/opt/venv/bin:$$PATH \\
+    PYTHONDONTWRITEBYTECODE=1 \\
+    PYTHONUNBUFFERED=1 \\
+    HOME=$state \\
+    BENTOML_HOME=$scratch/bentoml \\
+    BENTOML_DO_NOT_TRACK=True \\
+    GRADIO_TEMP_DIR=$scratch/gradio \\
+    OMP_NUM_THREADS=1 \\
+    PERCEPT_WORKERS=1 \\
+    PERCEPT_DEVICE=$percept_device \\
+    PERCEPT_KNOWLEDGE=$state/knowledge.sqlite$gpu_environment
+WORKDIR /opt/bento/src
+VOLUME ["$state", "$scratch"]
+USER $user:$user
+EXPOSE $port
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \\
+    CMD ["python", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', $port, timeout=2); \
+c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "bentoml", "serve", "/opt/bento", "--host", "0.0.0.0", "--port", "$port"]
+""")
+_GPU = " \\\n    NVIDIA_VISIBLE_DEVICES=all \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility"
+
+
+def render_dockerfile(*, gpu: bool, base_image: str | None = None) -> str:
+    """Return the Dockerfile of a bento.
+
+    Args:
+        gpu: whether the bento has torch, whose wheels bring the CUDA libraries with them; the host brings the driver,
+            and the NVIDIA container toolkit puts it into the container.
+        base_image: a Debian or Ubuntu with that Python; None for `BASE_IMAGE`.
+    """
+    return _TEXT.substitute(
+        base_image=base_image or BASE_IMAGE,
+        device="GPU" if gpu else "CPU",
+        dockerfile=DOCKERFILE,
+        gpu_environment=_GPU if gpu else "",
+        percept_device="cuda" if gpu else "cpu",
+        port=PORT,
+        scratch=SCRATCH,
+        state=STATE,
+        user=USER_ID,
+    )
