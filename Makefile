@@ -13,7 +13,7 @@ DEV_READY  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train bench fuzz soak audit clean
+.PHONY: help demo test lint format train bench fuzz soak audit openapi clean
 
 help:  ## Print this list
 	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
@@ -52,6 +52,9 @@ soak: $(DEV_READY)  ## Ten minutes of good and hostile traffic, killed workers a
 
 audit: $(DEV_READY)  ## Write the SBOMs, and ask whether anybody knows harm of what is installed: needs the network
 	@$(BIN)/python -m tests.audit $(ARGS)
+
+openapi: $(DEV_READY)  ## Write docs/openapi.json anew, after a change of routes
+	@env -i PATH="$$PATH" HOME="$$HOME" $(BIN)/python -m scripts.main openapi docs/openapi.json
 
 clean:  ## Delete .venv, caches and build leftovers; runs/ and models/ stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "export": "Make model.onnx anew, or a copy for CPU serving.",
     "package": "Build a bento, ask it, and write the recipe of its image.",
     "key": "Make, list and remove the keys of who may ask a service.",
+    "openapi": "Write the OpenAPI description of the services' routes.",
     "import-encoder": "Pack a sentence encoder that sorts what the knowledge base finds.",
 }
 """Subcommand -> its line in `percept --help`; the module of the same name has it as `command`."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NO_PACKAGES = {"tests", "benchmarks"}  # run from the checkout, never installed
 PACKAGES = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - NO_PACKAGES)
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SERVICES = [f"{package}.service" for package in PACKAGES if package not in {"shared", "scripts"}]
+SERVICES = [f"{package}.service" for package in PACKAGES if package not in {"percept", "shared", "scripts"}]
 TRAINING_LIBRARIES = [
     "torch",
     "torchvision",

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ["help", "demo", "test", "lint", "format", "train", "bench", "fuzz", "soak", "audit", "clean"]
+TARGETS = ["help", "demo", "test", "lint", "format", "train", "bench", "fuzz", "soak", "audit", "openapi", "clean"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks", "service", "tests"}
 
@@ -44,6 +44,7 @@ EXTRAS_OF = {
     "scripts/settings.py": ["train"],
     "*/service.py": ["demo"],
     "service.py": ["demo"],
+    "percept/*": ["client"],
     "tests/*": ["dev"],
     "benchmarks/*": ["dev"],
 }
@@ -105,7 +106,7 @@ def test_everything_a_file_imports_is_declared_for_it(path: Path):
     assert not undeclared, f"{path.relative_to(ROOT)} imports {sorted(undeclared)}: not among its dependencies"
 
 
-@pytest.mark.parametrize("extra", [None, "demo", "train", "gpu"])
+@pytest.mark.parametrize("extra", [None, "client", "demo", "train", "gpu"])
 def test_everything_declared_is_imported(extra: str | None):
     if extra is None:  # what only training imports belongs to `train`
         readers = [path for path in files() if not {"train", "dev"}.intersection(extras_of(path))]

@@ -1,0 +1,221 @@
+"""What a service answers, as frozen dataclasses, and how they are read out of its JSON.
+
+A `score` or `confidence` is a calibrated probability. Fields that a newer service adds are read over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from percept.errors import BadAnswer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """Stands in the place of one of several that cannot be answered."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One label."""
+
+    label: str
+    score: float
+    parents: tuple[str, ...]
+    """All labels above it, nearest first."""
+
+
+@dataclass(frozen=True)
+class ImageTags:
+    """What is on one photo, the most probable first. No tag is a normal answer."""
+
+    tags: tuple[Tag, ...]
+    width: int
+    height: int
+    model: Model
+
+
+@dataclass(frozen=True)
+class IntentScore:
+    """One intent, given that the utterance belongs to one."""
+
+    name: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What one utterance wants."""
+
+    intent: str | None
+    """None where it belongs to none that is known, which is a normal answer."""
+    confidence: float
+    """Of the best intent, named or not."""
+    out_of_scope: bool
+    out_of_scope_score: float
+    ranking: tuple[IntentScore, ...]
+    model: Model
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where in the knowledge base an answer stands."""
+
+    document: str
+    title: str
+    headings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, word for word: `context[start:end] == text`, or of the document's text that `document` reads."""
+
+    text: str
+    score: float
+    start: int
+    end: int
+    source: Source | None
+    """None where the context came with the question."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A passage of the knowledge base that was read."""
+
+    document: str
+    title: str
+    headings: tuple[str, ...]
+    text: str
+    start: int
+    end: int
+    score: float
+    """For the order alone; no probability."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came of a question."""
+
+    model: Model
+    answer: Answer | None
+    """None where nothing is sure enough, which is a normal answer."""
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a person wants; where they ask, or want nothing that is known, also what the knowledge base says."""
+
+    intent: Intent | None
+    """None where the service has no intent model."""
+    is_question: bool
+    answer: Answer | None
+    answered_by: Model | None
+    """The model for answers, where the service has one."""
+    passages: tuple[Passage, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """What the knowledge base says of a document."""
+
+    id: str
+    title: str
+    media_type: str
+    passages: int
+    characters: int
+    sha256: str
+    updated: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True)
+class DocumentText(Document):
+    """A document with its plain text, which answers count in."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that serves."""
+
+    name: str
+    task: str
+    version: str
+    bundle: str
+    since: str
+    previous: str | None
+    workers: int
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """All models of the service, as the worker that was asked answers."""
+
+    models: tuple[ServedModel, ...]
+    workers: int
+    problems: tuple[str, ...]
+
+
+def read(kind: type[T], value: Any, place: str = "the answer") -> T:
+    """Return JSON as a dataclass of strings, numbers, truth values, tuples, dataclasses and None.
+
+    >>> read(Model, {"name": "tagger", "version": "1", "new": 1})
+    Model(name='tagger', version='1')
+    >>> read(Model, {"name": "tagger"})
+    Traceback (most recent call last):
+    percept.errors.BadAnswer: the answer has no 'version'. Is that a Percept service, and of this client's version?
+
+    Raises:
+        BadAnswer: a field is missing or of another type.
+    """
+    return _read(kind, value, place)  # type: ignore[no-any-return]
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    if isinstance(kind, type) and is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise _unlike(place, "an object", value)
+        hints = _hints(kind)
+        missing = [field.name for field in fields(kind) if field.name not in value]
+        if missing:
+            raise BadAnswer(f"{place} has no {missing[0]!r}. Is that a Percept service, and of this client's version?")
+        return kind(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in hints})
+    if get_origin(kind) in (Union, UnionType):  # here always X | None
+        return None if value is None else _read(next(a for a in get_args(kind) if a is not NoneType), value, place)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise _unlike(place, "an array", value)
+        return tuple(_read(get_args(kind)[0], item, f"{place}[{at}]") for at, item in enumerate(value))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _unlike(place, kind.__name__, value)
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _unlike(place: str, wanted: str, value: Any) -> BadAnswer:
+    return BadAnswer(f"{place} must be {wanted}; came {type(value).__name__}. Is that a Percept service?")

@@ -1,0 +1,64 @@
+"""docs/openapi.json is what the all-in-one service says of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.server import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "docs" / "openapi.json"
+
+
+def committed() -> dict[str, Any]:
+    return json.loads(FILE.read_text("utf-8"))
+
+
+def write(file: Path, home: Path, **settings: str) -> dict[str, Any]:
+    """What `percept openapi` writes."""
+    command = [sys.executable, "-m", "scripts.main", "openapi", str(file)]
+    env = environment(BENTOML_HOME=str(home), **settings)
+    result = subprocess.run(
+        command, cwd=home, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(file.read_text("utf-8"))
+
+
+def test_the_committed_description_is_up_to_date(tmp_path: Path):
+    written = write(tmp_path / "openapi.json", tmp_path)
+    assert written == committed(), "routes have changed. Run: make openapi"
+    assert (tmp_path / "openapi.json").read_bytes() == FILE.read_bytes()
+
+
+def test_it_follows_the_settings(tmp_path: Path):
+    written = write(tmp_path / "openapi.json", tmp_path, PERCEPT_MAX_TOP_K="7")
+    parameters = {each["name"]: each for each in written["paths"]["/v1/tag"]["post"]["parameters"]}
+    assert "7" in json.dumps(parameters["top_k"])
+    assert written != committed()
+
+
+def test_every_route_of_the_client_is_described():
+    from percept import calls
+
+    made: list[calls.Call[Any]] = [
+        calls.tag(b"", None, None),
+        calls.tag_many([b""], None, None),
+        calls.intent("", None),
+        calls.intents([""], None),
+        calls.answer("", None, None),
+        calls.understand("", None, None),
+        calls.documents(),
+        calls.models(),
+        calls.serve_bundle(""),
+        calls.roll_back(None),
+        calls.ready(),
+    ]
+    paths = committed()["paths"]
+    assert all(call.method.lower() in paths[call.path] for call in made)
+    one = paths["/v1/knowledge/{document}"]
+    assert {"get", "put", "delete"} <= one.keys()
