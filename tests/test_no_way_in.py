@@ -448,3 +448,9 @@ def test_who_may_not_read_the_service_s_folders_may_not(site: Site):
         home = Path(f"/proc/{worker}/environ").read_bytes()
         place = re.search(rb"BENTOML_HOME=([^\0]+)", home)[1]
         assert Path(os.fsdecode(place)).stat().st_mode & 0o077 == 0
+
+
+def test_the_workers_c_library_gives_memory_back(site: Site):
+    for worker in site.server.workers:
+        variables = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
+        assert {b"MALLOC_ARENA_MAX=2", b"MALLOC_MMAP_THRESHOLD_=4194304"} <= set(variables)

@@ -48,6 +48,7 @@ from shared.serving.connection import use_connections
 from shared.serving.control import close_control_ports
 from shared.serving.edge import error_response, install_error_handlers, invalid_body
 from shared.serving.json_depth import check_depth
+from shared.serving.memory import keep_memory_flat
 from shared.serving.middleware import ModelId, edge_layers
 from shared.serving.settings import START_REPORT, Settings
 from shared.serving.start_watch import watch_the_start
@@ -75,6 +76,7 @@ def tuned_service(
         if not is_known:
             _log.warning("BentoML %s is not known here: its middleware stays as it is", version("bentoml"))
         close_control_ports()
+        keep_memory_flat()
         use_connections(settings)
         service: Service[T] = bentoml.service(
             name=name,
