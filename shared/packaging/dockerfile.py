@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from string import Template
 
+from shared.serving.settings import Settings
+
 DOCKERFILE = "env/docker/Dockerfile"
 """Place in a bento."""
 BASE_IMAGE = "python:3.11.14-slim-bookworm"
@@ -66,6 +68,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \\
     CMD ["python", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', $port, timeout=2); \
 c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "bentoml", "serve", "/opt/bento", "--host", "0.0.0.0", "--port", "$port"]
+# As long as shutdown_s of the settings; who sets that sets this too.
+CMD ["--timeout-graceful-shutdown", "$shutdown_s"]
 """)
 _GPU = " \\\n    NVIDIA_VISIBLE_DEVICES=all \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility"
 
@@ -86,6 +90,7 @@ def render_dockerfile(*, gpu: bool, base_image: str | None = None) -> str:
         percept_device="cuda" if gpu else "cpu",
         port=PORT,
         scratch=SCRATCH,
+        shutdown_s=Settings().shutdown_s,
         state=STATE,
         user=USER_ID,
     )

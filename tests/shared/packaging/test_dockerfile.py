@@ -17,7 +17,7 @@ from dockerfile_parse import DockerfileParser
 
 from scripts.main import main
 from shared.packaging.dockerfile import BASE_IMAGE, SCRATCH, STATE, USER_ID, render_dockerfile
-from shared.serving.settings import read_settings
+from shared.serving.settings import Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIANTS = pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
@@ -95,6 +95,8 @@ def test_it_is_asked_whether_it_is_ready_and_gets_the_signal_itself(gpu: bool):
     compile(command[2], "health check", "exec")
     (entry,) = values(gpu, "ENTRYPOINT")
     assert json.loads(entry)[:5] == ["python", "-m", "bentoml", "serve", "/opt/bento"]  # exec form: no shell in between
+    (options,) = values(gpu, "CMD")
+    assert json.loads(options) == ["--timeout-graceful-shutdown", str(Settings().shutdown_s)]
     assert values(gpu, "STOPSIGNAL") == ["SIGTERM"]
     assert values(gpu, "EXPOSE") == ["3000"] == [json.loads(entry)[-1]]
 
