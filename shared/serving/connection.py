@@ -5,8 +5,8 @@ request run on whose client is gone. Here the head of a request has a limit and 
 of all errors, and who hangs up has its task cancelled, so that it leaves every queue and is computed no further.
 Nothing of it costs a request more than a few attributes; timers run only while a head is incomplete.
 
-Neighbours: `bento` has uvicorn take this class; `middleware.RequestEdge` leaves its task in the scope and records who
-left; bodies are `middleware.BodyLimit`'s affair.
+Neighbours: `bento` has uvicorn take this class; `accept` shares connections among workers; `middleware.RequestEdge`
+leaves its task in the scope and records who left; bodies are `limits.BodyLimit`'s affair.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import orjson
 from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from shared.serving.accept import loop_factory
 from shared.serving.settings import Settings
 
 TASK = "percept.task"
@@ -154,3 +155,4 @@ def use_connections(settings: Settings) -> None:
     Connection.head_timeout_s = settings.head_timeout_s
     # BentoML leaves uvicorn's choice of a protocol open; "auto" would be httptools', as it is ours.
     uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
+    uvicorn_config.LOOP_FACTORIES["auto"] = f"{loop_factory.__module__}:{loop_factory.__name__}"
