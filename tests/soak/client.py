@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,19 +50,19 @@ class Client:
 
     async def hang_up_after(self, method: str, path: str, body: bytes, sent: int, **headers: str) -> None:
         """Send so many bytes of a request and hang up, on a connection of its own."""
-        try:
+        with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-            writer.write((head(method, path, len(body), headers) + body)[:sent])
-            await writer.drain()
-            await asyncio.sleep(0.002)
-            writer.close()
-        except OSError:
-            pass
+            try:
+                writer.write((head(method, path, len(body), headers) + body)[:sent])
+                await writer.drain()
+                await asyncio.sleep(0.002)
+            finally:
+                writer.transport.abort()
 
     def close(self) -> None:
         """Hang up."""
         if self._streams is not None:
-            self._streams[1].close()
+            self._streams[1].transport.abort()
             self._streams = None
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

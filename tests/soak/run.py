@@ -84,6 +84,7 @@ class Soak:
         jobs = [self._ask(good) for _ in range(GOOD_CLIENTS)] + [self._ask(hostile) for _ in range(HOSTILE_CLIENTS)]
         await asyncio.gather(*jobs, self._hang_up(), self._watch_memory(), self._make_faults())
         self.report.seconds = round(self._now(), 1)
+        await asyncio.sleep(0.1)  # until the connections are closed
         self.report.statuses = dict(sorted(self._statuses.items()))
         self._judge_end()
         return self.report
@@ -181,7 +182,9 @@ class Soak:
         await self._all_are_back()
 
     async def _openapi(self) -> dict[str, Any]:
-        reply = await Client(self.server.port).ask("GET", "/openapi.json")
+        client = Client(self.server.port)
+        reply = await client.ask("GET", "/openapi.json")
+        client.close()
         return dict(json.loads(reply.body)["paths"])
 
     async def _kill(self) -> None:
