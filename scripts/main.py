@@ -16,6 +16,7 @@ from shared.errors import PerceptError
 SUBCOMMANDS = {
     "serve": "Serve bundles over HTTP, with a demo page.",
     "predict": "Tag photos, name intents, answer questions on the command line.",
+    "batch": "Answer a folder of photos or a table, into parquet; goes on where it was cut off.",
     "info": "Show what a bundle holds, and check its files.",
     "fit": "Train or fine-tune a model; ends in a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
@@ -40,6 +41,9 @@ EXTRA_OF = {
     "torchvision": "train",
     "transformers": "train",
     "gradio": "demo",
+    "pyarrow": "batch",
+    "tqdm": "batch",
+    "ray": "ray",
 }
 """Module that is missing -> the extra that brings it."""
 EXIT_USAGE = 2

@@ -6,6 +6,7 @@ PerceptError
 ├── BundleError              a model folder is missing, broken or of another version
 ├── CalibrationError         temperature or thresholds cannot be fitted
 ├── ExportError              the exported model does not do what the trained one does
+├── BatchError               a bulk run was cut off; the same command goes on
 ├── RuntimeUnavailable       the device that was asked for is not here
 ├── InputError               what a caller sent cannot be answered; sending it again will not help
 │   ├── InvalidImage         the bytes are no picture that can be decoded
@@ -50,6 +51,10 @@ class CalibrationError(PerceptError):
 
 class ExportError(PerceptError):
     """The exported model does not do what the trained one does."""
+
+
+class BatchError(PerceptError):
+    """A bulk run was cut off; what was done is kept, and the same command goes on from there."""
 
 
 class RuntimeUnavailable(PerceptError):

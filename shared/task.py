@@ -31,6 +31,8 @@ class Task:
     """Function `(bundle, runtime, data, split) -> Evaluation`; for `percept evaluate`."""
     predict: str
     """Function `(bundle, runtime, inputs, options) -> Iterator[Predicted]`; for `percept predict`; torch-free."""
+    batch: str
+    """Class; built as `batch(bundle, runtime, options)`; for `percept batch`; torch-free."""
     int8_trial: str
     """Function `(bundle, data, max_loss) -> Int8Trial`; for `percept export --int8`."""
 

@@ -20,6 +20,8 @@ OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks",
 # Files that may import an extra's packages on top of the core ones; all others serve on a CPU and do with the core.
 EXTRAS_OF = {
     "shared/training/*": ["train"],
+    "shared/batch/*": ["batch", "ray"],
+    "*/*/batch.py": ["batch"],
     "nlp/attention.py": ["train", "gpu"],
     "nlp/encoders.py": ["train", "gpu"],
     "nlp/tables.py": ["train"],
@@ -106,7 +108,7 @@ def test_everything_a_file_imports_is_declared_for_it(path: Path):
     assert not undeclared, f"{path.relative_to(ROOT)} imports {sorted(undeclared)}: not among its dependencies"
 
 
-@pytest.mark.parametrize("extra", [None, "client", "demo", "train", "gpu"])
+@pytest.mark.parametrize("extra", [None, "batch", "client", "demo", "train", "gpu"])
 def test_everything_declared_is_imported(extra: str | None):
     if extra is None:  # what only training imports belongs to `train`
         readers = [path for path in files() if not {"train", "dev"}.intersection(extras_of(path))]

@@ -11,5 +11,6 @@ TASK = Task(
     pack="nlp.intent.packing:pack",
     evaluate="nlp.intent.scoring:evaluate_bundle",
     predict="nlp.intent.lines:predict",
+    batch="nlp.intent.batch:BatchClassifier",
     int8_trial="nlp.intent.int8_trial:int8_trial",
 )

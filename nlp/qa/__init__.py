@@ -11,5 +11,6 @@ TASK = Task(
     pack="nlp.qa.packing:pack",
     evaluate="nlp.qa.reporting:evaluate",
     predict="nlp.qa.lines:predict",
+    batch="nlp.qa.batch:BatchAnswerer",
     int8_trial="nlp.qa.int8_trial:int8_trial",
 )

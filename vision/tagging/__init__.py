@@ -11,5 +11,6 @@ TASK = Task(
     pack="vision.tagging.packing:pack",
     evaluate="vision.tagging.reporting:evaluate",
     predict="vision.tagging.files:predict",
+    batch="vision.tagging.batch:BatchTagger",
     int8_trial="vision.tagging.int8_trial:int8_trial",
 )

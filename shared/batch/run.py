@@ -1,0 +1,85 @@
+"""A bulk run from its inputs to its folder of results; what `percept batch` calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from shared.batch.engines import Shard, in_processes, in_ray
+from shared.batch.inputs import Inputs
+from shared.batch.plan import Plan, opened
+from shared.batch.shards import Job
+from shared.bundle.read import read_bundle
+
+DEFAULT_SHARD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did."""
+
+    rows: int
+    """Of all shards."""
+    done_before: int
+    """Rows of these that an earlier run had done."""
+    errors: int
+    """Of the rows that this run did."""
+
+
+def run_batch(
+    job: Job,
+    inputs: Inputs,
+    *,
+    workers: int | None = None,
+    shard_rows: int = DEFAULT_SHARD_ROWS,
+    ray: str | None = None,
+    shows_progress: bool | None = None,
+) -> Summary:
+    """Answer all rows that an earlier run into the same folder did not.
+
+    Args:
+        job: what answers them, and where the answers go: a file a shard, its rows in their order.
+        inputs: the rows.
+        workers: processes; one a core if not given.
+        shard_rows: rows of a shard: what is lost at most, for each process, when a run is killed.
+        ray: address of a Ray cluster that computes in place of processes here.
+        shows_progress: a bar on standard error; if not given, where that is a terminal.
+
+    Raises:
+        ConfigError: the folder holds something else.
+        BatchError: a process died.
+    """
+    bundle = read_bundle(job.bundle)
+    options = {**job.options, "keep": list(job.keep)}
+    plan = Plan(bundle.name, bundle.version, inputs.fingerprint, inputs.count, shard_rows, options)
+    errors = 0
+    with opened(job.output, plan) as missing:
+        todo = sum(_size(plan, shard) for shard in missing)
+        shards = _only(inputs, plan, set(missing))
+        processes = min(workers or _cores(), max(1, len(missing)))
+        results = in_ray(job, shards, processes, ray) if ray else in_processes(job, shards, processes)
+        hidden = not (sys.stderr.isatty() if shows_progress is None else shows_progress)
+        with tqdm(total=plan.rows, initial=plan.rows - todo, unit="row", disable=hidden) as bar:
+            for done in results if missing else ():
+                bar.update(done.rows)
+                errors += done.errors
+    return Summary(plan.rows, plan.rows - todo, errors)
+
+
+def _only(inputs: Inputs, plan: Plan, missing: set[int]) -> Iterator[Shard]:
+    for number, rows in enumerate(inputs.shards(plan.shard_rows)):
+        if number in missing:
+            yield number, number * plan.shard_rows, rows
+
+
+def _size(plan: Plan, shard: int) -> int:
+    return min(plan.shard_rows, plan.rows - shard * plan.shard_rows)
+
+
+def _cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
