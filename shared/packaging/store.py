@@ -104,5 +104,5 @@ def _create(bundle: Bundle, tag: str, digest: str, kind: Literal["alias", "versi
         "kind": kind,
         _DIGEST: digest,
     }
-    with bentoml.models.create(tag, labels=labels, metadata={"metrics": bundle.config.metrics}) as model:
+    with bentoml.models.create(tag, labels=labels) as model:
         copy_files(bundle, Path(model.path))
