@@ -119,6 +119,7 @@ def test_python_client_prints_tags(code: str, place: Path, server: str):
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code.replace(LOCAL, server)],
         cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,11 @@ from shared.serving.lifecycle import Lifecycle
 from shared.serving.middleware import with_edge
 from shared.serving.settings import Settings
 from tests.bundles import make_tagger_bundle
+from tests.percept.conftest import KEY
 from tests.pictures import BLUE, GREEN, plain
-from tests.server import Server, serving
+from tests.server import Server
 from vision.engine import TaggingEngine
 
-KEY = "the admin's"
 GUIDE = "# Moteur\n\n## Histoire\n\nLe moteur a été décrit par Ada en 1815.\n"
 SETTINGS = {"device": "cpu", "admin_key": KEY, "knowledge_documents": "none"}
 
@@ -160,23 +159,6 @@ def test_a_url_and_a_single_text_are_refused_before_anything_is_sent():
             client.intents("play")
         with pytest.raises(FileNotFoundError):
             client.tag("no/such/photo.jpg")
-
-
-@pytest.fixture(scope="module")
-def server(
-    tagger_bundle: Bundle, intent_bundle: Bundle, qa_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    bundles = [tagger_bundle.path, intent_bundle.path, qa_bundle.path]
-    settings = {
-        "PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"),
-        "PERCEPT_KNOWLEDGE_DOCUMENTS": "none",
-        "PERCEPT_ADMIN_KEY": KEY,
-        "PERCEPT_MAX_TEXTS": "2",
-    }
-    os.environ["NO_PROXY"] = "127.0.0.1"
-    with serving(bundles, folder / "log.txt", "--no-ui", workers=1, models=3, **settings) as server:
-        yield server
 
 
 @pytest.mark.server

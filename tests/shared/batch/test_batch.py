@@ -60,7 +60,7 @@ def test_a_folder_of_photos_becomes_a_table_in_order_with_its_errors(tagger_bund
     for row in rows:
         if row["file"] == "cat/0000.png":
             assert row["tags"] is None
-            assert "image" in row["error"]
+            assert "picture" in row["error"]
         else:
             assert row["error"] is None
             assert [tag["label"] for tag in row["tags"]] == [row["file"].partition("/")[0]]
