@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,39 +24,10 @@ from shared.packaging.smoke import check_bento
 from tests.bundles import make_tagger_bundle
 from tests.language_bundles import make_intent_bundle
 from tests.server import environment
+from tests.shared.packaging.conftest import VERSION, Packaged
 
 ROOT = Path(__file__).resolve().parents[3]
 MAX_INSTALL_BYTES = 400_000_000
-VERSION = "1.2.3"
-
-
-@dataclass
-class Packaged:
-    home: Path
-    output: Path
-    printed: str
-
-    @property
-    def stored(self) -> Path:
-        return self.home / "bentos" / "percept_nlp" / VERSION
-
-    def model(self, name: str, version: str) -> Path:
-        return self.home / "models" / name / version
-
-
-def percept(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.main", *map(str, words)]
-    variables = environment(PYTHONPATH=str(ROOT))
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def packaged(intent_bundle: Bundle, qa_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Packaged:
-    folder = tmp_path_factory.mktemp("packaged")
-    options = ["--version", VERSION, "--alias", "production", "--home", folder / "home", "--output", folder / "copy"]
-    done = percept(folder, "package", "nlp", "--bundle", intent_bundle.path, "--bundle", qa_bundle.path, *options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Packaged(folder / "home", folder / "copy", done.stdout)
 
 
 @pytest.mark.server
