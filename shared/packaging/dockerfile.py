@@ -20,7 +20,7 @@ PORT = 3000
 STATE = "/var/lib/percept"
 """What outlives a container: the knowledge base."""
 SCRATCH = "/tmp"  # noqa: S108 a place in the image
-"""What does not: BentoML's home, uploads, photos of the demo page."""
+"""What does not: BentoML's home, uploads on their way."""
 
 _TEXT = Template("""\
 # Image of a Percept bento for the $device. Build it in the bento's folder:
