@@ -62,6 +62,7 @@ def bundles(folder: Path) -> dict[str, str]:
         "PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"),
         "PERCEPT_KNOWLEDGE_DOCUMENTS": "none",
         "PERCEPT_ADMIN_KEY": KEY,
+        "PERCEPT_BUNDLES": str(folder),
         "PERCEPT_UI": "false",
         "PERCEPT_DEVICE": "cpu",
         "PERCEPT_LOG_LINES_PER_S": "0",
