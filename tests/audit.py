@@ -87,7 +87,7 @@ def known_harm(pins: dict[str, str]) -> list[dict[str, Any]]:
     """Return the packages with vulnerabilities that are known, as pip-audit tells them.
 
     Raises:
-        click.ClickException: the service cannot be asked.
+        click.ClickException: the service cannot be asked, or does not know all of them.
     """
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "requirements.txt"
@@ -103,6 +103,12 @@ def known_harm(pins: dict[str, str]) -> list[dict[str, Any]]:
             f"pip-audit cannot ask the vulnerability service, so nothing is known: {reason[0][:300]}. "
             "Run it where the network reaches it."
         ) from error
+    skipped = [f"{each['name']}: {each['skip_reason']}" for each in asked if "skip_reason" in each]
+    if skipped or len(asked) < len(pins):  # pip-audit itself calls that success
+        raise click.ClickException(
+            f"the vulnerability service knows nothing of {len(skipped) or len(pins) - len(asked)} of {len(pins)} packages, "
+            f"so that they were not audited ({'; '.join(skipped[:1])[:200]}). Run it where the network reaches it."
+        )
     return [each for each in asked if each.get("vulns")]
 
 

@@ -65,6 +65,14 @@ def test_what_pip_audit_says_is_read(said: str, harmed: list[str], monkeypatch: 
     assert [each["name"] for each in known_harm({"a": "1"})] == harmed
 
 
+def test_packages_that_were_skipped_are_no_success(monkeypatch: pytest.MonkeyPatch):
+    said = '{"dependencies": [{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "1", "vulns": []}]}'
+    done = subprocess.CompletedProcess([], 0, stdout=said, stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(click.ClickException, match="knows nothing of 1 of 2 packages"):
+        known_harm({"a": "1", "b": "1"})
+
+
 def test_the_command_writes_both_documents(documents: dict[str, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(audit, "sboms", lambda: documents)
     told = CliRunner().invoke(audit.main, ["--sbom-only", "--output", str(tmp_path)])
