@@ -3,6 +3,7 @@
 PerceptError
 ├── ConfigError              a setting, flag or file of settings is wrong
 ├── DataError                training or evaluation data cannot be used
+├── TrainingCutOff           a process of a training over several is gone
 ├── BundleError              a model folder is missing, broken or of another version
 ├── CalibrationError         temperature or thresholds cannot be fitted
 ├── ExportError              the exported model does not do what the trained one does
@@ -39,6 +40,10 @@ class ConfigError(PerceptError):
 
 class DataError(PerceptError):
     """Training or evaluation data cannot be used."""
+
+
+class TrainingCutOff(PerceptError):
+    """A process of a training over several is gone; it can be resumed."""
 
 
 class BundleError(PerceptError):

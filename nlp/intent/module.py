@@ -6,7 +6,7 @@ measure, `packing` turns the best checkpoint into a bundle.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -160,7 +160,15 @@ class IntentModule(LightningModule):
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)  # a resumed run draws the same
             loss, _, _ = self._shared_step(batch)
-        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+        self.log(
+            "train/loss",
+            loss,
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(batch["target"]),
+            sync_dist=True,
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -184,7 +192,8 @@ class IntentModule(LightningModule):
             return list(self._validation)
         parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in range(self.trainer.world_size)]
         torch.distributed.all_gather_object(parts, self._validation)
-        return [each for part in parts for each in part]
+        in_order = [each for step in zip(*parts, strict=True) for each in step]  # ranks take batches in turns
+        return in_order[: len(cast("Any", self.trainer.val_dataloaders).dataset)]  # the last may get the first again
 
     @torch.no_grad()
     def on_train_start(self) -> None:

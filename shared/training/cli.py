@@ -8,6 +8,7 @@ the tokenizer); the task's `pack` turns its best checkpoint into a bundle.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from shared.bundle.read import Bundle
+from shared.errors import TrainingCutOff
 from shared.task import Task, resolve
 from shared.training.ema import ExponentialMovingAverage
 
@@ -189,7 +191,15 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     # Lightning's own `save_last` writes only when the best is written: an epoch without progress would be lost.
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     cast("Any", trainer).callbacks += [LearningRateMonitor("epoch"), last]
-    trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
+    try:
+        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
+    except RuntimeError as error:
+        if trainer.world_size > 1 and _LOST_PEER.search(str(error)):
+            raise TrainingCutOff(
+                f"one of the {trainer.world_size} processes is gone (rank {trainer.global_rank} lost its connection). "
+                "Look above for what ended it; go on from the last epoch with --ckpt_path last."
+            ) from error
+        raise
     if trainer.interrupted or not trainer.is_global_zero:
         return None
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
@@ -208,6 +218,7 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
     return resolve(task.pack)(cli.model, cli.datamodule, run)  # type: ignore[no-any-return]
 
 
+_LOST_PEER = re.compile("closed by peer|reset by peer|[Bb]roken pipe|remote process exited|NCCL|gloo")
 CURVES = "metrics.csv"
 
 

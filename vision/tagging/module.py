@@ -150,7 +150,9 @@ class TaggingModule(LightningModule):
                 loss = loss + self.hparams["choice_weight"] * choice_loss(
                     logits, targets, batch["source"], views, hierarchy
                 )
-        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(targets))
+        self.log(
+            "train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -163,14 +165,15 @@ class TaggingModule(LightningModule):
         )
 
     def _of_all_ranks(self, values: Tensor) -> np.ndarray:
-        """Return [N * world_size, ...] of [N, ...]."""
+        """Return [N * world_size, ...] of [N, ...], in the order of the photos: ranks take them in turns."""
         if self.trainer.world_size > 1:
-            values = cast("Tensor", self.all_gather(values)).flatten(0, 1)
+            values = cast("Tensor", self.all_gather(values)).transpose(0, 1).flatten(0, 1)  # [N, ranks] -> [N * ranks]
         return values.cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
         """Log top-1, top-5, macro F1, mean average precision and ECE over all validation photos."""
-        logits, targets, source_ids = (np.concatenate(parts) for parts in zip(*self._validation, strict=True))
+        count = len(self.data.splits["val"])  # the last ranks get the first photos again, for equal shares
+        logits, targets, source_ids = (np.concatenate(parts)[:count] for parts in zip(*self._validation, strict=True))
         self._validation.clear()
         if self.trainer.sanity_checking:
             return
