@@ -104,10 +104,11 @@ def known_harm(pins: dict[str, str]) -> list[dict[str, Any]]:
             "Run it where the network reaches it."
         ) from error
     skipped = [f"{each['name']}: {each['skip_reason']}" for each in asked if "skip_reason" in each]
-    if skipped or len(asked) < len(pins):  # pip-audit itself calls that success
+    unknown = len(skipped) + len(pins) - len(asked)
+    if unknown:  # pip-audit itself calls that success
         raise click.ClickException(
-            f"the vulnerability service knows nothing of {len(skipped) or len(pins) - len(asked)} of {len(pins)} packages, "
-            f"so that they were not audited ({'; '.join(skipped[:1])[:200]}). Run it where the network reaches it."
+            f"the vulnerability service knows nothing of {unknown} of {len(pins)} packages: "
+            f"they were not audited ({'; '.join(skipped[:1])[:200]}). Run it where the network reaches it."
         )
     return [each for each in asked if each.get("vulns")]
 
