@@ -31,4 +31,3 @@ def files_after(folder: Path, code: str) -> list[str]:
 
 def test_a_model_that_runs_leaves_no_trace_in_the_users_home(tmp_path: Path):
     assert files_after(tmp_path / "ours", LOADS_A_MODEL) == []
-
