@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from inspect import signature
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
@@ -23,6 +25,9 @@ from shared.serving.model_api import make_model_router
 from shared.serving.settings import Settings
 from shared.serving.swaps import ModelSwaps
 
+_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}
+_UNTRACED: dict[str, Any] = {"telemetry": _TELEMETRY} if "telemetry" in signature(FastAPI).parameters else {}
+"""Spans are BentoML's affair and metrics ours; FastAPI, from 0.165 on, would look for exporters at each request."""
 _INFERENCE_STATUSES = (400, 404, 413, 415, 422, 429, 503, 504)
 
 
@@ -62,6 +67,7 @@ def make_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        **_UNTRACED,
     )
     install_error_handlers(app)
     for router in routers:
