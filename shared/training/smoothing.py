@@ -67,6 +67,8 @@ def _largest(
     model: onnx.ModelProto, names: list[str], batches: Iterable[Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Return the largest absolute value that each channel of these values took, [channels]."""
+    if not names:
+        return {}
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
     there = {output.name for output in tapped.graph.output}
@@ -81,7 +83,7 @@ def _largest(
         for name, values in zip(names, session.run(names, dict(batch)), strict=True):
             channels = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
             found[name] = np.maximum(found.get(name, 0), channels)
-    if names and not found:
+    if not found:
         raise ExportError("evening activations out needs at least one batch of inputs; came none.")
     return found
 
