@@ -98,7 +98,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         make_intent_bundle(folder / "intent", name="percept-intent"),
         make_qa_bundle(folder / "qa", name="percept-qa"),
     ]
-    settings = {"PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"), "PERCEPT_ADMIN_KEY": KEY}
+    make_tagger_bundle(folder / "others" / "tagger-2", name="percept-tagger", version="2026.11.24-00000000")
+    settings = {
+        "PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"),
+        "PERCEPT_ADMIN_KEY": KEY,
+        "PERCEPT_BUNDLES": str(folder / "others"),
+    }
     paths = [bundle.path for bundle in bundles]
     with serving(paths, folder / "log", "--no-ui", workers=1, models=3, **settings) as running:
         yield running.url

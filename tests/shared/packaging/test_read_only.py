@@ -21,7 +21,7 @@ from tests.shared.packaging.conftest import Packaged
 
 SCRIPT = r"""
 set -eu
-root=$1; bento=$2; port=$3; shift 3
+root=$1; bento=$2; venv=$3; port=$4; shift 4
 mount --rbind / "$root"
 mount -o remount,ro,bind "$root"
 awk -v below="$root/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | while read -r place; do
@@ -29,6 +29,11 @@ awk -v below="$root/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo 
 done
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs tmpfs "$root/var/lib"
+case "$venv" in /tmp/*)  # where this checkout lies below the folder that was just covered
+    mkdir -p "$root$venv"
+    mount --bind "$venv" "$root$venv"
+    mount -o remount,ro,bind "$root$venv" ;;
+esac
 mkdir "$root/var/lib/percept" "$root/tmp/bento"
 mount --bind "$bento" "$root/tmp/bento"
 mount -o remount,ro,bind "$root/tmp/bento"
@@ -73,7 +78,7 @@ def test_the_images_command_serves_where_only_its_volumes_can_be_written(package
     root.mkdir()
     inside = ["unshare", "-m", "--propagation", "private", "sh", "-c", SCRIPT, "sh"]
     done = subprocess.run(
-        [*inside, root, packaged.output, str(port), *words],
+        [*inside, root, packaged.output, sys.prefix, str(port), *words],
         env=variables | {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PERCEPT_ADMIN_KEY": "admin"},
         capture_output=True,
         text=True,
