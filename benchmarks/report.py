@@ -83,7 +83,7 @@ def _head(result: Result) -> str:
     return (
         f"{result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"{machine['system']}, Python {machine['python']}. {result['workers']} workers of one thread; load from "
-        f"{result['load']} on the same machine; medians of {result['rounds']} rounds of {result['seconds']:g} s "
+        f"{result['load']} on the same machine; {_rounds(result['rounds'])} of {result['seconds']:g} s "
         f"or more. Load average before: {machine['load_average_before']}.\n\n{versions}."
     )
 
@@ -184,3 +184,7 @@ def summary(result: Result) -> str:
     head = ["", "Percept, requests a second", "of the bare model", *(f"× {result['stacks'][each]}" for each in stacks)]
     machine = result["machine"]
     return f"{_markdown(head, rows)}\n\n{result['date']}, {machine['cpu']}, {machine['cores']} cores.\n"
+
+
+def _rounds(count: int) -> str:
+    return "one round" if count == 1 else f"medians of {count} rounds"
