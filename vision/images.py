@@ -105,6 +105,9 @@ def _decode(data: bytes, target_size_px: int | None, max_pixels: int, formats: C
     if image.format == "JPEG" and target_size_px is not None:
         wanted = DRAFT_SCALE * target_size_px
         image.draft("RGB", (wanted, wanted))
+    if image.format == "JPEG":
+        # One call of the decoder instead of one every 64 KB: each hands the interpreter over, and waits to get it back.
+        image.decodermaxblock = len(data)  # type: ignore[attr-defined]
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
     image = ImageOps.exif_transpose(image)

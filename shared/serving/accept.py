@@ -2,7 +2,8 @@
 
 libuv, below uvloop, accepts all connections that wait before it does anything else. Of 32 that a client or a proxy
 opens at once and keeps, one of two workers then gets 26 and the other 6, or 30 and 2, and half of a machine idles
-(uvloop 0.23, 2026-11). Here a worker accepts one, goes round its event loop, and comes back if there are more.
+(uvloop 0.23, 2026-11). Here a worker accepts one and leaves the door to the others for a moment: a worker that slept
+needs that long to come. It is a thousand connections a second and worker, more than it can answer.
 
 Neighbours: `connection.use_connections` has uvicorn take this loop; it hands over the socket that all workers inherit.
 """
@@ -24,6 +25,9 @@ except ImportError:  # there is none for Windows
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 1.0
 """How long nothing is accepted after the system had no room for another connection; asyncio's own value."""
+
+_LEAVE_S = 0.001
+"""How long the door is left to the others; the shortest time that libuv knows."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +75,9 @@ class FairServer:
             if error.errno not in _FULL:
                 raise
             _log.error("no connection can be accepted: %s", error.strerror)
-            self._loop.remove_reader(self._sock.fileno())
-            self._loop.call_later(_PAUSE_S, self._go_on)
+            self._leave(_PAUSE_S)
             return
+        self._leave(_LEAVE_S)
         connection.setblocking(False)
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -86,6 +90,10 @@ class FairServer:
             await self._loop.connect_accepted_socket(self._factory, connection)
         except OSError:  # it was gone before it began
             connection.close()
+
+    def _leave(self, seconds: float) -> None:
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         if self._is_open:
