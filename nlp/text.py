@@ -85,9 +85,7 @@ class TextEncoder:
             return encoder
         except KeyError as error:
             raise BundleError(f"{config} lacks {error}; expected max_length and stride.") from error
-        except (
-            BaseException
-        ) as error:  # the tokenizers library raises Exception itself; a panic in Rust is not even one
+        except BaseException as error:  # tokenizers raises Exception itself; a panic in Rust is not even one
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             raise BundleError(f"{tokenizer.parent} has no tokenizer that can be read: {error}") from error

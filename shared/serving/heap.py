@@ -1,8 +1,8 @@
 """The garbage collector of a worker that answers: what was made at the start stays, and is never looked at again.
 
 Modules, routes and models are a million objects that live as long as the worker. Python's collector walks over all of
-them again and again, more often the more requests are in hand: half of the time that the event loop needed for 32
-callers at once, and pauses of 100 ms (Python 3.11, 2026-11).
+them again and again, more often the more requests are in hand: nearly half of the time that the event loop needed
+for 32 callers at once (Python 3.11, 2026-11).
 """
 
 from __future__ import annotations
