@@ -90,9 +90,9 @@ def with_lightning(subject: Subject, options: Options, folder: Path) -> tuple[Sp
 
 
 def bare(subject: Subject, options: Options, groups: list[dict[str, Any]]) -> Speed:
-    """Return how fast a plain loop trains the same network with an optimizer of the same groups."""
+    """Return how fast a plain loop trains the same network with the same optimizer."""
     module = subject.module.to(options.device).train()
-    optimizer = torch.optim.AdamW([{**group, "params": list(group["params"])} for group in groups])
+    optimizer = torch.optim.AdamW([dict(group) for group in groups])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     batches = iter(subject.data.train_dataloader())
     start = waited = 0.0
@@ -160,7 +160,8 @@ def measure(name: str, options: Options, rounds: int) -> Iterator[dict[str, Any]
         folder.mkdir()
         subject = SUBJECTS[name](folder, options)
         _, optimizer = with_lightning(subject, options, Path(place) / "log")  # warm: what is compiled, what is cached
-        groups = [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in optimizer.param_groups]
+        assert isinstance(optimizer, torch.optim.AdamW)
+        groups = [{**group, "lr": group["initial_lr"]} for group in optimizer.param_groups]
         for number in range(rounds):
             found: dict[str, Any] = {"task": name, "unit": subject.unit}
             for each in ("lightning", "bare") if number % 2 else ("bare", "lightning"):

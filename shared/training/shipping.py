@@ -7,7 +7,7 @@ ask here, so that the rule is one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,10 @@ from shared.bundle.read import Golden
 from shared.training.export import describe_export
 from shared.training.half import store_weights_fp16
 from shared.training.int8 import int8_gate, quantize_int8
+from shared.training.int8_layers import layers_by_harm
+
+FP32_LAYERS = (1, 2, 3, 5, 8)
+"""So many of the layers that int8 harms most are left in fp32, one count after the other, until the gate passes."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +51,39 @@ def quality_gate(quality: Callable[[Path], float], max_loss: float) -> Callable[
         quality: of an ONNX file on validation data; more is better.
         max_loss: the most of it that int8 may lose.
     """
-    return lambda fp32, small: int8_gate(quality(fp32), quality(small), max_loss=max_loss)
+    return merits_gate(lambda path: {"quality": quality(path)}, max_loss)
+
+
+def merits_gate(merits: Callable[[Path], Mapping[str, float]], max_loss: float) -> Callable[[Path, Path], GateRecord]:
+    """Return the gate of several numbers, each of which must hold.
+
+    Args:
+        merits: "quality" and others by name, of an ONNX file on validation data; more is better.
+        max_loss: the most of each that int8 may lose.
+    """
+    measured: dict[Path, Mapping[str, float]] = {}
+
+    def gate(fp32: Path, small: Path) -> GateRecord:
+        if fp32 not in measured:  # there may be several int8 files to hold against the one
+            measured[fp32] = merits(fp32)
+        before, after = measured[fp32], merits(small)
+        record = int8_gate(before["quality"], after["quality"], max_loss=max_loss)
+        for name in before.keys() - {"quality"}:
+            record |= {f"{name}_fp32": before[name], f"{name}_int8": after[name]}
+        # Not "a loss above the most": a loss that is not a number is no pass.
+        record["passed"] = all(before[name] - after[name] <= max_loss for name in before)
+        return record
+
+    return gate
 
 
 def choose_file(
     fp32: Path, golden: Golden, *, trial: Int8Trial | None, has_fp16_weights: bool = False
 ) -> tuple[Path, OnnxExport]:
     """Return the file that ships, beside `fp32`, and what config.json says of it.
+
+    Where "static" int8 fails, the layers that it harms most are left in fp32, a few at a time, until it passes or
+    eight are; the record then names them.
 
     Args:
         fp32: as `export_onnx` wrote it.
@@ -67,13 +97,29 @@ def choose_file(
     record = None
     if trial is not None:
         small = fp32.with_name("int8.onnx")
-        quantize_int8(fp32, small, trial.calibration, kind=trial.kind)
-        record = trial.gate(fp32, small)
-        logger.info("int8 gate: %s", record)
-        if record["passed"]:
-            return small, describe_export(small, golden, int8_gate=record)
+        calibration = list(trial.calibration)
+        for fp32_layers in _ways(fp32, calibration, trial.kind):
+            quantize_int8(fp32, small, calibration, kind=trial.kind, fp32_layers=fp32_layers)
+            record = dict(trial.gate(fp32, small))
+            if fp32_layers:
+                record["layers_in_fp32"] = ", ".join(fp32_layers)
+            logger.info("int8 gate: %s", record)
+            if record["passed"]:
+                return small, describe_export(small, golden, int8_gate=record)
     if has_fp16_weights:
         half = fp32.with_name("fp16.onnx")
         store_weights_fp16(fp32, half)
         return half, describe_export(half, golden, int8_gate=record, has_fp16_weights=True)
     return fp32, describe_export(fp32, golden, int8_gate=record)
+
+
+def _ways(
+    fp32: Path, calibration: list[Mapping[str, np.ndarray]], kind: Literal["static", "dynamic"]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the layers that stay in fp32, for each int8 file that is tried."""
+    yield ()
+    if kind == "static":
+        worst = layers_by_harm(fp32, calibration)
+        for count in FP32_LAYERS:
+            if count <= len(worst):
+                yield tuple(worst[:count])

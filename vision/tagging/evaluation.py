@@ -30,6 +30,8 @@ from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 __all__ = ["SourceView", "evaluate", "most_wrong", "validation_summary"]
 
 MAX_CONFUSIONS = 30
+INT8_MERITS = ("quality", "map")
+"""What an int8 file must keep: who is first in a photo, and which photo is first for a label."""
 
 
 @dataclass(frozen=True)

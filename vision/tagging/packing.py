@@ -29,10 +29,10 @@ from shared.training.cli import Run, curve_tables
 from shared.training.export import export_onnx, make_golden, read_signature
 from shared.training.half import round_weights_fp16
 from shared.training.provenance import describe_run
-from shared.training.shipping import Int8Trial, choose_file, quality_gate
+from shared.training.shipping import Int8Trial, choose_file, merits_gate
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative_batches
-from vision.tagging.evaluation import evaluate, most_wrong, validation_summary
+from vision.tagging.evaluation import INT8_MERITS, evaluate, most_wrong, validation_summary
 from vision.tagging.judging import Judged, fit_decision, fit_scale, judge_network, scores_of, shift_logits
 from vision.tagging.module import TaggingModule, source_views
 from vision.tagging.network import last_layer
@@ -89,13 +89,13 @@ def _export(network: nn.Module, golden: Golden, data: TaggingData, run: Run, fol
     trial = None
     if run.int8:
         calibration = ({INPUT: pixels} for pixels in representative_batches(data, data.preprocessor))
-        gate = quality_gate(lambda file: _quality(file, data), run.max_int8_loss)
+        gate = merits_gate(lambda file: _merits(file, data), run.max_int8_loss)
         trial = Int8Trial(gate, "static", calibration)
     return choose_file(path, golden, trial=trial, has_fp16_weights=run.weights == "float16")
 
 
-def _quality(path: Path, data: TaggingData) -> float:
-    """Return the validation quality of an ONNX file; temperature and thresholds do not matter to it."""
+def _merits(path: Path, data: TaggingData) -> dict[str, float]:
+    """Return what int8 must keep of an ONNX file, on validation photos; temperature and thresholds do not matter."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
@@ -107,9 +107,8 @@ def _quality(path: Path, data: TaggingData) -> float:
         found.append((logits, batch["targets"].nan_to_num(float(UNKNOWN)).numpy(), batch["source"].numpy()))
     logits, targets, source_ids = (np.concatenate(parts) for parts in zip(*found, strict=True))
     scores = scores_of(logits, 1.0, data)
-    return validation_summary(scores, targets.astype(np.int8), source_ids, source_views(data), data.hierarchy)[
-        "quality"
-    ]
+    summary = validation_summary(scores, targets.astype(np.int8), source_ids, source_views(data), data.hierarchy)
+    return {name: summary[name] for name in INT8_MERITS if name in summary}
 
 
 def _golden(network: nn.Module, preprocessor: ImagePreprocessor) -> Golden:
