@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+from nlp.qa import TASK
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import Encoding
 from nlp.text_model import TextModel
 from shared.bundle.read import Bundle
 from shared.runtime.protocol import Runtime
+from shared.serving.loading import load_runtime
 from shared.serving.settings import Settings
 
 CPU_BATCH_SIZE = 4
@@ -40,6 +43,18 @@ class AnswerEngine(TextModel[Logits]):
             batch_size=batch_size,
             max_waiting=self.windows_at_once * settings.max_queue + settings.max_texts,
         )
+
+    @classmethod
+    def load(cls, path: Path, settings: Settings) -> AnswerEngine:
+        """Return an engine for the bundle in `path`; blocks, and raises as `load_runtime`."""
+        bundle, runtime = load_runtime(
+            path,
+            TASK.network,
+            device=settings.device,
+            threads=settings.threads,
+            gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
+        )
+        return cls(bundle, runtime, settings)
 
     async def answer(
         self, question: str, context: str, *, top_k: int = 1, max_answer_tokens: int | None = None

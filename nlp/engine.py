@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,14 +23,13 @@ from nlp.intent.predictor import IntentResult
 from nlp.intent_engine import IntentEngine
 from nlp.knowledge import KnowledgeBase, Passage
 from nlp.knowledge.rerank import SentenceReranker
-from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer
 from nlp.questions import is_question
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
 from shared.serving import metrics
 from shared.serving.admission import within
-from shared.serving.lifecycle import load_runtime
+from shared.serving.loading import load_runtime
 from shared.serving.settings import Settings
 
 MAX_PASSAGES = 20
@@ -113,24 +111,24 @@ class LanguageEngine:
             BundleError: one is broken.
         """
         intent_path, qa_path = _bundles(settings)
-        load = partial(load_runtime, device=settings.device, threads=settings.threads)
-        intent = IntentEngine(*load(intent_path, INTENT.network), settings) if intent_path else None
-        qa = AnswerEngine(*load(qa_path, QA.network), settings) if qa_path else None
+        intent = IntentEngine.load(intent_path, settings) if intent_path else None
+        qa = AnswerEngine.load(qa_path, settings) if qa_path else None
         if intent and qa and intent.name == qa.name:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
-        reranker = SentenceReranker(*load(settings.reranker, EMBEDDING)) if qa and settings.reranker else None
+        reranker = None
+        if qa and settings.reranker:
+            loaded = load_runtime(settings.reranker, EMBEDDING, device=settings.device, threads=settings.threads)
+            reranker = SentenceReranker(*loaded)
         knowledge = open_knowledge(settings, reranker) if qa else None
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 
     def replaced(self, task: str, path: Path) -> LanguageEngine:
         """Return an engine with another model for that task; the other one and the knowledge base are the same."""
-        network = {INTENT.name: INTENT.network, QA.name: QA.network}[task]
-        loaded = load_runtime(path, network, device=self.settings.device, threads=self.settings.threads)
         engine = copy.copy(self)
         if task == INTENT.name:
-            engine.intent = IntentEngine(*loaded, self.settings)
+            engine.intent = IntentEngine.load(path, self.settings)
         else:
-            engine.qa = AnswerEngine(*loaded, self.settings)
+            engine.qa = AnswerEngine.load(path, self.settings)
         return engine
 
     @staticmethod

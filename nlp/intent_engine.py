@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from nlp.intent import TASK
 from nlp.intent.predictor import IntentPredictor, IntentResult
 from nlp.text import Encoding
 from nlp.text_model import TextModel
 from shared.bundle.read import Bundle
 from shared.errors import InputError
 from shared.runtime.protocol import Runtime
+from shared.serving.loading import load_runtime
 from shared.serving.settings import Settings
 
 CPU_BATCH_SIZE = 16
@@ -38,6 +41,18 @@ class IntentEngine(TextModel[dict[str, np.ndarray]]):
             max_waiting=max(settings.max_queued_texts, settings.max_texts),
         )
         self.labels = bundle.labels
+
+    @classmethod
+    def load(cls, path: Path, settings: Settings) -> IntentEngine:
+        """Return an engine for the bundle in `path`; blocks, and raises as `load_runtime`."""
+        bundle, runtime = load_runtime(
+            path,
+            TASK.network,
+            device=settings.device,
+            threads=settings.threads,
+            gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
+        )
+        return cls(bundle, runtime, settings)
 
     async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
         """Return what an utterance wants; "nothing that is known" is a normal answer.

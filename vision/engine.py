@@ -22,7 +22,7 @@ from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime
 from shared.runtime.signature import check_inputs
 from shared.serving.admission import Admission
-from shared.serving.lifecycle import load_runtime
+from shared.serving.loading import load_runtime
 from shared.serving.metrics import ModelMetrics
 from shared.serving.settings import Settings
 from vision.images import decode_image
@@ -186,4 +186,10 @@ class TaggingEngine:
 
 
 def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:
-    return load_runtime(path, TASK.network, device=settings.device, threads=settings.threads)
+    return load_runtime(
+        path,
+        TASK.network,
+        device=settings.device,
+        threads=settings.threads,
+        gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
+    )

@@ -23,6 +23,7 @@ from nlp.intent.losses import consistency_loss, contrastive_loss, mixed_outliers
 from nlp.intent.network import BILSTM, Classifier, Head, Pooling, build_network
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.errors import ConfigError
+from shared.training.seeding import seeded
 
 DetectorName = Literal["auto", "max_softmax", "energy", "rejection", "mahalanobis", "knn", "gaussian_process"]
 
@@ -157,8 +158,7 @@ class IntentModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)  # a resumed run draws the same
+        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
             loss, _, _ = self._shared_step(batch)
         self.log(
             "train/loss",

@@ -21,6 +21,7 @@ from nlp.qa.evaluation import decode, summary
 from nlp.qa.network import build_network
 from nlp.qa.windows import Batch
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from shared.training.seeding import seeded
 
 
 class AnswerModule(LightningModule):
@@ -90,8 +91,7 @@ class AnswerModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)  # a resumed run draws the same
+        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
             loss, _, _ = self._shared_step(batch)
         self.log(
             "train/loss",

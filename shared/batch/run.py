@@ -15,7 +15,7 @@ from shared.batch.plan import Plan, opened
 from shared.batch.shards import Job
 from shared.bundle.read import read_bundle
 
-DEFAULT_SHARD_ROWS = 256
+_SHARDS, _LEAST_ROWS, _MOST_ROWS = 64, 32, 1024
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def run_batch(
     inputs: Inputs,
     *,
     workers: int | None = None,
-    shard_rows: int = DEFAULT_SHARD_ROWS,
+    shard_rows: int | None = None,
     ray: str | None = None,
     shows_progress: bool | None = None,
 ) -> Summary:
@@ -45,7 +45,8 @@ def run_batch(
         job: what answers them, and where the answers go: a file a shard, its rows in their order.
         inputs: the rows.
         workers: processes; one a core if not given.
-        shard_rows: rows of a shard: what is lost at most, for each process, when a run is killed.
+        shard_rows: rows of a shard: what is lost at most, for each process, when a run is killed. If not given, a 64th
+            of all, so that nobody works long on the last one while the others have none, but 32 to 1,024.
         ray: address of a Ray cluster that computes in place of processes here.
         shows_progress: a bar on standard error; if not given, where that is a terminal.
 
@@ -55,6 +56,7 @@ def run_batch(
     """
     bundle = read_bundle(job.bundle)
     options = {**job.options, "keep": list(job.keep)}
+    shard_rows = shard_rows or min(max(-(-inputs.count // _SHARDS), _LEAST_ROWS), _MOST_ROWS)
     plan = Plan(bundle.name, bundle.version, inputs.fingerprint, inputs.count, shard_rows, options)
     errors = 0
     with opened(job.output, plan) as missing:

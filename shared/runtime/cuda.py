@@ -5,6 +5,7 @@ Neighbours: `choose` builds it when a GPU is chosen; `cpu` is the other runtime.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,13 +14,17 @@ import torch
 from torch import nn
 
 from shared.bundle.read import Bundle
-from shared.errors import BundleError
+from shared.errors import BundleError, Overloaded
 from shared.runtime.protocol import Tensors
 from shared.runtime.signature import check_inputs
+
+_log = logging.getLogger(__name__)
 
 
 class TorchRuntime:
     """Computes the network in torch. Safe to call from several threads.
+
+    A batch for which the device has no memory is computed in halves, and so is every later one that is as large.
 
     Args:
         bundle: must hold model.safetensors.
@@ -44,6 +49,8 @@ class TorchRuntime:
         self._device = torch.device(device)
         model = network(bundle).eval().requires_grad_(False).to(self._device)
         self._network = _cast(model, self.dtype).to(memory_format=torch.channels_last)
+        self._most: int | None = None
+        """Values of the smallest input for which there was no memory; None while there was for all."""
         where = torch.cuda.get_device_name(self._device) if device == "cuda" else "CPU"
         self.description = f"torch {torch.__version__} {str(self.dtype).removeprefix('torch.')} on {where}"
 
@@ -52,8 +59,34 @@ class TorchRuntime:
 
         Raises:
             InputError: an input has not the name, dtype or shape that the signature says.
+            Overloaded: the device has no memory for a single row.
         """
         check_inputs(self.inputs, inputs)
+        return self._run(inputs)
+
+    def _run(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        rows, values = min(map(len, inputs.values())), max(array.size for array in inputs.values())
+        if rows <= 1 or self._most is None or values < self._most:
+            try:
+                return self._compute(inputs)
+            except torch.OutOfMemoryError as error:
+                if rows <= 1:
+                    raise Overloaded(
+                        "the device has no memory left for a single input. Send it again later."
+                    ) from error
+            # Behind the except clause, which holds the frames of what failed, and they its tensors.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._most = values
+            _log.warning("no memory for a batch of %d; it is computed in halves", rows)
+        half = (rows + 1) // 2
+        parts = [
+            self._run({name: array[part] for name, array in inputs.items()})
+            for part in (slice(None, half), slice(half, None))
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _compute(self, inputs: Tensors) -> dict[str, np.ndarray]:
         with torch.inference_mode():
             result = self._network(*(self._to_device(inputs[spec.name]) for spec in self.inputs))
             return {name: _to_numpy(tensor) for name, tensor in self._named(result).items()}
@@ -66,7 +99,10 @@ class TorchRuntime:
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
         writeable = array if array.flags.writeable else array.copy()  # torch warns of arrays that it may not write
-        tensor = torch.from_numpy(writeable).to(self._device)
+        tensor = torch.from_numpy(writeable)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()  # read by the device itself, while this thread goes on
+        tensor = tensor.to(self._device, non_blocking=True)
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)
         if tensor.ndim == 4:

@@ -1,7 +1,8 @@
-"""From a bundle's folder to a model that answers, and the way back: load, check, warm up, ready, replace, drain, close.
+"""An engine's life in a worker: load, ready, replace, drain, close.
 
-Neighbours: a service's engine is loaded here; `health` shows whether it is ready; `bento` starts the workers; `swaps`
-says when another bundle takes the place of one, and `lease` lets each request keep the engine that it began with.
+Neighbours: a service's engine is loaded here, its models by `loading`; `health` shows whether it is ready; `bento`
+starts the workers; `swaps` says when another bundle takes the place of one, and `lease` lets each request keep the
+engine that it began with.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Generic, Protocol, Self, TypeVar
 
-from shared.bundle.read import Bundle, read_bundle
+from shared.bundle.read import Bundle
 from shared.errors import NotReady
-from shared.runtime.choose import choose_runtime
-from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
 from shared.serving import metrics
 from shared.serving.heap import settle_heap
@@ -29,7 +27,6 @@ from shared.serving.lease import Generation, current_lease
 from shared.serving.logs import configure_logs
 from shared.serving.middleware import ModelId, model_id
 
-_WARM_UP_RUNS = 2
 _NOT_LOADED = "the model is not loaded yet. Send the request again."
 _RELEASE_S = 300.0
 """How long a replaced model waits for requests that began with it, such as slow uploads; then it is freed anyway."""
@@ -61,7 +58,7 @@ class Engine(Protocol):
         """Return an engine with the bundle in `path` in place of that task's model, and all else shared; blocks.
 
         Raises:
-            BundleError, RuntimeUnavailable: as `load_runtime`.
+            BundleError, RuntimeUnavailable: as `loading.load_runtime`.
         """
         ...
 
@@ -72,33 +69,6 @@ class Engine(Protocol):
 
 EngineT = TypeVar("EngineT", bound=Engine)
 Alongside = Callable[[EngineT], AbstractAsyncContextManager[None]]
-
-
-def load_runtime(path: Path, network: str | None, *, device: str, threads: int) -> tuple[Bundle, Runtime]:
-    """Return a bundle with a runtime that gave its golden outputs and is warm; `network` as for `choose_runtime`.
-
-    Raises:
-        BundleError: the bundle is broken, or the model does not answer as it did after training.
-        RuntimeUnavailable: the device is not here.
-    """
-    start = time.perf_counter()
-    bundle = read_bundle(path)
-    runtime = choose_runtime(bundle, device, network=network, threads=threads)
-    difference = check_golden(bundle, runtime)
-    one = {name: array[:1] for name, array in bundle.golden.inputs.items()}
-    for _ in range(_WARM_UP_RUNS):
-        runtime.run(one)
-    _log.info(
-        "model loaded",
-        extra={
-            "model": bundle.name,
-            "version": bundle.version,
-            "runtime": runtime.description,
-            "golden_difference": difference,
-            "seconds": round(time.perf_counter() - start, 3),
-        },
-    )
-    return bundle, runtime
 
 
 class Lifecycle(Generic[EngineT]):

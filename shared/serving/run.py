@@ -93,7 +93,7 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
         if task in tasks:
             raise ConfigError(f"two bundles of the task {task!r} came; one server answers for one. Start two servers.")
         tasks.add(task)
-        paths[SETTING_OF[task]] = path.resolve()
+        paths[SETTING_OF[task]] = path.absolute()  # a link stays one: it may be followed
     if not named:
         raise ConfigError("there is no bundle to serve. Name one: percept serve BUNDLE…")
     paths |= {

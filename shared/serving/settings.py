@@ -52,6 +52,8 @@ class Settings(BaseModel):
     """Bundle of the language service that answers questions."""
     bundles: Path | None = None
     """Folder whose own folders are bundles that may take the place of those that serve, by `PUT /v1/model`."""
+    follow_links: bool = False
+    """Whether a bundle that is named by a link is replaced when the link leads to another."""
     device: Device = "auto"
     workers: int | None = Field(default=None, ge=1, le=256)
     """Processes that answer; None for one a core, or one where a GPU computes."""

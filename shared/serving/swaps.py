@@ -1,10 +1,10 @@
 """Another bundle in the place of one that serves, in every worker of a server and without losing a request.
 
-The worker that is asked loads the bundle beside the one that serves, checks its golden outputs, writes the choice down
-and answers with it from then on. Every other worker looks at that choice once a second and does the same. A bundle that
-fails changes nothing. For that while a worker holds both.
+The worker that is asked, or that first sees a link lead elsewhere, loads the bundle beside the one that serves, checks
+its golden outputs, writes the choice down and answers with it from then on. Every other worker looks at that choice
+once a second and does the same. A bundle that fails changes nothing. For that while a worker holds both.
 
-Neighbours: `model_api` has the routes, `choice` the files, `lifecycle` replaces the engine.
+Neighbours: `model_api` has the routes, `choice` the files, `aliases` the links, `lifecycle` replaces the engine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Generic
 
 from shared.bundle.read import read_bundle
-from shared.errors import Forbidden, InputError, NotFound, NotReady, PerceptError, ServiceError
+from shared.errors import Forbidden, InputError, NotFound, NotReady, Overloaded, PerceptError, ServiceError
+from shared.serving.aliases import Aliases
 from shared.serving.choice import Chosen, Report, Serving, SharedChoice
 from shared.serving.lifecycle import EngineT, Lifecycle, LoadedModel
+from shared.serving.run import SETTING_OF
 from shared.serving.settings import PREFIX, Settings
 
 WATCH_EVERY_S = 1.0
@@ -51,12 +53,14 @@ class ModelSwaps(Generic[EngineT]):
 
     Args:
         lifecycle: holds the engine.
-        settings: `bundles` is the folder whose own folders may be chosen.
+        settings: `bundles` is the folder whose own folders may be chosen; `follow_links` has the paths of the bundles
+            watched.
     """
 
     def __init__(self, lifecycle: Lifecycle[EngineT], settings: Settings) -> None:
         self._lifecycle = lifecycle
         self._folder = settings.bundles
+        self._settings = settings
         self._shared: SharedChoice | None = None
         self._mine: dict[str, Serving] = {}
         self._problem: str | None = None
@@ -74,13 +78,18 @@ class ModelSwaps(Generic[EngineT]):
                 serial, since = (known.serial, known.since) if known and known.path == path else (0, _now())
                 self._mine[task] = Serving(path=path, serial=serial, since=since)
             self._report()
-            follower = asyncio.create_task(self._follow(shared)) if self._folder is not None else None
+            followers = []
+            if self._folder is not None or self._settings.follow_links:
+                followers.append(asyncio.create_task(self._follow(shared)))
+            if self._settings.follow_links:
+                aliases = Aliases({task: getattr(self._settings, SETTING_OF[task]) for task in self._mine})
+                followers.append(asyncio.create_task(self._follow_links(aliases)))
             try:
                 yield
             finally:
-                if follower is not None:
+                for follower in followers:
                     follower.cancel()
-                    await asyncio.gather(follower, return_exceptions=True)
+                await asyncio.gather(*followers, return_exceptions=True)
                 shared.forget()
                 self._shared = None
 
@@ -145,12 +154,14 @@ class ModelSwaps(Generic[EngineT]):
             raise NotFound(f"no bundle served before the one that serves {wanted.name!r} now.")
         await self._change(task, chosen.previous)
 
-    async def _change(self, task: str, path: Path) -> None:
+    async def _change(self, task: str, path: Path, *, is_link: bool = False) -> None:
         shared = self._needed()
         async with self._one_at_a_time:
             with _written_or_refused(), shared.changing():
                 chosen = shared.read()
                 known = chosen.get(task)
+                if is_link and known is not None and known.path == path:
+                    return  # another worker saw it first, and this one follows
                 choice = Chosen(
                     path=path,
                     serial=known.serial + 1 if known else 1,
@@ -193,6 +204,26 @@ class ModelSwaps(Generic[EngineT]):
             self._problem = str(error)
             self._report()
             _log.error("this worker keeps its model: %s", error)
+
+    async def _follow_links(self, aliases: Aliases) -> None:
+        while True:
+            for task, target in aliases.changed():
+                try:
+                    with _without_paths(target):
+                        config = (await asyncio.to_thread(read_bundle, target, verify=False)).config
+                    if config.task != task:
+                        raise InputError(f"a link leads to {target.name}, a bundle of the task {config.task!r}.")
+                    self._model_of(task, config.name)
+                    await self._change(task, target, is_link=True)
+                    aliases.settle(task, target)
+                except Overloaded:
+                    aliases.put_off(task, target)  # another worker loads one, most likely this
+                except PerceptError as error:
+                    if aliases.put_off(task, target):
+                        self._problem = f"{target.name}: {error}"
+                        self._report()
+                        _log.error("a link leads to a bundle that cannot serve: %s", error)
+            await asyncio.sleep(WATCH_EVERY_S)
 
     def _path_of(self, bundle: str) -> Path:
         if self._folder is None:

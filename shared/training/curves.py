@@ -22,6 +22,8 @@ Curve = tuple[np.ndarray, np.ndarray]
 def learning_curves(*tables: Path) -> bytes:
     """Return loss, quality, calibration error and learning rate over the epochs; what was not logged is left out.
 
+    A learning rate that was logged once is left out too: a point shows no course.
+
     Args:
         tables: of Lightning's CSVLogger, with the columns epoch, step, train/loss, val/loss, val/quality, val/ece,
             lr-…; several if the run was resumed, the oldest first.
@@ -30,7 +32,7 @@ def learning_curves(*tables: Path) -> bytes:
         DataError: the file cannot be read, or no epoch ended.
     """
     curves = _read_curves(*tables)
-    rates = [curve for name, curve in curves.items() if name.startswith("lr-")]
+    rates = [curve for name, curve in curves.items() if name.startswith("lr-") and len(curve[0]) > 1]
     panels: list[Callable[[Axes], None]] = []
     if "val/loss" in curves or "train/loss" in curves:
         panels.append(lambda axes: _draw_losses(axes, curves))
@@ -105,8 +107,8 @@ def _draw_quality(axes: Axes, curve: Curve) -> None:
     if np.isfinite(values).any():
         best = int(np.nanargmax(values))
         axes.plot(epochs[best], values[best], "o", color=GREEN, markersize=7)
-        axes.annotate(f"best: {values[best]:.3f}", (epochs[best], values[best]), (0, -16), textcoords="offset points",
-                      ha="right" if best else "left", color=GREEN, fontweight="bold")  # fmt: skip
+        axes.annotate(f"best: {values[best]:.3f}", (epochs[best], values[best]), (0, 8), textcoords="offset points",
+                      ha="right" if best == len(values) - 1 else "center", color=GREEN, fontweight="bold")  # fmt: skip
     axes.margins(y=0.2)
 
 
@@ -128,9 +130,7 @@ def _draw_rates(axes: Axes, rates: Sequence[Curve]) -> None:
     named = [("head", fastest)] if (fastest == slowest).all() else [("head", fastest), ("first layers", slowest)]
     axes.fill_between(epochs, slowest, fastest, color=ORANGE, alpha=0.12, linewidth=0)
     for name, line in named:
-        axes.plot(
-            epochs, line, color=ORANGE, marker="." if len(epochs) == 1 else "", linewidth=1.8 if name == "head" else 1.0
-        )
+        axes.plot(epochs, line, color=ORANGE, linewidth=1.8 if name == "head" else 1.0)
         place = (float(epochs[int(line.argmax())]), float(line.max()))
         axes.annotate(name, place, (6, 4), textcoords="offset points", color=ORANGE)
     axes.set_title("Learning rate")

@@ -56,15 +56,21 @@ def plot(report: Report, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (above, below) = pyplot.subplots(2, 1, figsize=(9, 5), sharex=True, height_ratios=(3, 1))
-    for pid, samples in report.memory_mb.items():
-        above.plot(*zip(*samples, strict=True), label=f"worker {pid}")
-    above.set_ylabel("resident memory, MB")
-    above.set_ylim(bottom=0)
-    above.legend(fontsize=7)
-    below.hist([at for at, _ in report.errors], bins=60, range=(0, report.seconds or 1), color="tab:red")
-    below.set_ylabel("broken promises")
-    below.set_xlabel("seconds")
+    figure, axis = pyplot.subplots(figsize=(9, 4))
+    whole = sorted(report.memory_mb.values(), key=lambda samples: samples[0][0] - samples[-1][0])
+    for place, samples in enumerate(whole):
+        style = {"color": "tab:blue", "linewidth": 2} if not place else {"color": "silver"}
+        label = {0: "the worker that lived longest", 1: "workers that were killed"}.get(place)
+        axis.plot(*zip(*samples, strict=True), label=label, zorder=2 - bool(place), **style)
+    for place, (at, _) in enumerate(report.errors):
+        axis.axvline(at, color="tab:red", linewidth=1, label=None if place else "a broken promise")
+    axis.set_title(
+        f"{report.good:,} good and {report.hostile:,} hostile requests, {len(report.errors)} broken promises"
+    )
+    axis.set_xlabel("seconds")
+    axis.set_ylabel("resident memory, MB")
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)

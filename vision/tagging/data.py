@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
+from shared.training.seeding import seeded
 from shared.training.splits import check_names, check_shares
 from vision.images import ImagePreprocessor
 from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
@@ -265,6 +266,5 @@ class TrainingPhotos(PlainPhotos):
         """Return float32 [3, S, S]."""
         if self.transform is None:
             return self.plain(image)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.data.seed, self.epoch, index)))
+        with seeded(hash((self.data.seed, self.epoch, index))):
             return self.plain.normalise(self.transform(image))

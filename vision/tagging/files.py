@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,11 +25,22 @@ GPU_BATCH = 32
 """Photos in one call on a GPU; on a CPU convolutions win nothing from batching."""
 
 
+class Photo(Protocol):
+    """A `Path`, or what is read as one."""
+
+    def read_bytes(self) -> bytes:
+        """Return the whole file, or raise OSError."""
+        ...
+
+
+PhotoT = TypeVar("PhotoT", bound=Photo)
+
+
 @dataclass(frozen=True)
-class TaggedFile:
+class TaggedFile(Generic[PhotoT]):
     """What came of one file: tags, or the reason why there are none."""
 
-    path: Path
+    path: PhotoT
     tags: tuple[Tag, ...] = ()
     error: str | None = None
 
@@ -74,8 +86,8 @@ def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def tag_files(
-    predictor: TagPredictor, paths: Iterable[Path], *, top_k: int | None = None, min_score: float | None = None
-) -> Iterator[TaggedFile]:
+    predictor: TagPredictor, paths: Iterable[PhotoT], *, top_k: int | None = None, min_score: float | None = None
+) -> Iterator[TaggedFile[PhotoT]]:
     """Yield one result a file, in their order.
 
     Args:
@@ -98,7 +110,7 @@ def tag_files(
                 yield TaggedFile(path, tuple(tags))
 
 
-def _prepare(predictor: TagPredictor, path: Path) -> np.ndarray | str:
+def _prepare(predictor: TagPredictor, path: Photo) -> np.ndarray | str:
     """Return float32 [3, size, size], or why the file is no photo."""
     try:
         photo = decode_image(path.read_bytes(), target_size_px=predictor.preprocessor.resize_px)

@@ -20,6 +20,7 @@ from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError
+from shared.training.seeding import seeded
 from vision.tagging.data import Batch, TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
 from vision.tagging.network import (
@@ -139,8 +140,7 @@ class TaggingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.hparams["seed"] * 1_000_003 + self.global_step)  # a resumed run draws the same
+        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
             pixel_values, targets = batch["pixel_values"], batch["targets"]
             if self.mix is not None:
                 pixel_values, targets = self.mix(pixel_values, targets)

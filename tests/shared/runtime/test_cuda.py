@@ -14,7 +14,7 @@ from torch import nn
 
 from shared.bundle.layout import BundleConfig, Signature, TensorSignature
 from shared.bundle.read import Bundle
-from shared.errors import BundleError, InputError
+from shared.errors import BundleError, InputError, Overloaded
 from shared.runtime.choose import choose_runtime
 from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.cuda import TorchRuntime
@@ -141,3 +141,42 @@ def test_cuda_is_chosen_and_answers_as_the_golden_outputs_say(exported_bundle: B
     golden = exported_bundle.golden.outputs["logits"]
     assert np.abs(logits - golden).max() / np.abs(golden).max() < 0.5  # as above
     runtime.close()
+
+
+class Cramped(ColourMean):
+    """Has memory for so many rows at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.asked: list[int] = []
+
+    def forward(self, pixel_values: torch.Tensor) -> Any:
+        self.asked.append(len(pixel_values))
+        if len(pixel_values) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(pixel_values)
+
+
+def test_a_batch_without_memory_is_computed_in_halves_and_later_ones_at_once(tagger_bundle: Bundle) -> None:
+    network = Cramped(3)
+    runtime = TorchRuntime(tagger_bundle, lambda _: network, "cpu")
+    pixels = np.random.default_rng(0).random((9, 3, 32, 32), dtype=np.float32)
+    expected = TorchRuntime(tagger_bundle, lambda _: ColourMean(), "cpu").run({"pixel_values": pixels})["logits"]
+    np.testing.assert_array_equal(runtime.run({"pixel_values": pixels})["logits"], expected)
+    assert network.asked == [9, 5, 3, 2, 4, 2, 2]
+    network.asked.clear()
+    np.testing.assert_array_equal(runtime.run({"pixel_values": pixels})["logits"], expected)
+    assert network.asked == [3, 2, 2, 2]
+    network.asked.clear()
+    assert len(runtime.run({"pixel_values": pixels[:3]})["logits"]) == 3
+    assert network.asked == [3]
+
+
+def test_no_memory_for_a_single_input_is_answered_as_overload_and_tried_again(tagger_bundle: Bundle) -> None:
+    network = Cramped(0)
+    runtime = TorchRuntime(tagger_bundle, lambda _: network, "cpu")
+    with pytest.raises(Overloaded, match="no memory left for a single input"):
+        runtime.run(tagger_bundle.golden.inputs)
+    network.most = 1
+    assert check_golden(tagger_bundle, runtime) < TOLERANCE
