@@ -39,12 +39,19 @@ def in_processes(job: Job, shards: Iterable[Shard], processes: int) -> Iterator[
         return
     waiting = iter(shards)
     context = multiprocessing.get_context("spawn")  # ONNX Runtime's threads do not live through a fork
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_die_with_parent) as pool:
+    # This process is one of them: one interpreter and one model fewer to start.
+    with ProcessPoolExecutor(processes - 1, mp_context=context, initializer=_die_with_parent) as pool:
         try:
-            ahead = islice(waiting, processes * _WAITING_PER_WORKER)
+            ahead = islice(waiting, (processes - 1) * _WAITING_PER_WORKER)
             running: set[Future[Done]] = {pool.submit(_answer, job, shard) for shard in ahead}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+            worker = Worker(job)
+            while True:
+                own = next(waiting, None)
+                if own is not None:
+                    yield worker(*own)
+                elif not running:
+                    return
+                done, running = wait(running, timeout=0 if own is not None else None, return_when=FIRST_COMPLETED)
                 running |= {pool.submit(_answer, job, shard) for shard in islice(waiting, len(done))}
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
