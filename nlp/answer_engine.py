@@ -47,14 +47,7 @@ class AnswerEngine(TextModel[Logits]):
     @classmethod
     def load(cls, path: Path, settings: Settings) -> AnswerEngine:
         """Return an engine for the bundle in `path`; blocks, and raises as `load_runtime`."""
-        bundle, runtime = load_runtime(
-            path,
-            TASK.network,
-            device=settings.device,
-            threads=settings.threads,
-            gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
-        )
-        return cls(bundle, runtime, settings)
+        return cls(*load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE), settings)
 
     async def answer(
         self, question: str, context: str, *, top_k: int = 1, max_answer_tokens: int | None = None

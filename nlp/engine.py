@@ -117,8 +117,7 @@ class LanguageEngine:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
         reranker = None
         if qa and settings.reranker:
-            loaded = load_runtime(settings.reranker, EMBEDDING, device=settings.device, threads=settings.threads)
-            reranker = SentenceReranker(*loaded)
+            reranker = SentenceReranker(*load_runtime(settings.reranker, EMBEDDING, settings))
         knowledge = open_knowledge(settings, reranker) if qa else None
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 

@@ -45,14 +45,7 @@ class IntentEngine(TextModel[dict[str, np.ndarray]]):
     @classmethod
     def load(cls, path: Path, settings: Settings) -> IntentEngine:
         """Return an engine for the bundle in `path`; blocks, and raises as `load_runtime`."""
-        bundle, runtime = load_runtime(
-            path,
-            TASK.network,
-            device=settings.device,
-            threads=settings.threads,
-            gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
-        )
-        return cls(bundle, runtime, settings)
+        return cls(*load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE), settings)
 
     async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
         """Return what an utterance wants; "nothing that is known" is a normal answer.

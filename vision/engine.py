@@ -186,10 +186,4 @@ class TaggingEngine:
 
 
 def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:
-    return load_runtime(
-        path,
-        TASK.network,
-        device=settings.device,
-        threads=settings.threads,
-        gpu_batch_size=settings.max_batch_size or GPU_BATCH_SIZE,
-    )
+    return load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE)

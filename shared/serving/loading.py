@@ -16,22 +16,23 @@ from shared.bundle.read import Bundle, Golden, read_bundle
 from shared.runtime.choose import choose_runtime
 from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
+from shared.serving.settings import Settings
 
 _WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
 
 
 def load_runtime(
-    path: Path, network: str | None, *, device: str, threads: int, gpu_batch_size: int = 1
+    path: Path, network: str | None, settings: Settings, *, gpu_batch_size: int = 1
 ) -> tuple[Bundle, Runtime]:
     """Return a bundle with a runtime that gave its golden outputs and is warm.
 
     Args:
         path: the bundle's folder, or a link to it.
         network: as for `choose_runtime`.
-        device: likewise.
-        threads: likewise.
-        gpu_batch_size: most rows of one call on a GPU, which chooses kernels and takes memory anew for each size.
+        settings: device and threads; and the most rows of one call, where they say so.
+        gpu_batch_size: otherwise the most rows of one call on a GPU, which chooses kernels and takes memory anew for
+            each size.
 
     Raises:
         BundleError: the bundle is broken, or the model does not answer as it did after training.
@@ -39,9 +40,9 @@ def load_runtime(
     """
     start = time.perf_counter()
     bundle = read_bundle(path.resolve())  # a link that is changed meanwhile changes nothing
-    runtime = choose_runtime(bundle, device, network=network, threads=threads)
+    runtime = choose_runtime(bundle, settings.device, network=network, threads=settings.threads)
     difference = check_golden(bundle, runtime)
-    for size in _sizes(gpu_batch_size if runtime.device == "cuda" else 1):
+    for size in _sizes((settings.max_batch_size or gpu_batch_size) if runtime.device == "cuda" else 1):
         batch = _of_size(bundle.golden, size)
         for _ in range(_WARM_UP_RUNS):
             runtime.run(batch)

@@ -82,7 +82,8 @@ class ModelSwaps(Generic[EngineT]):
             if self._folder is not None or self._settings.follow_links:
                 followers.append(asyncio.create_task(self._follow(shared)))
             if self._settings.follow_links:
-                aliases = Aliases({task: getattr(self._settings, SETTING_OF[task]) for task in self._mine})
+                named = {task: getattr(self._settings, SETTING_OF[task]) for task in self._mine}
+                aliases = Aliases(named, {task: mine.path for task, mine in self._mine.items() if task not in chosen})
                 followers.append(asyncio.create_task(self._follow_links(aliases)))
             try:
                 yield
@@ -127,11 +128,7 @@ class ModelSwaps(Generic[EngineT]):
             Overloaded: another worker loads one.
             ServiceError: the choice cannot be written down. Nothing changed.
         """
-        path = self._path_of(bundle)
-        with _without_paths(path):
-            config = (await asyncio.to_thread(read_bundle, path, verify=False)).config
-        self._model_of(config.task, config.name)
-        await self._change(config.task, path)
+        await self._choose(self._path_of(bundle))
 
     async def roll_back(self, model: str | None) -> None:
         """Answer with the bundle that served before; raises as `choose`.
@@ -153,6 +150,15 @@ class ModelSwaps(Generic[EngineT]):
         if chosen is None:
             raise NotFound(f"no bundle served before the one that serves {wanted.name!r} now.")
         await self._change(task, chosen.previous)
+
+    async def _choose(self, path: Path, link_of: str | None = None) -> None:
+        """As `choose`, by path; `link_of` is the task whose link leads there, and then no choice made twice."""
+        with _without_paths(path):
+            config = (await asyncio.to_thread(read_bundle, path, verify=False)).config
+        if link_of not in (None, config.task):
+            raise InputError(f"the link for {link_of} leads to a bundle of the task {config.task!r}.")
+        self._model_of(config.task, config.name)
+        await self._change(config.task, path, is_link=link_of is not None)
 
     async def _change(self, task: str, path: Path, *, is_link: bool = False) -> None:
         shared = self._needed()
@@ -201,28 +207,29 @@ class ModelSwaps(Generic[EngineT]):
                 engine = await asyncio.to_thread(self._lifecycle.newest().replaced, task, choice.path)
             await self._replace(engine, task, choice)
         except PerceptError as error:
-            self._problem = str(error)
-            self._report()
-            _log.error("this worker keeps its model: %s", error)
+            self._tell(str(error))
+
+    def _tell(self, problem: str) -> None:
+        self._problem = problem
+        self._report()
+        _log.error("this worker keeps its model: %s", problem)
 
     async def _follow_links(self, aliases: Aliases) -> None:
+        is_refused = False
         while True:
             for task, target in aliases.changed():
                 try:
-                    with _without_paths(target):
-                        config = (await asyncio.to_thread(read_bundle, target, verify=False)).config
-                    if config.task != task:
-                        raise InputError(f"a link leads to {target.name}, a bundle of the task {config.task!r}.")
-                    self._model_of(task, config.name)
-                    await self._change(task, target, is_link=True)
+                    await self._choose(target, task)
                     aliases.settle(task, target)
                 except Overloaded:
-                    aliases.put_off(task, target)  # another worker loads one, most likely this
+                    pass  # another worker loads one, most likely this: looked at again in a second
                 except PerceptError as error:
                     if aliases.put_off(task, target):
-                        self._problem = f"{target.name}: {error}"
-                        self._report()
-                        _log.error("a link leads to a bundle that cannot serve: %s", error)
+                        self._tell(f"{target.name}: {error}")
+                        is_refused = True
+            if is_refused and aliases.are_at_rest:  # it leads back to what serves
+                self._problem, is_refused = None, False
+                self._report()
             await asyncio.sleep(WATCH_EVERY_S)
 
     def _path_of(self, bundle: str) -> Path:

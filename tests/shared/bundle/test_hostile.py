@@ -22,6 +22,7 @@ from shared.bundle import read
 from shared.bundle.read import Bundle, read_bundle, sha256_of
 from shared.errors import BundleError
 from shared.serving.loading import load_runtime
+from shared.serving.settings import Settings
 from tests.bundles import OPSET
 from tests.canary import pickled
 
@@ -44,7 +45,7 @@ def put(folder: Path, name: str, content: bytes) -> None:
 
 def serve(folder: Path) -> None:
     """Do what a worker does before it answers."""
-    _, runtime = load_runtime(folder, None, device="cpu", threads=1)
+    _, runtime = load_runtime(folder, None, Settings(device="cpu"))
     runtime.close()
 
 

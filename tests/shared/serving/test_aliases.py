@@ -141,3 +141,29 @@ def test_a_link_that_leads_nowhere_for_a_moment_is_no_change(folder: Path):
     assert list(links.changed()) == []
     point(folder, "first")
     assert list(links.changed()) == []
+
+
+def test_links_in_a_circle_are_no_change_and_nothing_ends_for_it(folder: Path):
+    links = Aliases({"tagging": folder / "live"})
+    (folder / "other").symlink_to(folder / "live")
+    point(folder, "other")
+    assert list(links.changed()) == []
+    point(folder, "second")
+    assert [task for task, _ in links.changed()] == ["tagging"]
+
+
+def test_a_link_that_changed_while_the_model_was_loaded_has_changed(folder: Path):
+    loaded = (folder / "live").resolve()
+    point(folder, "second")
+    links = Aliases({"tagging": folder / "live"}, {"tagging": loaded})
+    assert list(links.changed()) == [("tagging", (folder / "second").resolve())]
+
+
+def test_the_problem_is_gone_when_the_link_leads_back_to_what_serves(folder: Path):
+    make_tagger_bundle(folder / "stranger", name="stranger")
+    with serving(folder, follow_links=True) as client:
+        point(folder, "stranger")
+        wait_for(lambda: bool(client.get("/v1/model").json()["problems"]))
+        point(folder, "first")
+        wait_for(lambda: client.get("/v1/model").json()["problems"] == [])
+        assert version(client) == "first"
