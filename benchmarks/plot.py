@@ -99,7 +99,7 @@ def _draw_latencies(axes: Axes, result: Result, workload: str, stacks: Sequence[
 def _legend(result: Result) -> str:
     machine = result["machine"]
     return (
-        f"dashed: {result['workers']} bare processes, no HTTP; thin line: range of {result['rounds']} round(s); "
+        f"dashed: {result['workers']} bare processes, no HTTP; thin line: range of the rounds; "
         f"{result['date']}, {machine['cpu']}, {machine['cores']} cores"
     )
 

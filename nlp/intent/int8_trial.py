@@ -8,16 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from nlp.intent.data import IntentData
-from nlp.intent.judging import Judged, gate, judge_runtime
+from nlp.intent.judging import int8_merits, judge_runtime
 from nlp.text import TextEncoder
 from shared.bundle.read import Bundle
 from shared.errors import DataError
 from shared.training.onnx_file import OnnxFile
-from shared.training.shipping import Int8Trial
+from shared.training.shipping import Int8Trial, merits_gate
 
 
 def int8_trial(bundle: Bundle, data: IntentData, max_loss: float) -> Int8Trial:
-    """Return `gate` on validation utterances, those out of scope too; ranges are measured at each call.
+    """Return a gate on accuracy and AUROC of validation utterances; ranges are measured at each call.
 
     Args:
         bundle: whose tokenizer and labels hold.
@@ -36,8 +36,8 @@ def int8_trial(bundle: Bundle, data: IntentData, max_loss: float) -> Int8Trial:
     texts = [example.text for example in examples]
     targets = [-1 if example.label is None else known[example.label] for example in examples]
 
-    def judged(path: Path) -> Judged:
+    def merits(path: Path) -> dict[str, float]:
         runtime = OnnxFile(path, bundle.config.signature)
-        return judge_runtime(runtime, encoder, texts, targets, f"judging {path.stem}")
+        return int8_merits(judge_runtime(runtime, encoder, texts, targets, f"judging {path.stem}"))
 
-    return Int8Trial(lambda fp32, small: gate(judged(fp32), judged(small), max_loss))
+    return Int8Trial(merits_gate(merits, max_loss))

@@ -21,7 +21,6 @@ from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, prob
 from shared.bundle.layout import IntentDecision
 from shared.errors import CalibrationError
 from shared.runtime.protocol import Runtime
-from shared.training.int8 import int8_gate
 from shared.training.metrics import mean
 from shared.training.splits import stratified_share
 
@@ -176,14 +175,8 @@ def _merit(found: Mapping[str, float | None]) -> float:
     return sum(value or 0.0 for value in found.values())
 
 
-def gate(fp32: Judged, int8: Judged, max_loss: float) -> dict[str, float | str | bool]:
-    """Return the record of whether int8 ships: neither accuracy nor, where it can be told, AUROC may fall by more.
-
-    AUROC is that of the energy, which needs no fitting.
-    """
-    found = int8_gate(accuracy(fp32), accuracy(int8), max_loss=max_loss)
-    before, after = (compare({"energy": Detector("energy")}, each, 0.95) for each in (fp32, int8))
-    if before and after:
-        left, right = before["energy"]["auroc"] or 0.0, after["energy"]["auroc"] or 0.0
-        found |= {"auroc_fp32": left, "auroc_int8": right, "passed": bool(found["passed"] and left - right <= max_loss)}
-    return found
+def int8_merits(judged: Judged) -> dict[str, float]:
+    """Return what int8 must keep: accuracy and, where it can be told, the energy's AUROC, which needs no fitting."""
+    found = {"quality": accuracy(judged)}
+    compared = compare({"energy": Detector("energy")}, judged, 0.95)
+    return found | {"auroc": compared["energy"]["auroc"] or 0.0} if compared else found

@@ -28,7 +28,7 @@ from nlp.intent.judging import (
     compare,
     cross_fitted,
     fit_decision,
-    gate,
+    int8_merits,
     judge_runtime,
     measure,
 )
@@ -46,7 +46,7 @@ from shared.training.export import export_onnx, make_golden, read_signature
 from shared.training.half import round_weights_fp16
 from shared.training.onnx_file import OnnxFile
 from shared.training.provenance import describe_run
-from shared.training.shipping import Int8Trial, choose_file
+from shared.training.shipping import Int8Trial, choose_file, merits_gate
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,8 @@ def _export(
     fp32 = folder / "fp32.onnx"
     export_onnx(network, example, fp32, outputs=OUTPUTS, dynamic=dict.fromkeys(example, DYNAMIC))
     judge = cache(partial(_judge, data=data, split="val"))
-    trial = Int8Trial(lambda left, right: gate(judge(left), judge(right), run.max_int8_loss)) if run.int8 else None
+    gate = merits_gate(lambda file: int8_merits(judge(file)), run.max_int8_loss)
+    trial = Int8Trial(gate) if run.int8 else None
     path, export = choose_file(fp32, golden, trial=trial, has_fp16_weights=run.weights == "float16")
     judged = {"val": judge(path)}
     for split in ("train", "test"):

@@ -80,18 +80,29 @@ def table_inputs(path: Path, needed: Sequence[str]) -> Inputs:
     if suffix not in SUFFIXES:
         raise ConfigError(f"{path} is no table that can be read; expected {', '.join(SUFFIXES)}.")
     try:
-        with path.open("rb") as stream:
-            fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
+        fingerprint = digest_of(path)
         columns = _columns(path, suffix)
-        missing = [name for name in needed if columns is not None and name not in columns]
-        if missing:
-            raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns or [])}.")
+        if columns is not None:
+            check_columns(path, columns, needed)
         count = sum(1 for _ in _rows(path, suffix))
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not count:
         raise DataError(f"{path} has no rows.")
     return Inputs(count, fingerprint, lambda: _rows(path, suffix))
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise ConfigError where a column that is needed is not there."""
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}.")
 
 
 def _columns(path: Path, suffix: str) -> list[str] | None:

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
-from shared.batch.inputs import ERROR, FILE, ROOT, Inputs, Row
+from shared.batch.inputs import ERROR, FILE, ROOT, Inputs, Row, check_columns, digest_of
 from shared.errors import ConfigError, DataError
 
 CONTENT = "__content__"
@@ -43,23 +42,16 @@ def is_uri(text: str) -> bool:
     return _URI.match(text) is not None
 
 
-@dataclass(frozen=True)
-class StoredPhoto:
-    """A photo of a store, read as a `Path` is."""
+def fetch(uri: str, name: str) -> bytes:
+    """Return a photo of a store.
 
-    store: str
-    name: str
-
-    def read_bytes(self) -> bytes:
-        """Fetch it.
-
-        Raises:
-            OSError: it is gone, or the store does not answer.
-        """
-        files, root = _opened(self.store)
-        with files.open_input_file(f"{root}/{self.name}") as stream:
-            content: bytes = stream.read()
-        return content
+    Raises:
+        OSError: it is gone, or the store does not answer.
+    """
+    files, root = _opened(uri)
+    with files.open_input_file(f"{root}/{name}") as stream:
+        content: bytes = stream.read()
+    return content
 
 
 def stored_photos(uri: str, suffixes: Iterable[str]) -> Inputs:
@@ -102,14 +94,11 @@ def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     try:
         schema = pyarrow.parquet.read_schema(path)
         count = pyarrow.parquet.read_metadata(path).num_rows
-        with path.open("rb") as stream:
-            fingerprint = hashlib.file_digest(stream, "sha256").hexdigest()
+        fingerprint = digest_of(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     columns = [column, *keep]
-    missing = [name for name in columns if name not in schema.names]
-    if missing:
-        raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(schema.names)}.")
+    check_columns(path, schema.names, columns)
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
@@ -120,14 +109,14 @@ def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     return Inputs(count, fingerprint, partial(_parquet_rows, path, column, columns))
 
 
-def ahead(items: Iterable[Item], fetch: Callable[[Item], Fetched]) -> Iterator[Fetched]:
-    """Yield what `fetch` returns for each, in their order, `AT_ONCE` of them at work."""
+def ahead(items: Iterable[Item], work: Callable[[Item], Fetched]) -> Iterator[Fetched]:
+    """Yield what `work` returns for each, in their order, `AT_ONCE` of them at work."""
     waiting = iter(items)
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch") as pool:
-        running = [pool.submit(fetch, item) for item in islice(waiting, AT_ONCE)]
+        running = [pool.submit(work, item) for item in islice(waiting, AT_ONCE)]
         while running:
             yield running.pop(0).result()
-            running += [pool.submit(fetch, item) for item in islice(waiting, 1)]
+            running += [pool.submit(work, item) for item in islice(waiting, 1)]
 
 
 def _parquet_rows(path: Path, column: str, columns: list[str]) -> Iterator[Row]:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from tqdm import tqdm
 
-from shared.runtime.cpu import session_options
+from shared.training.export import read_signature
 from shared.training.int8 import LAYERS, quantize_int8
+from shared.training.onnx_file import OnnxFile
 
 _ROWS = 64
 """As many say which layer is the worst as more do, in a fraction of the time."""
@@ -39,24 +39,18 @@ def layers_by_harm(fp32_path: Path, batches: Sequence[Batch]) -> list[str]:
         ExportError: ONNX Runtime cannot quantise the file.
     """
     batch = {name: values[:_ROWS] for name, values in batches[0].items()}
-    expected = _outputs(fp32_path, batch)
+    signature = read_signature(fp32_path)
+    expected = OnnxFile(fp32_path, signature).run(batch)
     names = [node.name for node in onnx.load(str(fp32_path)).graph.node if node.op_type in LAYERS]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
 
         def error(fp32_layers: Iterable[str]) -> float:
             quantize_int8(fp32_path, path, [batch], fp32_layers=fp32_layers)
-            pairs = zip(expected, _outputs(path, batch), strict=True)
-            return float(np.mean([np.square(ours - theirs).mean() for ours, theirs in pairs]))
+            found = OnnxFile(path, signature).run(batch)
+            return float(np.mean([np.square(found[name] - expected[name]).mean() for name in expected]))
 
         everywhere = error(())
         errors = {name: error([name]) for name in tqdm(names, desc="int8, layer by layer", unit="layer")}
     worth = [name for name in names if errors[name] < (1 - _LEAST_MENDED) * everywhere]
     return sorted(worth, key=errors.__getitem__)
-
-
-def _outputs(path: Path, batch: Batch) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(
-        str(path), sess_options=session_options(1), providers=["CPUExecutionProvider"]
-    )
-    return [np.asarray(values, dtype=np.float64) for values in session.run(None, dict(batch))]

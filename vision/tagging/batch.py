@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from shared.batch import stores
 from shared.batch.inputs import FILE, ROOT
-from shared.batch.stores import CONTENT, StoredPhoto, ahead, is_uri
+from shared.batch.stores import CONTENT, ahead, is_uri
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.runtime.protocol import Runtime
@@ -61,15 +62,15 @@ class _Content:
 def _photos(rows: Sequence[dict[str, Any]]) -> Iterator[Photo]:
     """Yield what `tag_files` reads, whatever the rows say of it; photos of a store are fetched ahead."""
     if rows and ROOT in rows[0] and is_uri(rows[0][ROOT]):
-        yield from ahead((StoredPhoto(row[ROOT], row[FILE]) for row in rows), _fetched)
+        yield from ahead(rows, _fetched)
         return
     for row in rows:
         yield _Content(row[CONTENT]) if CONTENT in row else Path(row[ROOT]) / row[FILE]
 
 
-def _fetched(photo: StoredPhoto) -> _Content:
+def _fetched(row: dict[str, Any]) -> _Content:
     try:
-        return _Content(photo.read_bytes())
+        return _Content(stores.fetch(row[ROOT], row[FILE]))
     except OSError as error:
         return _Content(error)
 

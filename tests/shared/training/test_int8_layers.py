@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from shared.bundle.read import Golden
-from shared.training.export import export_onnx, make_golden
+from shared.training.export import export_onnx, make_golden, read_signature
 from shared.training.int8 import int8_gate, quantize_int8
-from shared.training.int8_layers import _outputs, layers_by_harm
+from shared.training.int8_layers import layers_by_harm
+from shared.training.onnx_file import OnnxFile
 from shared.training.shipping import Int8Trial, choose_file
 
 LOUD = 2000.0
@@ -46,7 +47,8 @@ def batches() -> list[dict[str, np.ndarray]]:
 
 def error(fp32: Path, small: Path) -> float:
     batch = {"pixel_values": photos(8, 3).numpy()}
-    return float(np.abs(_outputs(fp32, batch)[0] - _outputs(small, batch)[0]).max())
+    large, little = (OnnxFile(path, read_signature(path)).run(batch)["logits"] for path in (fp32, small))
+    return float(np.abs(large - little).max())
 
 
 def layers_of(path: Path) -> list[str]:
