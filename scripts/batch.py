@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,34 +51,57 @@ def command(
     column of photos; intents and answers take a table: CSV, TSV, JSON lines or parquet. What cannot be answered is a
     row with its error. The same command, called again after it was stopped or killed, goes on.
     """
-    from scripts.tasks import find_task
-    from shared.batch.inputs import table_inputs
-    from shared.batch.run import run_batch
-    from shared.batch.shards import Job
-    from shared.bundle.read import read_bundle
-    from shared.errors import ConfigError
+    if ray:
+        from shared.batch.cluster import Cluster
 
-    task = find_task(read_bundle(bundle).config.task)
-    options: dict[str, Any]
-    if task.name == "tagging":
-        _refuse(task.name, text=text_column, context=context_column)
-        options = {"top_k": top_k, "min_score": min_score}
-        found = _photos(inputs, image_column, keep, ray)
-    elif task.name == "intent":
-        _refuse(task.name, context=context_column, min_score=min_score, image=image_column)
-        options = {"text": text_column or "text", "top_k": top_k}
-        found = table_inputs(Path(inputs), [options["text"], *keep])
-    elif task.name == "qa":
-        _refuse(task.name, top_k=top_k, min_score=min_score, image=image_column)
-        options = {"text": text_column or "question", "context": context_column or "context"}
-        found = table_inputs(Path(inputs), [options["text"], options["context"], *keep])
+        computing: Any = nullcontext(Cluster(ray, workers))
     else:
-        raise ConfigError(f"there is no bulk run for {task.name}.")
-    paths = {"bundle": bundle.resolve(), "output": output.resolve()}
-    job = Job(task, device=device, options=options, keep=keep, **paths)
-    done = run_batch(job, found, workers=workers, shard_rows=shard_rows, ray=ray)
+        from shared.batch.pool import Pool
+
+        computing = Pool(workers)  # before all else: what it starts is ready when the inputs are known
+    with computing as processes:
+        from scripts.tasks import find_task
+        from shared.batch.run import run_batch
+        from shared.batch.shards import Job
+        from shared.bundle.read import read_bundle
+
+        task = find_task(read_bundle(bundle).config.task)
+        columns = {"text": text_column, "context": context_column, "image": image_column}
+        options, found = _asked(task.name, inputs, columns, keep, top_k=top_k, min_score=min_score, ray=ray)
+        paths = {"bundle": bundle.resolve(), "output": output.resolve()}
+        job = Job(task, device=device, options=options, keep=keep, **paths)
+        done = run_batch(job, found, processes, shard_rows=shard_rows)
     before = f", {done.done_before} of them before" if done.done_before else ""
     click.echo(f"{done.rows} rows{before}, {done.errors} with an error now, in {output}")
+
+
+def _asked(
+    task: str,
+    inputs: str,
+    columns: dict[str, str | None],
+    keep: tuple[str, ...],
+    *,
+    top_k: int | None,
+    min_score: float | None,
+    ray: str | None,
+) -> tuple[dict[str, Any], Inputs]:
+    """Return the options of the task's answers and its inputs; refuse what is not for the task."""
+    from shared.batch.inputs import table_inputs
+    from shared.errors import ConfigError
+
+    text, context, image = columns["text"], columns["context"], columns["image"]
+    if task == "tagging":
+        _refuse(task, text=text, context=context)
+        return {"top_k": top_k, "min_score": min_score}, _photos(inputs, image, keep, ray)
+    if task == "intent":
+        _refuse(task, context=context, min_score=min_score, image=image)
+        options: dict[str, Any] = {"text": text or "text", "top_k": top_k}
+        return options, table_inputs(Path(inputs), [options["text"], *keep])
+    if task == "qa":
+        _refuse(task, top_k=top_k, min_score=min_score, image=image)
+        options = {"text": text or "question", "context": context or "context"}
+        return options, table_inputs(Path(inputs), [options["text"], options["context"], *keep])
+    raise ConfigError(f"there is no bulk run for {task}.")
 
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from tqdm import tqdm
 
-from shared.batch.engines import Shard, in_processes, in_ray
 from shared.batch.inputs import Inputs
 from shared.batch.plan import Plan, opened
-from shared.batch.shards import Job
+from shared.batch.shards import Done, Job, Shard
 from shared.bundle.read import read_bundle
 
 _SHARDS, _LEAST_ROWS, _MOST_ROWS = 64, 32, 1024
+
+
+class Processes(Protocol):
+    """Who computes the shards: `pool.Pool` on this machine, `cluster.Cluster` on others."""
+
+    def answer(self, job: Job, shards: Iterable[Shard], count: int) -> Iterator[Done]:
+        """Yield what came of each of `count` shards, in whatever order they are done."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,9 @@ class Summary:
 def run_batch(
     job: Job,
     inputs: Inputs,
+    processes: Processes,
     *,
-    workers: int | None = None,
     shard_rows: int | None = None,
-    ray: str | None = None,
     shows_progress: bool | None = None,
 ) -> Summary:
     """Answer all rows that an earlier run into the same folder did not.
@@ -44,10 +50,9 @@ def run_batch(
     Args:
         job: what answers them, and where the answers go: a file a shard, its rows in their order.
         inputs: the rows.
-        workers: processes; one a core if not given.
+        processes: what computes.
         shard_rows: rows of a shard: what is lost at most, for each process, when a run is killed. If not given, a 64th
             of all, so that nobody works long on the last one while the others have none, but 32 to 1,024.
-        ray: address of a Ray cluster that computes in place of processes here.
         shows_progress: a bar on standard error; if not given, where that is a terminal.
 
     Raises:
@@ -62,11 +67,10 @@ def run_batch(
     with opened(job.output, plan) as missing:
         todo = sum(_size(plan, shard) for shard in missing)
         shards = _only(inputs, plan, set(missing))
-        processes = min(workers or _cores(), max(1, len(missing)))
-        results = in_ray(job, shards, processes, ray) if ray else in_processes(job, shards, processes)
+        results = processes.answer(job, shards, len(missing)) if missing else ()
         hidden = not (sys.stderr.isatty() if shows_progress is None else shows_progress)
         with tqdm(total=plan.rows, initial=plan.rows - todo, unit="row", disable=hidden) as bar:
-            for done in results if missing else ():
+            for done in results:
                 bar.update(done.rows)
                 errors += done.errors
     return Summary(plan.rows, plan.rows - todo, errors)
@@ -80,8 +84,3 @@ def _only(inputs: Inputs, plan: Plan, missing: set[int]) -> Iterator[Shard]:
 
 def _size(plan: Plan, shard: int) -> int:
     return min(plan.shard_rows, plan.rows - shard * plan.shard_rows)
-
-
-def _cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

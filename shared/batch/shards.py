@@ -21,6 +21,8 @@ from shared.runtime.choose import choose_runtime
 from shared.task import Task, resolve
 
 ROW = "row"
+Shard = tuple[int, int, Sequence[Row]]
+"""Its number, the number of its first row, and its rows."""
 
 
 class Answerer(Protocol):
