@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
@@ -24,13 +22,8 @@ from shared.errors import ConfigError, DataError
 
 CONTENT = "__content__"
 """Key of a photo's bytes, where they came with the row."""
-AT_ONCE = 16
-"""Photos that are fetched at once: a store answers many slow requests as fast as one."""
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _ROWS = 32
-
-Item = TypeVar("Item")
-Fetched = TypeVar("Fetched")
 
 
 def is_uri(text: str) -> bool:
@@ -107,16 +100,6 @@ def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     if not count:
         raise DataError(f"{path} has no rows.")
     return Inputs(count, fingerprint, partial(_parquet_rows, path, column, columns))
-
-
-def ahead(items: Iterable[Item], work: Callable[[Item], Fetched]) -> Iterator[Fetched]:
-    """Yield what `work` returns for each, in their order, `AT_ONCE` of them at work."""
-    waiting = iter(items)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch") as pool:
-        running = [pool.submit(work, item) for item in islice(waiting, AT_ONCE)]
-        while running:
-            yield running.pop(0).result()
-            running += [pool.submit(work, item) for item in islice(waiting, 1)]
 
 
 def _parquet_rows(path: Path, column: str, columns: list[str]) -> Iterator[Row]:

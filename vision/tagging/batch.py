@@ -8,9 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from shared.ahead import ahead
 from shared.batch import stores
 from shared.batch.inputs import FILE, ROOT
-from shared.batch.stores import CONTENT, ahead, is_uri
+from shared.batch.stores import CONTENT, is_uri
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.runtime.protocol import Runtime

@@ -8,30 +8,29 @@ resumed run sees what the uninterrupted one would have seen.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
-from torchvision.transforms import v2
+from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
-from shared.training.seeding import seeded
 from shared.training.splits import check_names, check_shares
 from vision.images import ImagePreprocessor
+from vision.tagging.photos import Batch, PlainPhotos, TrainingPhotos
 from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
 from vision.tagging.splits import split_examples
-from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels, read_taxonomy
+from vision.tagging.streaming import StreamedPhotos, hold
+from vision.tagging.taxonomy import Hierarchy, all_labels, read_taxonomy
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 REPRESENTATIVE_PHOTOS = 256
-Batch = dict[str, torch.Tensor]
 
 
 class TaggingData(LightningDataModule):
@@ -39,7 +38,8 @@ class TaggingData(LightningDataModule):
 
     Args:
         source: a folder of class folders, a folder with metadata.jsonl or metadata.csv, a parquet file or folder, the
-            name of a Hugging Face dataset, or a list of such sets with their options.
+            URI of parquet files in an object store, the name of a Hugging Face dataset, or a list of such sets with
+            their options.
         taxonomy: YAML or JSON file that maps labels to their parents; parents become labels of their own.
         image_size_px: side of the square that the network sees when it serves.
         train_size_px: side while training; one value, or epoch -> side from then on; `image_size_px` if not given.
@@ -55,6 +55,9 @@ class TaggingData(LightningDataModule):
         balance: "none", or "sampler" to draw photos of rare labels more often.
         seed: fixes splits, order and augmentation.
         cache_dir: where `datasets` keeps its tables; its own default if not given.
+        stream: read training photos in the order of their files, from where they lie, and copy none: for sets that are
+            larger than the disk. Those that validate and test are kept in `cache_dir`.
+        shuffle_buffer: photos of a stream, as files, among which each process draws the next one.
     """
 
     def __init__(
@@ -75,12 +78,20 @@ class TaggingData(LightningDataModule):
         balance: Literal["none", "sampler"] = "none",
         seed: int = 42,
         cache_dir: str | None = None,
+        stream: bool = False,
+        shuffle_buffer: int = 1000,
     ) -> None:
         super().__init__()
         check_shares(val_share, test_share)
         self.options = [Source(source)] if isinstance(source, str) else list(source)
         if not self.options:
             raise ConfigError("data.source is an empty list: name at least one set of photos.")
+        if stream and balance != "none":
+            raise ConfigError(
+                "data.balance draws photos by their labels, which a stream cannot: leave out one of the two."
+            )
+        if shuffle_buffer < 1:
+            raise ConfigError(f"data.shuffle_buffer must be 1 or more; came {shuffle_buffer}.")
         self.preprocessor = ImagePreprocessor(image_size_px, crop_pct, resample, IMAGENET_MEAN, IMAGENET_STD)
         self.train_size_px = train_size_px if isinstance(train_size_px, dict) else {0: train_size_px or image_size_px}
         self.taxonomy_path = taxonomy
@@ -93,6 +104,8 @@ class TaggingData(LightningDataModule):
         self.balance = balance
         self.seed = seed
         self.cache_dir = cache_dir
+        self.stream = stream
+        self.shuffle_buffer = shuffle_buffer
         self.sources: list[LoadedSource] = []
         self.splits: dict[str, list[Example]] = {}
 
@@ -101,7 +114,9 @@ class TaggingData(LightningDataModule):
         if self.splits:
             return
         self.sources = [
-            load_source(options, i, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir)
+            load_source(
+                options, i, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir, stream=self.stream
+            )
             for i, options in enumerate(self.options)
         ]
         check_names(source.name for source in self.sources)
@@ -121,6 +136,8 @@ class TaggingData(LightningDataModule):
             for name, part in split_examples(source.examples, **self.shares, seed=self.seed).items():
                 self.splits[name] += part
         self._drop_leaks()
+        if self.stream:
+            hold(self.sources, [*self.splits["val"], *self.splits["test"], *representative(self)], self.cache_dir)
 
     def _drop_leaks(self) -> None:
         """Of a photo that lies in two sets, leave out what would be trained on here and tested on there."""
@@ -180,6 +197,8 @@ class TaggingData(LightningDataModule):
                 "no photo validates, so that no checkpoint could be chosen and no score calibrated: raise val_share "
                 "above 0 or add photos, two a label at least."
             )
+        if self.stream:
+            return StreamedPhotos(self, examples, epoch).loader()
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         sampler: Sampler[int] = RandomSampler(examples, generator=generator)
         if self.balance == "sampler":
@@ -209,62 +228,16 @@ class TaggingData(LightningDataModule):
         return DataLoader(photos, batch_size=self.batch_size, num_workers=self.num_workers)
 
 
-def representative_batches(data: TaggingData, preprocessor: ImagePreprocessor) -> Iterator[np.ndarray]:
-    """Yield float32 [N, 3, S, S] of training photos as a service sees them, over all sets; int8 measures them."""
+def representative(data: TaggingData) -> list[Example]:
+    """Return some training photos of all sets."""
     examples = data.splits["train"]
-    chosen = examples[:: max(1, len(examples) // REPRESENTATIVE_PHOTOS)][:REPRESENTATIVE_PHOTOS]
+    return examples[:: max(1, len(examples) // REPRESENTATIVE_PHOTOS)][:REPRESENTATIVE_PHOTOS]
+
+
+def representative_batches(data: TaggingData, preprocessor: ImagePreprocessor) -> Iterator[np.ndarray]:
+    """Yield float32 [N, 3, S, S] of training photos as a service sees them; int8 measures them."""
+    chosen = representative(data)
     for start in range(0, len(chosen), data.batch_size):
         part = chosen[start : start + data.batch_size]
         photos = [open_photo(data.sources[e.source].read(e), preprocessor.resize_px) for e in part]
         yield np.stack([preprocessor(photo.pixels) for photo in photos])
-
-
-class PlainPhotos(Dataset[Batch]):
-    """Photos through the serving preprocessor and nothing else.
-
-    An item is pixel_values float32 [3, S, S], targets float32 [num_labels] with NaN where unknown, source int64 [].
-    """
-
-    def __init__(self, data: TaggingData, examples: Sequence[Example]) -> None:
-        self.data = data
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def pixels(self, index: int, image: Image.Image) -> np.ndarray:
-        """Return float32 [3, S, S]."""
-        return self.data.preprocessor(image)
-
-    def __getitem__(self, index: int) -> Batch:
-        example = self.examples[index]
-        targets = self.data.targets(example)
-        return {
-            "pixel_values": torch.from_numpy(self.pixels(index, self.data.open_image(example))),
-            "targets": torch.from_numpy(np.where(targets == UNKNOWN, np.nan, targets).astype(np.float32)),
-            "source": torch.tensor(example.source),
-        }
-
-
-class TrainingPhotos(PlainPhotos):
-    """Photos with this epoch's augmentation, at this epoch's size."""
-
-    def __init__(self, data: TaggingData, examples: Sequence[Example], epoch: int) -> None:
-        super().__init__(data, examples)
-        self.epoch = epoch
-        size = data.size_at(epoch)
-        steps: list[Any] = []
-        if data.augment == "trivial":
-            # On the decoded photo, before it is cropped and resized: small photos are cheap to distort.
-            steps += [v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=[124, 116, 104])]
-        steps += [v2.RandomResizedCrop((size, size), scale=(data.crop_scale, 1.0), antialias=True)]
-        steps += [v2.RandomHorizontalFlip()]
-        self.transform = v2.Compose(steps) if data.augment != "none" else None
-        self.plain = ImagePreprocessor.from_config({**data.preprocessor.to_config(), "size": size})
-
-    def pixels(self, index: int, image: Image.Image) -> np.ndarray:
-        """Return float32 [3, S, S]."""
-        if self.transform is None:
-            return self.plain(image)
-        with seeded(hash((self.data.seed, self.epoch, index))):
-            return self.plain.normalise(self.transform(image))

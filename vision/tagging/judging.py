@@ -18,9 +18,10 @@ from shared.bundle.calibration import (
     probabilities_from_logits,
 )
 from shared.bundle.layout import TagDecision
-from vision.tagging.data import Batch, TaggingData
+from vision.tagging.data import TaggingData
 from vision.tagging.module import source_views
 from vision.tagging.network import last_layer
+from vision.tagging.photos import Batch
 from vision.tagging.taxonomy import UNKNOWN
 
 

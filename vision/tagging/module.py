@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError
 from shared.training.seeding import seeded
-from vision.tagging.data import Batch, TaggingData
+from vision.tagging.data import TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
 from vision.tagging.network import (
     build_network,
@@ -31,6 +31,7 @@ from vision.tagging.network import (
     stages,
     unfold_batch_norm,
 )
+from vision.tagging.photos import Batch
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 
 BATCH_NORM_BATCHES = 16

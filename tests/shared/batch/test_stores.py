@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scripts.main import main
+from shared.ahead import ahead
 from shared.batch import stores
-from shared.batch.stores import ahead, stored_photos
+from shared.batch.stores import stored_photos
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
 from tests.pictures import BLUE, GREEN, RED, plain

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from shared.bundle.read import read_bundle
-from tests.photos import class_folders
+from tests.photos import class_folders, parquet_files
 
 ROOT = Path(__file__).resolve().parents[3]
 SMOKE = ROOT / "configs" / "vision" / "tagging_smoke.yaml"
@@ -89,3 +89,13 @@ def test_a_killed_process_ends_the_run_in_one_line_and_the_run_can_go_on(photos:
     epochs = int(curve(run_dir, "epoch").max()) + 3
     said = finish(start(command(photos, run_dir, *options, f"--trainer.max_epochs={epochs}", "--ckpt_path=last")))
     assert read_bundle(run_dir / "bundle").config.task == "tagging", said
+
+
+def test_a_streamed_set_trains_over_two_processes(tmp_path: Path):
+    run_dir = tmp_path / "run"
+    words = command(parquet_files(tmp_path / "set"), run_dir, "--data.stream=true", "--data.num_workers=1")
+    said = finish(start([*words, "--trainer.devices=2", "--trainer.max_epochs=2", "--data.batch_size=4"]))
+    assert read_bundle(run_dir / "bundle").config.task == "tagging", said
+    assert said.count(" is in ") == 1, said
+    assert len(curve(run_dir, "train/loss")) == 2
+    assert not list((tmp_path / "cache").rglob("*.arrow")), "nothing is copied"

@@ -1,0 +1,23 @@
+"""Work on items of a stream, a few at once and in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+AT_ONCE = 16
+"""A store answers many slow requests as fast as one."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+    """Yield what `work` returns for each, in their order, `AT_ONCE` of them at work in threads."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ahead") as pool:
+        running = [pool.submit(work, item) for item in islice(waiting, AT_ONCE)]
+        while running:
+            yield running.pop(0).result()
+            running += [pool.submit(work, item) for item in islice(waiting, 1)]
