@@ -13,11 +13,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
-    """Yield what `work` returns for each, in their order, `AT_ONCE` of them at work in threads."""
+def ahead(items: Iterable[Item], work: Callable[[Item], Result], at_once: int = AT_ONCE) -> Iterator[Result]:
+    """Yield what `work` returns for each, in their order, `at_once` of them at work in threads."""
     waiting = iter(items)
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ahead") as pool:
-        running = [pool.submit(work, item) for item in islice(waiting, AT_ONCE)]
+    with ThreadPoolExecutor(at_once, thread_name_prefix="ahead") as pool:
+        running = [pool.submit(work, item) for item in islice(waiting, at_once)]
         while running:
             yield running.pop(0).result()
             running += [pool.submit(work, item) for item in islice(waiting, 1)]

@@ -88,39 +88,53 @@ class _Work:
         self._executor, self._job, self._others = executor, job, others
         self._waiting, self._left = iter(shards), count
         self._out = self._taken = self._given = 0
+        self._error: Exception | None = None
+        """Of the inputs, where another thread met it."""
         self._answers: SimpleQueue[Future[Done]] = SimpleQueue()
-        self._lock = threading.RLock()  # shards are taken here and by the executor's thread
+        self._lock = threading.Lock()  # shards are taken here and by the executor's thread; never held while submitting
 
     def take(self) -> Shard | None:
         """Return a shard that nobody has yet, or None where there is none."""
         with self._lock:
-            self._left -= 1
+            return self._next()
+
+    def _next(self) -> Shard | None:
+        if self._error:
+            raise self._error
+        self._left -= 1
+        try:
             return next(self._waiting, None)
+        except Exception as error:
+            self._error = error
+            raise
 
     def hand_out(self) -> None:
         """Give the others as many shards as they should have."""
+        while self._executor and (shard := self._for_others()) is not None:
+            self._executor.submit(_answer, self._job, shard).add_done_callback(self._done)
+
+    def _for_others(self) -> Shard | None:
         with self._lock:
-            while self._executor and self._out < self._others * (2 if self._left > self._others + 1 else 1):
-                shard = self.take()
-                if shard is None:
-                    return
-                future = self._executor.submit(_answer, self._job, shard)
+            if self._out >= self._others * (2 if self._left > self._others + 1 else 1):
+                return None
+            shard = self._next()
+            if shard is not None:
                 self._out += 1
                 self._given += 1
-                future.add_done_callback(self._done)
+            return shard
 
     def _done(self, future: Future[Done]) -> None:
+        self._answers.put(future)
+        if future.cancelled() or future.exception():
+            return
         with self._lock:
             self._out -= 1
-            self._answers.put(future)
-            if future.cancelled() or future.exception():
-                return
-            try:
-                self.hand_out()
-            except Exception as error:  # noqa: BLE001 raised where answers are awaited; here nobody would see it
+        try:
+            self.hand_out()
+        except Exception as error:  # noqa: BLE001 raised where answers are awaited; here nobody would see it
+            if error is not self._error:  # but of the executor
                 failed: Future[Done] = Future()
                 failed.set_exception(error)
-                self._given += 1
                 self._answers.put(failed)
 
     def answers(self) -> Iterator[Done]:
@@ -138,6 +152,8 @@ class _Work:
         while self._taken < self._given:
             self._taken += 1
             yield self._answers.get().result()
+        if self._error:
+            raise self._error
 
 
 def _get_ready() -> None:

@@ -22,8 +22,9 @@ from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
 from shared.training.splits import check_names, check_shares
 from vision.images import ImagePreprocessor
+from vision.tagging.checking import Example, open_photo
 from vision.tagging.photos import Batch, PlainPhotos, TrainingPhotos
-from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
+from vision.tagging.sources import LoadedSource, Source, load_source
 from vision.tagging.splits import split_examples
 from vision.tagging.streaming import StreamedPhotos, hold
 from vision.tagging.taxonomy import Hierarchy, all_labels, read_taxonomy

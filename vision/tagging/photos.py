@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 
 from shared.training.seeding import seeded
 from vision.images import ImagePreprocessor
-from vision.tagging.sources import Example
+from vision.tagging.checking import Example
 from vision.tagging.taxonomy import UNKNOWN
 
 if TYPE_CHECKING:

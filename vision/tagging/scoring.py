@@ -20,10 +20,10 @@ from tqdm import tqdm
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
 from shared.training import provenance
+from vision.tagging.checking import Example, open_photo
 from vision.tagging.data import TaggingData
 from vision.tagging.evaluation import SourceView, evaluate, most_wrong
 from vision.tagging.predictor import TagPredictor
-from vision.tagging.sources import Example, open_photo
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels
 
 SPLITS = ("test", "val", "train", "all")

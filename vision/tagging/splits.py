@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from shared.training.splits import stratified_share
-from vision.tagging.sources import Example
+from vision.tagging.checking import Example
 
 
 def split_examples(

@@ -1,7 +1,8 @@
 """Sets of photos that are larger than the disk: read in the order of their files, from where they lie, never copied.
 
-What is needed out of that order, the photos that validate and test, is kept on disk before the first epoch. Each
-process, and each worker of its loader, reads files of its own: `datasets` divides them.
+What is needed out of that order, the photos that validate and test, is kept on disk before the first epoch. `datasets`
+opens the files; who reads which, and the order of the photos, is decided here: its own buffer holds whole row groups,
+its own division reads everything in every process unless their number divides that of the files.
 """
 
 from __future__ import annotations
@@ -11,26 +12,32 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import datasets
+import fsspec
 import torch
-from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from shared.errors import DataError
+from vision.tagging.checking import Example, image_bytes, open_photo
 from vision.tagging.photos import Batch, TrainingPhotos
-from vision.tagging.sources import Example, LoadedSource, image_bytes, open_photo
-from vision.tagging.tables import Table
+from vision.tagging.sources import LoadedSource
 
 if TYPE_CHECKING:
     from vision.tagging.data import TaggingData
 
 logger = logging.getLogger(__name__)
+_FILES_AT_ONCE = 8
+"""That a worker reads from in turns: files are often sorted by label."""
+_ROWS_AT_ONCE = 8
+_BUFFER_BYTES = 1 << 29
+_EMPTY_TURNS = 3
+"""After which a worker says that it has no photo; by chance none of several copies may have been taken."""
 
 
 def hold(sources: Sequence[LoadedSource], examples: Sequence[Example], cache_dir: str | None) -> None:
@@ -51,7 +58,7 @@ def hold(sources: Sequence[LoadedSource], examples: Sequence[Example], cache_dir
         for split, digests in missing.items():
             wanted = len(digests)
             with tqdm(total=wanted, desc=f"keeping {split} photos of {source.name}", unit="photo") as bar:
-                for digest, photo in _photos(source.tables[split]):
+                for digest, photo in _photos(source.tables[split], source.broken):
                     if digest in digests:
                         _write(source.held / digest, photo)
                         digests.remove(digest)
@@ -65,8 +72,9 @@ def hold(sources: Sequence[LoadedSource], examples: Sequence[Example], cache_dir
 class StreamedPhotos(IterableDataset[Batch]):
     """An epoch of augmented training photos, as many as there are, each about once.
 
-    Files come in another order each epoch, and their photos are mixed in a buffer. Where a worker has fewer photos than
-    its share of the batches, it reads its files again. What comes follows from (seed, epoch, processes, workers).
+    Files, or the row groups of parquet files, are divided among all workers of all processes, in another order each
+    epoch. Each worker reads some of them at once and draws the next photo from a buffer. Who has fewer photos than its
+    share of the batches reads them again. What comes follows from (seed, epoch, processes, workers).
 
     Args:
         data: the sets.
@@ -79,8 +87,8 @@ class StreamedPhotos(IterableDataset[Batch]):
         self._epoch = epoch
         self._photos = TrainingPhotos(data, examples, epoch)
         self._rank, self._world = (data.trainer.global_rank, data.trainer.world_size) if data.trainer else (0, 1)
-        self.batch_size = max(1, min(data.batch_size, len(examples) // self._world))
-        self._batches = max(1, len(examples) // self._world // self.batch_size)
+        self._batch_size = max(1, min(data.batch_size, len(examples) // self._world))
+        self._batches = max(1, len(examples) // self._world // self._batch_size)
         per_source = Counter(example.source for example in examples)
         self._weights = [per_source[number] for number in range(len(data.sources))]
         self._places: list[dict[str, int]] = [{} for _ in data.sources]
@@ -89,22 +97,25 @@ class StreamedPhotos(IterableDataset[Batch]):
             self._places[example.source][digest] = place
 
     def __len__(self) -> int:
-        return self._batches * self.batch_size
+        return self._batches * self._batch_size
 
     def loader(self) -> DataLoader[Batch]:
-        """Return the batches, read by no more workers than there are files for."""
-        shards = [self._stream(number, 0).num_shards for number, weight in enumerate(self._weights) if weight]
-        workers = min(self._data.num_workers, *shards)
-        if workers < self._data.num_workers:
-            logger.warning(
-                "%d of %d workers read, for want of files or parquet row groups: write the set into more.",
-                workers,
-                self._data.num_workers,
-            )
+        """Return the batches."""
+        readers = self._world * max(1, self._data.num_workers)
+        for source, weight in zip(self._data.sources, self._weights, strict=True):
+            files = _train_table(source).num_shards
+            if weight and files < readers and not self._epoch and not self._rank:
+                logger.warning(
+                    "%s has %d files or row groups for %d workers: some read the same one. Fewer workers, or parquet "
+                    "files of more row groups, are read but once.",
+                    source.name,
+                    files,
+                    readers,
+                )
         return DataLoader(
             self,
-            batch_size=self.batch_size,
-            num_workers=workers,
+            batch_size=self._batch_size,
+            num_workers=self._data.num_workers,
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
         )
@@ -112,49 +123,122 @@ class StreamedPhotos(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker:
+            fsspec.asyn.reset_lock()  # another process held it when this one was forked
         batches = self._batches // workers + (number < self._batches % workers)
-        return islice(self._mixed(number), batches * self.batch_size)
-
-    def _mixed(self, worker: int) -> Iterator[Batch]:
-        """Yield photos of all sets without end, in proportion to what each has."""
-        rng = random.Random(f"{self._data.seed}-{self._epoch}-{self._rank}-{worker}")
-        endless = [self._endless(number) for number in range(len(self._weights))]
-        while True:
-            place, photo = next(endless[rng.choices(range(len(endless)), self._weights)[0]])
+        reader, readers = self._rank * workers + number, self._world * workers
+        rng = random.Random(f"{self._data.seed}-{self._epoch}-{reader}-{readers}")
+        for place, photo in islice(self._mixed(rng, reader, readers), batches * self._batch_size):
             example = self._photos.examples[place % len(self._photos.examples)]
-            image = open_photo(photo, self._data.preprocessor.resize_px).pixels
-            yield self._photos.item(place, example, image)
+            yield self._photos.item(place, example, open_photo(photo, self._data.preprocessor.resize_px).pixels)
 
-    def _endless(self, source: int) -> Iterator[tuple[int, bytes]]:
+    def _mixed(self, rng: random.Random, reader: int, readers: int) -> Iterator[tuple[int, bytes]]:
+        """Yield places and files of all sets without end, in proportion to what each has."""
+        endless = [self._endless(number, rng, reader, readers) for number in range(len(self._weights))]
+        while True:
+            yield next(rng.choices(endless, self._weights)[0])
+
+    def _endless(self, source: int, rng: random.Random, reader: int, readers: int) -> Iterator[tuple[int, bytes]]:
         """Yield places and files of a set's training photos; each time round, the places are other numbers."""
-        places = self._places[source]
+        places, loaded = self._places[source], self._data.sources[source]
+        parts = sum(weight > 0 for weight in self._weights)  # of the buffer, one a set
         for turn in count():
+            order = random.Random(f"{self._data.seed}-{self._epoch}-{turn}-{source}")  # the same for all readers
+            rows = _shared(_train_table(loaded), order, rng, reader, readers)
+            # Of a photo that lies there several times, any one is taken, and about one a turn.
+            own = (
+                (places[digest] + turn * len(self._photos.examples), photo)
+                for digest, photo in _photos(rows, loaded.broken)
+                if digest in places and rng.random() * loaded.copies.get(digest, 1) < 1
+            )
             found = False
-            for digest, photo in _photos(self._stream(source, turn)):
-                if digest in places:
-                    found = True
-                    yield places[digest] + turn * len(self._photos.examples), photo
-            if not found:
+            for found_photo in _drawn(own, max(1, self._data.shuffle_buffer // parts), _BUFFER_BYTES // parts, rng):
+                found = True
+                yield found_photo
+            if not found and turn > _EMPTY_TURNS:
                 raise DataError(
-                    f"{self._data.sources[source].name}: no training photo lies in the files that one of the workers "
-                    "reads. Lower data.num_workers, or do without data.stream."
+                    f"{loaded.name}: no training photo lies in the files that one of the workers reads. Lower "
+                    "data.num_workers, or do without data.stream."
                 )
 
-    def _stream(self, source: int, turn: int) -> datasets.IterableDataset:
-        table = self._data.sources[source].tables["train"]
-        assert isinstance(table, datasets.IterableDataset)
-        seed = (self._data.seed * 1_000_003 + self._epoch) * 1_009 + turn
-        mixed = table.select_columns(["image"]).reshard().shuffle(seed, buffer_size=self._data.shuffle_buffer)
-        own: datasets.IterableDataset = split_dataset_by_node(mixed, rank=self._rank, world_size=self._world)
-        return own
+
+def _shared(
+    table: datasets.IterableDataset, order: random.Random, rng: random.Random, reader: int, readers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield one reader's rows, from a few of its files at once.
+
+    Args:
+        table: of all.
+        order: puts the files in an order, the same for all readers.
+        rng: the reader's own.
+        reader: from 0.
+        readers: how many there are. What is left when each has as many files as any other is shared: they take turns in
+            its photos.
+    """
+    files = list(range(table.num_shards))
+    order.shuffle(files)
+    even = len(files) // readers * readers
+    rows = [_rows_of(table, file) for file in files[reader:even:readers]]
+    if rest := files[even:]:
+        mine = reader % len(rest)
+        rows.append(
+            islice(_rows_of(table, rest[mine]), reader // len(rest), None, len(range(mine, readers, len(rest))))
+        )
+    waiting = iter(rows)
+    open_files = list(islice(waiting, _FILES_AT_ONCE))
+    while open_files:
+        place = rng.randrange(len(open_files))
+        row = next(open_files[place], None)
+        if row is None:
+            open_files[place : place + 1] = islice(waiting, 1)
+        else:
+            yield row
 
 
-def _photos(table: Table) -> Iterator[tuple[str, bytes]]:
-    """Yield the digest and the file of each photo that can be read."""
-    for row in table:
+def _rows_of(table: datasets.IterableDataset, file: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one file; `iter` over batches, unlike over rows, does not divide them among workers again."""
+    for batch in table.shard(table.num_shards, file).iter(_ROWS_AT_ONCE):
+        yield from ({"image": image} for image in batch["image"])
+
+
+def _drawn(
+    photos: Iterable[tuple[int, bytes]], most: int, most_bytes: int, rng: random.Random
+) -> Iterator[tuple[int, bytes]]:
+    """Yield all photos, the next one from any place of a buffer."""
+    buffer: list[tuple[int, bytes]] = []
+    held = 0
+    for photo in photos:
+        buffer.append(photo)
+        held += len(photo[1])
+        while len(buffer) >= most or held > most_bytes:
+            place = rng.randrange(len(buffer))
+            buffer[place], buffer[-1] = buffer[-1], buffer[place]
+            drawn = buffer.pop()
+            held -= len(drawn[1])
+            yield drawn
+    rng.shuffle(buffer)
+    yield from buffer
+
+
+def _train_table(source: LoadedSource) -> datasets.IterableDataset:
+    table = source.tables["train"]
+    assert isinstance(table, datasets.IterableDataset)
+    return table.select_columns(["image"])
+
+
+def _photos(rows: Iterable[dict[str, Any]], broken: int) -> Iterator[tuple[str, bytes]]:
+    """Yield the digest and the file of each photo that can be read.
+
+    Raises:
+        OSError: more cannot be read than were broken before.
+    """
+    for row in rows:
         try:
             photo = image_bytes(row["image"])
         except OSError:
+            if not broken:
+                raise
+            broken -= 1
             continue
         yield hashlib.sha256(photo).hexdigest(), photo
 

@@ -16,6 +16,7 @@ from shared.batch.stores import is_uri
 from shared.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+_ROWS_AT_ONCE = 32
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 Table: TypeAlias = "datasets.Dataset | datasets.IterableDataset"
 """The second kind is a stream: its rows are read one after the other, and none is kept."""
@@ -34,16 +35,18 @@ def load_tables(path: str, cache_dir: str | None, *, stream: bool = False) -> di
     """
     place = Path(path).expanduser()
     load: dict[str, Any] = {"streaming": True} if stream else {"cache_dir": cache_dir}
+    # Else a reader holds a whole row group.
+    parquet = load | {"batch_size": _ROWS_AT_ONCE} if stream else load
     try:
         if is_uri(path):
-            loaded = datasets.load_dataset("parquet", data_files=_stored_parquet_files(path), **load)
+            loaded = datasets.load_dataset("parquet", data_files=_stored_parquet_files(path), **parquet)
         elif place.is_dir() and not any(place.rglob("*.parquet")):
             if not any(p.suffix.lower() in PHOTO_SUFFIXES for p in place.rglob("*")):
                 raise DataError(f"{path} holds no photos: expected class folders, metadata.jsonl, or parquet files.")
             files = _photo_files(place)
             loaded = datasets.load_dataset("imagefolder", data_dir=str(place), data_files=files, **load)
         elif place.exists():
-            loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), **load)
+            loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), **parquet)
         elif path.startswith((".", "/", "~")) or path.endswith("/"):
             raise DataError(f"{path} does not exist. Give a folder, a parquet file or a Hugging Face dataset name.")
         else:
@@ -108,4 +111,6 @@ def _with_image_column(table: Table, path: str) -> Table:
         raise DataError(f"{path} has no image column; its columns are {', '.join(table.features)}.")
     if columns[0] != "image":
         table = table.rename_column(columns[0], "image")
-    return table.cast_column("image", datasets.Image(decode=False))
+    table = table.cast_column("image", datasets.Image(decode=False))
+    # By row groups where there are any: more to share among readers.
+    return table.reshard() if isinstance(table, datasets.IterableDataset) else table

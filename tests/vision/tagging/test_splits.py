@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from vision.tagging.sources import Example
+from vision.tagging.checking import Example
 from vision.tagging.splits import split_examples
 
 EXAMPLES = [
