@@ -7,7 +7,6 @@ checkpoint into a bundle.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -23,6 +22,7 @@ from shared.errors import ConfigError
 from shared.training.seeding import seeded
 from vision.tagging.data import TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
+from vision.tagging.losses import balanced_weights, choice_loss
 from vision.tagging.network import (
     build_network,
     has_untouched_batch_norm,
@@ -195,7 +195,7 @@ class TaggingModule(LightningModule):
         """Set what only the data can tell: loss weights, folded batch norm, the head's first guess."""
         data = self.data
         if self.hparams["class_weights"] == "balanced":
-            self.loss_weights = _balanced_weights(data, self.hparams["problem_type"]).to(self.device)
+            self.loss_weights = balanced_weights(data, self.hparams["problem_type"]).to(self.device)
         if self.global_step > 0:  # resumed: all of it has been learned since
             return
         if self.hparams["weights"] != "none" and has_untouched_batch_norm(self.network):
@@ -259,43 +259,9 @@ class TaggingModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def choice_loss(
-    logits: Tensor, targets: Tensor, sources: Tensor, views: Sequence[SourceView], hierarchy: Hierarchy
-) -> Tensor:
-    """Return the cross-entropy over each set's own labels, of photos whose set gives them exactly one.
-
-    Args:
-        logits: float32 [N, num_labels].
-        targets: float32 [N, num_labels]: 1, 0, or NaN where unknown.
-        sources: int64 [N], of which of the `views` each photo is.
-        views: the sets.
-        hierarchy: a photo's own label may stand below others of its set; those are no rivals.
-    """
-    loss = logits.new_zeros(())
-    depths = torch.tensor([len(above) for above in hierarchy.ancestors], device=logits.device)
-    for i, view in enumerate(views):
-        rows = (sources == i).nonzero()[:, 0]
-        if view.is_single_label and len(rows):
-            columns = torch.tensor(view.label_indices, device=logits.device)
-            own = targets[rows[:, None], columns]  # [rows, own labels]
-            label = ((own == 1) * (1 + depths[columns])).argmax(dim=1)
-            rivals = (own == 0).scatter(1, label[:, None], True)
-            scores = logits[rows[:, None], columns].masked_fill(~rivals, -torch.inf)
-            loss = loss + F.cross_entropy(scores, label, reduction="sum")
-    return loss / len(logits)
-
-
 def source_views(data: TaggingData) -> list[SourceView]:
     """Return what the evaluation must know of each set."""
     return [
         SourceView(source.name, tuple(data.hierarchy.index[label] for label in source.labels), source.is_single_label)
         for source in data.sources
     ]
-
-
-def _balanced_weights(data: TaggingData, problem_type: ProblemType) -> Tensor:
-    """Return float32 [num_labels]: inverse frequency for cross-entropy, negatives to positives for BCE; 0.1..10."""
-    targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
-    positives = (targets == 1).sum(0).clip(1)
-    other = (targets == 0).sum(0) if problem_type == "multi_label_classification" else positives.mean()
-    return torch.from_numpy((other / positives).clip(0.1, 10.0).astype(np.float32))

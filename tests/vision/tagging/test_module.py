@@ -4,7 +4,8 @@ import torch
 from shared.errors import ConfigError
 from tests.networks import photos
 from vision.tagging.evaluation import SourceView
-from vision.tagging.module import TaggingModule, choice_loss
+from vision.tagging.losses import choice_loss
+from vision.tagging.module import TaggingModule
 from vision.tagging.taxonomy import Hierarchy
 
 LABELS = ["a", "b", "c", "d"]
