@@ -11,12 +11,13 @@ from typing import Any, TypeAlias, cast
 
 import datasets
 import fsspec
+import pyarrow.dataset
 
 from shared.batch.stores import is_uri
 from shared.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
-_ROWS_AT_ONCE = 32
+_ROWS_AT_ONCE = 8
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 Table: TypeAlias = "datasets.Dataset | datasets.IterableDataset"
 """The second kind is a stream: its rows are read one after the other, and none is kept."""
@@ -35,8 +36,9 @@ def load_tables(path: str, cache_dir: str | None, *, stream: bool = False) -> di
     """
     place = Path(path).expanduser()
     load: dict[str, Any] = {"streaming": True} if stream else {"cache_dir": cache_dir}
-    # Else a reader holds a whole row group.
-    parquet = load | {"batch_size": _ROWS_AT_ONCE} if stream else load
+    # A reader holds a few rows, and no whole row group.
+    pages = pyarrow.dataset.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
+    parquet = load | {"batch_size": _ROWS_AT_ONCE, "fragment_scan_options": pages} if stream else load
     try:
         if is_uri(path):
             loaded = datasets.load_dataset("parquet", data_files=_stored_parquet_files(path), **parquet)
