@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
+    from shared.batch.run import Processes
 
 
 @click.command()
@@ -54,7 +55,7 @@ def command(
     if ray:
         from shared.batch.cluster import Cluster
 
-        computing: Any = nullcontext(Cluster(ray, workers))
+        computing: AbstractContextManager[Processes] = nullcontext(Cluster(ray, workers))
     else:
         from shared.batch.pool import Pool
 

@@ -71,7 +71,7 @@ def section(text: str, heading: str) -> str:
 def test_hugging_face_reads_the_card_and_its_results(tagger_bundle: Bundle):
     data = ModelCard(render_card(changed(tagger_bundle))).data
     assert data.license == "apache-2.0"
-    assert data.library_name == "percept"
+    assert data.to_dict()["library_name"] == "percept"
     assert data.pipeline_tag == "image-classification"
     assert data.model_name == "tiny-tagger"
     found = {(r.dataset_name, r.dataset_split, r.metric_type): r.metric_value for r in data.eval_results}
