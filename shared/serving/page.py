@@ -1,6 +1,7 @@
 """The place of a demo page that is built after the API answers: Gradio takes seconds to import, the API need not wait.
 
-Until the page stands, its path says so and asks the browser to come back; without Gradio there is no page (404).
+Until the page stands, its path says so and asks the browser to come back, and whatever lies below it waits: another
+worker's page may stand already, and what it loads must not fail here. Without Gradio there is no page (404).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-
 <title>Percept</title><body style="font-family:system-ui;display:grid;place-items:center;height:90vh">
 <p>The page opens in a moment …</p></body></html>"""
 _WAIT_HEADERS = {"retry-after": "1", "cache-control": "no-store"}
+_PATIENCE_S = 20.0
+"""What belongs to a page waits so long for it to stand; it takes two seconds, on a busy machine ten."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class LatePage:
         self.is_wanted = is_wanted
         self._shown: _Opened | None = None
         self._all: set[_Opened] = set()
+        self._settled = asyncio.Event()
+        """Set as soon as a page stands, none will, or the server stops: nothing waits any longer."""
 
     @contextlib.asynccontextmanager
     async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
@@ -75,11 +80,11 @@ class LatePage:
         try:
             app = await asyncio.to_thread(build)
         except ImportError as error:
-            self.is_wanted = False
+            self._give_up()
             _log.warning("there is no demo page: %s", error)
             return
         except Exception:  # noqa: BLE001 a broken page must not take the API down
-            self.is_wanted = False
+            self._give_up()
             _log.exception("there is no demo page: it could not be built")
             return
         if opened.closing.is_set():  # its engine was replaced before it stood
@@ -88,11 +93,17 @@ class LatePage:
             opened.app = app
             self._shown = opened
             opened.stands.set()
+            self._settled.set()
             _log.info("the demo page is open", extra={"path": self.path})
             await opened.closing.wait()
 
+    def _give_up(self) -> None:
+        self.is_wanted = False
+        self._settled.set()
+
     def hang_up(self) -> None:
         """Tell every open stream of the page that its browser left: heartbeats would hold a shutdown up for ever."""
+        self._settled.set()
         for opened in self._all:
             opened.closing.set()
 
@@ -100,6 +111,9 @@ class LatePage:
         """Answer one request."""
         if scope["type"] not in ("http", "websocket"):
             return
+        if self.is_wanted and not scope["path"].rstrip("/").endswith(self.path):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), _PATIENCE_S)
         shown = self._shown
         if shown is not None and shown.app is not None:
             # A copy, so that the route in the log stays this mount; a mount shortens what its inside sees of the path.

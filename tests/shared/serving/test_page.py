@@ -79,6 +79,49 @@ def test_until_the_page_stands_its_path_asks_to_come_back():
     with_page(use, Builder())
 
 
+def test_what_a_page_loads_waits_until_it_stands():
+    async def use(page: LatePage, builder: Builder) -> None:
+        asked = asyncio.create_task(get(page, "/ui/assets/index.js"))
+        assert (await get(page))[0] == 503
+        assert not asked.done()
+        builder.go.set()
+        status, body, _ = await asked
+        assert (status, json.loads(body)) == (200, {"path": "/ui/assets/index.js"})
+
+    with_page(use, Builder())
+
+
+def test_what_waits_for_a_page_is_told_when_there_will_be_none():
+    async def use(page: LatePage, builder: Builder) -> None:
+        asked = asyncio.create_task(get(page, "/ui/assets/index.js"))
+        await asyncio.sleep(0)
+        builder.go.set()
+        assert (await asked)[0] == 404
+
+    with_page(use, Builder(RuntimeError("broken page")))
+
+
+def test_what_waits_for_a_page_does_not_hold_up_a_shutdown():
+    async def use(page: LatePage, builder: Builder) -> None:
+        asked = asyncio.create_task(get(page, "/ui/assets/index.js"))
+        await asyncio.sleep(0)
+        page.hang_up()
+        assert (await asked)[0] == 503
+        builder.go.set()
+
+    with_page(use, Builder())
+
+
+def test_what_waits_for_a_page_waits_no_longer_than_it_has_patience(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shared.serving.page._PATIENCE_S", 0.01)
+
+    async def use(page: LatePage, builder: Builder) -> None:
+        assert (await get(page, "/ui/assets/index.js"))[0] == 503
+        builder.go.set()
+
+    with_page(use, Builder())
+
+
 def test_when_the_page_stands_it_sees_whole_paths_and_is_taken_down_at_the_end():
     builder = Builder()
     builder.go.set()
