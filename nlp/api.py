@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 
 from nlp import hugging_face, knowledge_api, rasa
 from nlp.answer_engine import AnswerEngine
@@ -39,6 +39,7 @@ from nlp.schemas import (
 from shared.errors import InputError, TooLarge
 from shared.serving.app import make_app
 from shared.serving.bodies import json_body, read_json
+from shared.serving.direct import DirectApi
 from shared.serving.edge import classify, error_responses
 from shared.serving.lifecycle import Alongside, Lifecycle
 from shared.serving.middleware import answered_by
@@ -51,7 +52,7 @@ def create_app(
     *,
     home: str = "/docs",
     alongside: Alongside[LanguageEngine] | None = None,
-) -> FastAPI:
+) -> DirectApi:
     """Return the API as an ASGI app that loads its models when it starts.
 
     Args:

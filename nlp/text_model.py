@@ -1,8 +1,8 @@
 """One language model in one worker: texts for many callers at once, and tensors for Open Inference clients.
 
-Texts become encodings before they reach a batch, so a bad one fails alone. The network runs in the batcher's thread;
-what takes long beside it, such as reading a long context, runs in a few threads of its own, and the event loop only
-waits. Neighbours: `intent_engine` and `answer_engine` are its two kinds.
+Texts become encodings before they reach a batch, so a bad one fails alone. The network runs in the batcher's thread,
+but for a short text that is alone; what takes long beside it, such as reading a long context, runs in a few threads of
+its own, and the event loop only waits. Neighbours: `intent_engine` and `answer_engine` are its two kinds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from shared.serving.settings import Settings
 LONG_TEXT = 2_000
 """Characters from which on tokenising leaves the event loop: it takes about a millisecond then, and a thread 0.1."""
 _THREADS = 2
+_INLINE_S = 0.004
+"""Less than a thread keeps the interpreter from others when it has work (5 ms): nobody else notices."""
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -84,8 +86,9 @@ class TextModel(Generic[Result]):
             max_batch_size=settings.max_batch_size or batch_size,
             max_queue=max_waiting,
             name=self.name,
-            sort_key=_length,
+            sort_key=_tokens,
             on_batch=self.metrics.batch,
+            inline_s=_INLINE_S if self.runtime.device == "cpu" else 0.0,
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="text")
 
@@ -151,7 +154,7 @@ class TextModel(Generic[Result]):
             if most is not None and (tokens.min() < 0 or tokens.max() > most):
                 raise InputError(f"the values of {name} must be 0 to {most}; came {tokens.min()} to {tokens.max()}.")
 
-    # What follows runs on the batcher's thread.
+    # What follows runs where the batcher computes.
 
     def _infer_batch(self, batch: list[Encoding | Tensors]) -> list[Any]:
         encodings = [item for item in batch if isinstance(item, Encoding)]
@@ -159,5 +162,5 @@ class TextModel(Generic[Result]):
         return [next(results) if isinstance(item, Encoding) else self.runtime.run(item) for item in batch]
 
 
-def _length(item: Encoding | Tensors) -> int:
-    return len(item) if isinstance(item, Encoding) else int(item[INPUT_IDS].shape[1])
+def _tokens(item: Encoding | Tensors) -> int:
+    return len(item) if isinstance(item, Encoding) else item[INPUT_IDS].size

@@ -11,8 +11,12 @@ from pathlib import Path
 import bentoml
 import pytest
 
+import nlp.api
+import vision.api
 from shared.bundle.read import Bundle
-from shared.serving.settings import PROJECT_ROOT
+from shared.serving.direct import DirectApi
+from shared.serving.lifecycle import Lifecycle
+from shared.serving.settings import PROJECT_ROOT, Settings
 from tests.pictures import GREEN, plain
 from tests.promql import SCRAPED, exposed, expressions, queried_variables, used
 from tests.server import Server, environment, serving
@@ -31,6 +35,24 @@ def server(
 
 def post(server: Server, path: str, **body: object):
     return server.post(path, json.dumps(body).encode(), "application/json")
+
+
+def test_the_routes_that_services_live_by_take_the_short_way():
+    settings = Settings()
+    apps: list[DirectApi] = [
+        module.create_app(Lifecycle(lambda: pytest.fail("nothing is loaded"), drain_s=0), settings)
+        for module in (vision.api, nlp.api)
+    ]
+    photos, texts = (set(app.direct_paths) for app in apps)
+    assert photos == {"/v1/tag", "/hf/image-classification"}
+    assert texts == {
+        "/v1/intent",
+        "/v1/answer",
+        "/v1/understand",
+        "/model/parse",
+        "/hf/text-classification",
+        "/hf/question-answering",
+    }
 
 
 @pytest.mark.server

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 
 from shared.errors import InputError
 from shared.serving.app import make_app
+from shared.serving.direct import DirectApi
 from shared.serving.docs import inline_schema
 from shared.serving.edge import classify, error_responses, invalid_body
 from shared.serving.json_depth import check_depth
@@ -77,7 +78,7 @@ def create_app(
     *,
     home: str = "/docs",
     alongside: Alongside[TaggingEngine] | None = None,
-) -> FastAPI:
+) -> DirectApi:
     """Return the API as an ASGI app that loads its model when it starts.
 
     Args:
@@ -165,12 +166,15 @@ async def tag_images(
             _, kind, message, _ = classify(error)
             return ItemError(error=ItemErrorDetail(type=kind, message=message))
 
-    tasks = [asyncio.ensure_future(answer(image)) for image in images]
-    try:
-        results = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    if len(images) == 1:
+        results = [await answer(images[0])]
+    else:
+        tasks = [asyncio.ensure_future(answer(image)) for image in images]
+        try:
+            results = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
     return TagResponse(model=ModelInfo(name=engine.name, version=engine.version), results=list(results))
 
 

@@ -84,9 +84,10 @@ class TaggingEngine:
         self.inputs: tuple[TensorSignature, ...] = runtime.inputs
         self.outputs: tuple[TensorSignature, ...] = runtime.outputs
         self.metrics = ModelMetrics(self.name, self.labels)
+        self._max_batch_size = settings.max_batch_size or (GPU_BATCH_SIZE if runtime.device == "cuda" else 1)
         self._batcher: MicroBatcher[np.ndarray, np.ndarray] = MicroBatcher(
             self.predictor.infer,
-            max_batch_size=settings.max_batch_size or (GPU_BATCH_SIZE if runtime.device == "cuda" else 1),
+            max_batch_size=self._max_batch_size,
             max_queue=settings.max_queue,
             name="tagger",
             on_batch=self.metrics.batch,
@@ -143,10 +144,10 @@ class TaggingEngine:
         """Return what the network says of one image; raises as `tag`."""
         async with self.admission.admitted():
             start = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
-            decoded = time.perf_counter()
-            logits = await self._batcher.submit(pixels)
+            is_alone = self._max_batch_size == 1
+            step, loop = (self._look if is_alone else self._decode), asyncio.get_running_loop()
+            found, width, height, decoded = await loop.run_in_executor(self._decoders, step, data)
+            logits = found if is_alone else await self._batcher.submit(found)
             timings = Timings(decoded - start, time.perf_counter() - decoded)
         self.metrics.preprocess_seconds.observe(timings.decode_s)
         return Inference(logits, width, height, timings)
@@ -170,19 +171,29 @@ class TaggingEngine:
     async def close(self) -> None:
         """Refuse new images, answer those in hand, then free the model."""
         self.admission.close()
+        await asyncio.to_thread(self._decoders.shutdown)
         await self._batcher.close()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
 
-    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
-        """Return float32 [3, size, size] with width and height of the image."""
+    # What follows runs in the threads that decode.
+
+    def _look(self, data: bytes) -> tuple[np.ndarray, int, int, float]:
+        """Return what the network says of an image alone, and the rest as `_decode`: batches of one need no thread."""
+        pixels, width, height, decoded = self._decode(data)
+        start = time.perf_counter()
+        logits = self.predictor.infer([pixels])[0]
+        self.metrics.batch(1, time.perf_counter() - start, 0.0)
+        return logits, width, height, decoded
+
+    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int, float]:
+        """Return float32 [3, size, size] with width and height of the image, and when that was there."""
         image = decode_image(
             data,
             target_size_px=self.predictor.preprocessor.resize_px,
             max_pixels=self.settings.max_pixels,
             formats=self.settings.image_formats,
         )
-        return self.predictor.preprocess(image.pixels), image.width, image.height
+        return self.predictor.preprocess(image.pixels), image.width, image.height, time.perf_counter()
 
 
 def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:

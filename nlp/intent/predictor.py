@@ -6,6 +6,7 @@ service batches only the network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,9 +77,9 @@ class IntentPredictor:
     def out_of_scope_score(self, outputs: Mapping[str, np.ndarray]) -> float:
         """Return 0 to 1, higher where the utterance belongs to no intent."""
         value = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})[0]
-        shifted = np.array(value + self.decision.detector_shift)
-        temperature = self.decision.detector_temperature
-        return float(probabilities_from_logits(shifted, temperature, "multi_label_classification"))
+        scaled = (float(value) + self.decision.detector_shift) / self.decision.detector_temperature
+        decay = math.exp(-abs(scaled))  # in (0, 1]: never overflows
+        return (1.0 if scaled >= 0 else decay) / (1.0 + decay)
 
     def decide(self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None) -> IntentResult:
         """Return what one utterance wants; "nothing that is known" is a normal answer.
@@ -90,7 +91,9 @@ class IntentPredictor:
         probabilities = self.probabilities(outputs)
         score = self.out_of_scope_score(outputs)
         order = np.argsort(-probabilities, kind="stable")
-        ranking = [IntentScore(self.labels[i], float(probabilities[i])) for i in order[:top_k]]
+        shown = order[:top_k]
+        pairs = zip(shown.tolist(), probabilities[shown].tolist(), strict=True)
+        ranking = [IntentScore(self.labels[place], confidence) for place, confidence in pairs]
         best = int(order[0])
         is_out = 1 - score < self.decision.abstain_below
         return IntentResult(

@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
+from shared.serving.direct import DirectApi
 from shared.serving.docs import DOCS, add_docs
 from shared.serving.edge import InferenceErrorBody, error_responses, install_error_handlers
 from shared.serving.health import make_health_router
@@ -40,7 +41,7 @@ def make_app(
     description: str,
     home: str = DOCS,
     alongside: Alongside[EngineT] | None = None,
-) -> FastAPI:
+) -> DirectApi:
     """Return the API as an ASGI app that loads its models when it starts.
 
     Args:
@@ -59,7 +60,7 @@ def make_app(
         async with lifecycle.run(alongside), swaps.following():
             yield
 
-    app = FastAPI(
+    app = DirectApi(
         title=title,
         description=description,
         version="1",
@@ -72,6 +73,7 @@ def make_app(
     install_error_handlers(app)
     for router in routers:
         app.include_router(router)
+    app.take(routers)
     app.include_router(
         make_router(lambda: lifecycle().models),
         responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),

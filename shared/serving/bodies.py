@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from shared.errors import UnsupportedMedia
 from shared.serving.docs import inline_schema
-from shared.serving.edge import invalid_body
+from shared.serving.edge import header, invalid_body
 from shared.serving.json_depth import check_depth
 
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -45,10 +45,10 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
         RequestValidationError: it is no JSON, or not what the schema says.
         UnsupportedMedia: it is a form or compressed.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
     if media_type in _NOT_JSON:
         raise UnsupportedMedia("a form is not accepted here. Send JSON, as `curl --json '{…}'` does.")
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = header(request.scope, b"content-encoding") or "identity"
     if encoding != "identity":
         raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
     body = await request.body()

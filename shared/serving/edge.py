@@ -178,12 +178,15 @@ def install_disk_handler(app: FastAPI | Starlette) -> None:
 
 
 async def _handle_disk(request: Request, error: Exception) -> Response:
+    return disk_response(error, request.scope)
+
+
+def disk_response(error: Exception, scope: Scope) -> Response:
+    """Return the answer where the disk is full or cannot be written to; any other error is raised again."""
     if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
         raise error
     _log.error("something could not be written: %s", error)
-    return error_response(
-        ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later."), request.scope
-    )
+    return error_response(ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later."), scope)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
@@ -198,6 +201,15 @@ def _documented_methods(request: Request) -> str:
     app, path = request.scope.get("app"), getattr(request.scope.get("route"), "path_format", None)
     operations = app.openapi()["paths"].get(path, {}) if isinstance(app, FastAPI) else {}
     return ", ".join(sorted(method.upper() for method in operations))
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return the first header of a request by that name in lower case; empty where there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: str = value.decode("latin-1")
+            return found
+    return ""
 
 
 def route_path(scope: Scope) -> str:

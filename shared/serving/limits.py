@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import Overloaded, PerceptError, TooLarge, TooSlow
-from shared.serving.edge import error_response, route_path
+from shared.serving.edge import error_response, header, route_path
 from shared.serving.json_depth import MAX_JSON_DEPTH
 
 _LINGER_S = 2.0
@@ -81,7 +80,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = header(scope, b"content-length")
         if declared.isdecimal() and int(declared) > self._max_body_bytes:
             await self._refuse(self._too_large(), scope, receive, send, is_read=False)
             return

@@ -7,6 +7,7 @@ FastAPI's own.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import re
@@ -14,14 +15,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from starlette.datastructures import Headers, MutableHeaders
+from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.serving import metrics
 from shared.serving.access import CALLER, OPEN_ROUTES, access_layers
 from shared.serving.connection import LEFT, TASK
-from shared.serving.edge import REQUEST_ID, error_response
+from shared.serving.edge import REQUEST_ID, error_response, header
 from shared.serving.lease import open_lease
 from shared.serving.limits import BodyLimit, InFlight
 from shared.serving.logs import RequestLog
@@ -82,7 +83,7 @@ class RequestEdge:
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = header(scope, b"x-request-id")
         request_id = given if _SANE_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
         scope[REQUEST_ID] = request_id
         scope[TASK] = asyncio.current_task()
@@ -93,12 +94,11 @@ class RequestEdge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["x-content-type-options"] = "nosniff"
                 model: ModelId | None = scope.get(MODEL) or self._model()
-                if model is not None:
-                    headers["x-model-name"], headers["x-model-version"] = model
+                own = [(b"x-request-id", request_id.encode()), *_model_headers(model)]
+                names = {name for name, _ in own}
+                others = [each for each in message.get("headers", ()) if each[0].lower() not in names]
+                message = {**message, "headers": [*others, *own]}
             await send(message)
 
         metrics.IN_PROGRESS.inc()
@@ -124,8 +124,9 @@ class RequestEdge:
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        metrics.REQUESTS.labels(method, route, status).inc()
-        metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+        count, duration = _counters(method, route, status)
+        count.inc()
+        duration.observe(seconds)
         if route in _QUIET_ROUTES and status < 500:
             return
         fields = {
@@ -142,6 +143,20 @@ class RequestEdge:
         if caller is not None:
             fields["key"] = caller.name
         self._log.write(fields, is_error=status >= 400)
+
+
+@functools.lru_cache(64)
+def _model_headers(model: ModelId | None) -> list[tuple[bytes, bytes]]:
+    """Return the headers of every answer of a model, without the request's id."""
+    name, version = model or ("", "")
+    named = [(b"x-model-name", name.encode("latin-1")), (b"x-model-version", version.encode("latin-1"))]
+    return [(b"x-content-type-options", b"nosniff"), *(named if model else [])]
+
+
+@functools.lru_cache(1024)
+def _counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Return the metrics of one kind of request, of which there are few; to find them takes as long as to count."""
+    return metrics.REQUESTS.labels(method, route, status), metrics.REQUEST_SECONDS.labels(route)
 
 
 def _route(scope: Scope) -> str:
