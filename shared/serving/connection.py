@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 from uvicorn import config as uvicorn_config
+from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from shared.serving.accept import loop_factory
@@ -27,6 +28,10 @@ TASK = "percept.task"
 """Key in the ASGI scope: the task that answers the request, where the outermost of our layers left it."""
 LEFT = "percept.client_left"
 """Key in the ASGI scope: the client hung up, and the task was cancelled for it."""
+
+_UNREAD_BYTES = 256 << 10
+"""How much of a body may lie with a connection before it is read no further. uvicorn's own 64 KB stop a photo of one
+megapixel four times, which takes 0.2 ms more than its bytes do (two cores, uvicorn 0.54, 2026-11)."""
 
 
 class _Part(Enum):
@@ -151,6 +156,7 @@ class Connection(HttpToolsProtocol):
 
 def use_connections(settings: Settings) -> None:
     """Have every uvicorn server that is set up from now on in this process take our connections."""
+    httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BYTES  # type: ignore[attr-defined]
     Connection.max_head_bytes = settings.max_head_bytes
     Connection.head_timeout_s = settings.head_timeout_s
     # BentoML leaves uvicorn's choice of a protocol open; "auto" would be httptools', as it is ours.

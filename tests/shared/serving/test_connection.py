@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 from uvicorn import Config
 from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http import httptools_impl
 
 from shared.serving.connection import Connection, use_connections
 from shared.serving.logs import RequestLog
@@ -22,6 +24,7 @@ from shared.serving.middleware import RequestEdge
 from shared.serving.settings import Settings
 from tests.live import connect, live, parsed, post, read_to_end, wait_until
 
+LIMIT = "HIGH_WATER_LIMIT"
 GET = b"GET /word HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -223,13 +226,27 @@ def test_what_is_no_http_is_400_in_json(port: int):
 
 def test_each_server_that_is_set_up_afterwards_takes_these_connections(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(HTTP_PROTOCOLS, "auto", "elsewhere")
-    for name in ("max_head_bytes", "head_timeout_s"):
-        monkeypatch.setattr(Connection, name, getattr(Connection, name))
+    for owner, name in ((Connection, "max_head_bytes"), (Connection, "head_timeout_s"), (httptools_impl, LIMIT)):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
     use_connections(Settings(max_head_bytes=5000, head_timeout_s=3))
     config = Config(FastAPI())
     config.load()
     assert config.http_protocol_class is Connection
     assert (Connection.max_head_bytes, Connection.head_timeout_s) == (5000, 3)
+
+
+def test_a_photo_of_a_megapixel_lies_with_its_connection_and_more_waits_outside(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(HTTP_PROTOCOLS, "auto", "elsewhere")
+    monkeypatch.setattr(httptools_impl, LIMIT, getattr(httptools_impl, LIMIT))
+    use_connections(Settings())
+    stops = []
+    connection: Any = object.__new__(Connection)
+    connection.parser = SimpleNamespace(should_upgrade=lambda: False)
+    connection.cycle = SimpleNamespace(body=b"", response_complete=False, message_event=asyncio.Event())
+    connection.flow = SimpleNamespace(pause_reading=lambda: stops.append(len(connection.cycle.body)))
+    for _ in range(5):
+        connection.on_body(bytes(60_000))
+    assert stops == [300_000]
 
 
 def test_without_a_server_of_ours_the_edge_answers_all_the_same(work: Work):
