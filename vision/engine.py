@@ -1,12 +1,14 @@
 """The tagging engine: image bytes to tags for many callers at once.
 
-Decoding and preprocessing run in a few threads and the network in the batcher's, so the event loop only waits. A bad
-image fails before it reaches a batch. Neighbours: `vision.api` calls it, `vision.tagging.predictor` decides.
+Decoding and preprocessing run in a few threads, and so does the network where batches are of one; else it runs in the
+batcher's, and a bad image fails before it reaches a batch. The event loop only waits. Neighbours: `vision.api` calls
+it, `vision.tagging.predictor` decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ import numpy as np
 
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle
-from shared.errors import InputError
+from shared.errors import DeadlineExceeded, InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime
 from shared.runtime.signature import check_inputs
@@ -37,7 +39,7 @@ class Timings:
     """Where the time of one image went, in seconds."""
 
     decode_s: float
-    """Waiting for a decode thread, decoding and preprocessing."""
+    """Decoding and preprocessing; where images are batched, waiting for a thread too."""
     infer_s: float
     """Waiting for the network and computing."""
 
@@ -92,6 +94,7 @@ class TaggingEngine:
             name="tagger",
             on_batch=self.metrics.batch,
         )
+        self._network = threading.Lock()  # one image at a time: two would take twice the memory and no less time
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
 
@@ -144,11 +147,21 @@ class TaggingEngine:
         """Return what the network says of one image; raises as `tag`."""
         async with self.admission.admitted():
             start = time.perf_counter()
-            is_alone = self._max_batch_size == 1
-            step, loop = (self._look if is_alone else self._decode), asyncio.get_running_loop()
-            found, width, height, decoded = await loop.run_in_executor(self._decoders, step, data)
-            logits = found if is_alone else await self._batcher.submit(found)
-            timings = Timings(decoded - start, time.perf_counter() - decoded)
+            loop = asyncio.get_running_loop()
+            if self._max_batch_size == 1:
+                left = threading.Event()
+                try:
+                    logits, width, height, timings = await loop.run_in_executor(
+                        self._decoders, self._look, data, start, left
+                    )
+                except BaseException:  # cancelled or too late: what has begun computes no further
+                    left.set()
+                    raise
+            else:
+                pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
+                decoded = time.perf_counter()
+                logits = await self._batcher.submit(pixels)
+                timings = Timings(decoded - start, time.perf_counter() - decoded)
         self.metrics.preprocess_seconds.observe(timings.decode_s)
         return Inference(logits, width, height, timings)
 
@@ -177,23 +190,35 @@ class TaggingEngine:
 
     # What follows runs in the threads that decode.
 
-    def _look(self, data: bytes) -> tuple[np.ndarray, int, int, float]:
-        """Return what the network says of an image alone, and the rest as `_decode`: batches of one need no thread."""
-        pixels, width, height, decoded = self._decode(data)
-        start = time.perf_counter()
-        logits = self.predictor.infer([pixels])[0]
-        self.metrics.batch(1, time.perf_counter() - start, 0.0)
-        return logits, width, height, decoded
+    def _look(self, data: bytes, came: float, left: threading.Event) -> tuple[np.ndarray, int, int, Timings]:
+        """Return what the network says of an image alone, with width, height and timings: a batch needs no gathering.
 
-    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int, float]:
-        """Return float32 [3, size, size] with width and height of the image, and when that was there."""
+        Args:
+            data: an image file's bytes.
+            came: when it was asked for, by `time.perf_counter`.
+            left: set where nobody waits any more.
+        """
+        began = time.perf_counter()
+        pixels, width, height = self._decode(data)
+        decoded = time.perf_counter()
+        with self._network:
+            computing = time.perf_counter()
+            if left.is_set():
+                raise DeadlineExceeded("nobody waits for this image any more.")
+            logits = self.predictor.infer([pixels])[0]
+            ended = time.perf_counter()
+        self.metrics.batch(1, ended - computing, began - came + computing - decoded)
+        return logits, width, height, Timings(decoded - began, ended - decoded)
+
+    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
+        """Return float32 [3, size, size] with width and height of the image."""
         image = decode_image(
             data,
             target_size_px=self.predictor.preprocessor.resize_px,
             max_pixels=self.settings.max_pixels,
             formats=self.settings.image_formats,
         )
-        return self.predictor.preprocess(image.pixels), image.width, image.height, time.perf_counter()
+        return self.predictor.preprocess(image.pixels), image.width, image.height
 
 
 def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:

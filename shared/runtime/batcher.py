@@ -140,6 +140,9 @@ class MicroBatcher(Generic[Item, Result]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"batcher-{self._name}", daemon=True)
                 self._thread.start()
+            if not self._inline_s:
+                self._changed.notify()
+                return
             if self._is_running or self._starting is request.loop:
                 return
             self._starting = request.loop
@@ -150,13 +153,15 @@ class MicroBatcher(Generic[Item, Result]):
         with self._changed:
             self._starting = None
             batch = self._gather() if not self._is_running and self._is_quick() else []
-        if batch:
-            self._answer(batch)
-        with self._changed:
+        try:
             if batch:
-                self._is_running = False
-            if self._waiting or self._is_closing:
-                self._changed.notify()
+                self._answer(batch)
+        finally:
+            with self._changed:
+                if batch:
+                    self._is_running = False
+                if self._waiting or self._is_closing:
+                    self._changed.notify()
 
     def _is_quick(self) -> bool:
         if not self._inline_s or len(self._waiting) != 1:
@@ -248,7 +253,7 @@ class MicroBatcher(Generic[Item, Result]):
         except BaseException as error:  # noqa: BLE001 whatever it is, its callers must hear of it and the thread go on
             outcome = for_a_future(error)
         self._last_batch_s = time.perf_counter() - started
-        if self._inline_s and len(batch) == 1:
+        if self._inline_s and len(batch) == 1 and not isinstance(outcome, Exception):
             self._unit_s = self._last_batch_s / batch[0].units
         if self._on_batch is not None:
             try:

@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, params
+from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -47,10 +48,14 @@ class DirectApi(FastAPI):
 
         Call it once all routes are there: where two have one path, the first answers, here as there.
         """
-        for router in routers:
-            for route in router.routes:
-                if isinstance(route, APIRoute) and _can_be_direct(route):
-                    self._direct.setdefault(route.path, _DirectRoute(route))
+        assert not self.router.dependencies, "what all routes depend on is FastAPI's to ask"
+        earlier: list[APIRoute] = []
+        for route in (route for router in routers for route in router.routes):
+            if isinstance(route, APIRoute) and "POST" in (route.methods or ()):
+                is_first = not any(other.path_regex.match(route.path) for other in earlier)
+                if is_first and _can_be_direct(route):
+                    self._direct[route.path] = _DirectRoute(route)
+                earlier.append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -76,17 +81,30 @@ class _DirectRoute:
         scope["path_params"] = {}
         try:
             answer = await self.endpoint(Request(scope, receive), **self.defaults)
-        except (PerceptError, RequestValidationError, HTTPException) as error:
-            answer = error_response(error, scope)
-        except OSError as error:
-            answer = disk_response(error, scope)
-        if isinstance(answer, Response):
+            body = None
+            if not isinstance(answer, Response):
+                body = self._adapter.dump_json(answer, by_alias=True, exclude_none=self._excludes_none)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            response = _expected(error, scope)
+            await (response or error_response(error, scope))(scope, receive, send)
+            if response is None:
+                raise  # the edge logs it; answered it is here, within the layers that add headers
+            return
+        if body is None:
             await answer(scope, receive, send)
             return
-        body = self._adapter.dump_json(answer, by_alias=True, exclude_none=self._excludes_none)
         headers = [(b"content-length", b"%d" % len(body)), _JSON]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _expected(error: Exception, scope: Scope) -> Response | None:
+    """Return the answer to an error that is no fault of the service's code, or None."""
+    if isinstance(error, (PerceptError, RequestValidationError, HTTPException)):
+        return error_response(error, scope)
+    return disk_response(error, scope)
 
 
 def _can_be_direct(route: APIRoute) -> bool:
@@ -96,10 +114,13 @@ def _can_be_direct(route: APIRoute) -> bool:
         and "{" not in route.path
         and [each.name for each in parameters[:1]] == ["request"]
         and all(isinstance(each.default, params.Query) for each in parameters[1:])
+        and not any(each.default.is_required() for each in parameters[1:])
         and inspect.iscoroutinefunction(route.endpoint)
         and not route.dependencies
         and route.status_code in (None, 200)
         and route.response_model is not None
+        and isinstance(route.response_class, DefaultPlaceholder)
+        and route.response_model_by_alias
         and not (route.response_model_exclude_unset or route.response_model_exclude_defaults)
         and route.response_model_include is None
         and route.response_model_exclude is None

@@ -178,13 +178,16 @@ def install_disk_handler(app: FastAPI | Starlette) -> None:
 
 
 async def _handle_disk(request: Request, error: Exception) -> Response:
-    return disk_response(error, request.scope)
-
-
-def disk_response(error: Exception, scope: Scope) -> Response:
-    """Return the answer where the disk is full or cannot be written to; any other error is raised again."""
-    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
+    response = disk_response(error, request.scope)
+    if response is None:
         raise error
+    return response
+
+
+def disk_response(error: Exception, scope: Scope) -> Response | None:
+    """Return the answer where the disk is full or cannot be written to, None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
+        return None
     _log.error("something could not be written: %s", error)
     return error_response(ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later."), scope)
 

@@ -26,6 +26,8 @@ _WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-
 _WAIT_HEADERS = {"retry-after": "1", "cache-control": "no-store"}
 _PATIENCE_S = 20.0
 """What belongs to a page waits so long for it to stand; it takes two seconds, on a busy machine ten."""
+_MAX_WAITING = 64
+"""What waits holds its place and up to half a megabyte of its body; beyond this many, all are told to come back."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class LatePage:
         self._all: set[_Opened] = set()
         self._settled = asyncio.Event()
         """Set as soon as a page stands, none will, or the server stops: nothing waits any longer."""
+        self._waiting = 0
 
     @contextlib.asynccontextmanager
     async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
@@ -89,13 +92,28 @@ class LatePage:
             return
         if opened.closing.is_set():  # its engine was replaced before it stood
             return
-        async with app.router.lifespan_context(app):  # entered and left in this one task, as anyio's scopes ask
-            opened.app = app
-            self._shown = opened
-            opened.stands.set()
-            self._settled.set()
-            _log.info("the demo page is open", extra={"path": self.path})
-            await opened.closing.wait()
+        try:
+            async with app.router.lifespan_context(app):  # entered and left in this one task, as anyio's scopes ask
+                opened.app = app
+                self._shown = opened
+                opened.stands.set()
+                self._settled.set()
+                _log.info("the demo page is open", extra={"path": self.path})
+                await opened.closing.wait()
+        except Exception:  # noqa: BLE001 likewise
+            _log.exception("the demo page failed")
+            if opened.app is None:
+                self._give_up()
+
+    async def _wait(self) -> None:
+        """Return when a page stands, none will, or patience ends."""
+        self._waiting += 1
+        try:
+            await asyncio.wait_for(self._settled.wait(), _PATIENCE_S)
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
 
     def _give_up(self) -> None:
         self.is_wanted = False
@@ -111,9 +129,9 @@ class LatePage:
         """Answer one request."""
         if scope["type"] not in ("http", "websocket"):
             return
-        if self.is_wanted and not scope["path"].rstrip("/").endswith(self.path):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), _PATIENCE_S)
+        is_below = not scope["path"].rstrip("/").endswith(self.path)
+        if scope["type"] == "http" and self.is_wanted and is_below and self._waiting < _MAX_WAITING:
+            await self._wait()
         shown = self._shown
         if shown is not None and shown.app is not None:
             # A copy, so that the route in the log stays this mount; a mount shortens what its inside sees of the path.

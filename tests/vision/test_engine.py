@@ -36,10 +36,12 @@ class Gate:
 
     def __init__(self, engine: TaggingEngine) -> None:
         self.opened = threading.Event()
+        self.calls = 0
         self._run = engine.runtime.run
         engine.runtime.run = self.run
 
     def run(self, inputs):
+        self.calls += 1
         assert self.opened.wait(30)
         return self._run(inputs)
 
@@ -103,6 +105,40 @@ def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trac
         assert engine.admission.in_hand == 0
 
     with_engine(tagger_bundle, use, deadline_s=0.05)
+
+
+def test_a_photo_that_nobody_waits_for_is_not_computed_once_it_is_decoded(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        gate = Gate(engine)
+        first = asyncio.ensure_future(engine.tag(plain()))
+        while not gate.calls:
+            await asyncio.sleep(0.01)
+        second = asyncio.ensure_future(engine.tag(plain()))  # decoded, it waits for the network
+        await asyncio.sleep(0.1)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        gate.opened.set()
+        assert (await first).tags[0].label == "cat"
+        assert (await engine.tag(plain())).tags[0].label == "cat"
+        assert gate.calls == 2
+
+    with_engine(tagger_bundle, use)
+
+
+def test_the_wait_of_a_photo_is_counted_as_waiting(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        told: list[tuple[int, float, float]] = []
+        engine.metrics.batch = lambda *values: told.append(values)  # type: ignore[method-assign]
+        gate = Gate(engine)
+        asked = [asyncio.ensure_future(engine.tag(plain())) for _ in range(4)]
+        await asyncio.sleep(0.2)
+        gate.opened.set()
+        await asyncio.gather(*asked)
+        assert [size for size, _, _ in told] == [1] * 4
+        assert sorted(waited for _, _, waited in told)[-2] > 0.1  # there are two threads
+
+    with_engine(tagger_bundle, use)
 
 
 def test_closing_answers_what_is_in_hand_and_refuses_what_comes(tagger_bundle: Bundle):

@@ -111,6 +111,22 @@ def test_one_that_fails_on_the_loop_fails_alone():
     play(scene)
 
 
+def test_one_that_fails_says_nothing_of_how_long_another_takes():
+    async def scene() -> None:
+        run = Where(fails_on=lambda items: MemoryError() if items == [1] else None)
+        batch = batcher(run, inline_s=0.05, sort_key=lambda item: item)
+        batch._unit_s = 1.0
+        with pytest.raises(MemoryError):
+            await settled(batch, 1)
+        while batch._is_running:
+            await asyncio.sleep(0)
+        assert batch._unit_s == 1.0
+        await settled(batch, 2)
+        assert batch._unit_s < 1.0
+
+    play(scene)
+
+
 def test_a_loop_that_ended_before_it_started_a_batch_holds_up_no_other():
     run = Where()
     batch = batcher(run, inline_s=LONG_S)

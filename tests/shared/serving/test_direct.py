@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
+import json
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
@@ -17,6 +20,8 @@ from shared.errors import InvalidImage, Overloaded
 from shared.serving.bodies import read_json
 from shared.serving.direct import DirectApi
 from shared.serving.edge import install_error_handlers
+from shared.serving.logs import RequestLog
+from shared.serving.middleware import RequestEdge
 
 
 class Asked(BaseModel):
@@ -154,6 +159,62 @@ def test_an_error_that_nobody_knows_is_left_to_the_edge():
         client.post("/breaks")
     with pytest.raises(OSError, match="broken disk"):
         client.post("/breaks", headers={"x-disk": "1"})
+
+
+def test_what_breaks_is_answered_within_the_layers_that_add_headers():
+    app, router = DirectApi(), APIRouter()
+
+    @router.post("/breaks")
+    async def breaks(request: Request) -> Told:
+        raise ZeroDivisionError("a bug")
+
+    @router.post("/lies")
+    async def lies(request: Request) -> Told:
+        return "no such thing"  # type: ignore[return-value]
+
+    app.include_router(router)
+    app.take([router])
+    inner = CORSMiddleware(app, allow_origins=["https://shop.example"])
+    log = io.StringIO()
+    client = TestClient(RequestEdge(inner, log=RequestLog(1000, log), model=lambda: None))
+    for path in ("/breaks", "/lies"):
+        answer = client.post(path, headers={"origin": "https://shop.example"})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "internal")
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert [json.loads(line)["status"] for line in log.getvalue().splitlines()] == [500, 500]
+
+
+@pytest.mark.parametrize("earlier", ["/same", "/{name}"])
+def test_a_route_behind_another_of_its_path_is_not_taken(earlier: str):
+    def refuse() -> None:
+        raise HTTPException(401)
+
+    app, router = DirectApi(), APIRouter()
+
+    @router.post(earlier, dependencies=[Depends(refuse)])
+    async def first(request: Request) -> Told:
+        return Told(number=1)
+
+    @router.post("/same")
+    async def second(request: Request) -> Told:
+        return Told(number=2)
+
+    app.include_router(router)
+    app.take([router])
+    assert app.direct_paths == []
+    assert TestClient(app).post("/same").status_code == 401
+
+
+def test_a_query_that_must_be_there_is_left_to_fastapi():
+    app, router = DirectApi(), APIRouter()
+
+    @router.post("/must")
+    async def must(request: Request, times: int = Query(ge=1)) -> Told:
+        return Told(number=times)
+
+    app.include_router(router)
+    app.take([router])
+    assert TestClient(app).post("/must").status_code == 422
 
 
 def test_below_a_mount_the_path_is_that_of_the_app():

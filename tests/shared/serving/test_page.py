@@ -122,6 +122,43 @@ def test_what_waits_for_a_page_waits_no_longer_than_it_has_patience(monkeypatch:
     with_page(use, Builder())
 
 
+def test_only_so_many_wait_for_a_page(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("shared.serving.page._MAX_WAITING", 2)
+
+    async def use(page: LatePage, builder: Builder) -> None:
+        waiting = [asyncio.create_task(get(page, "/ui/assets/index.js")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await get(page, "/ui/assets/index.js"))[0] == 503
+        builder.go.set()
+        assert [status for status, _, _ in await asyncio.gather(*waiting)] == [200, 200]
+        assert (await get(page, "/ui/assets/index.js"))[0] == 200
+
+    with_page(use, Builder())
+
+
+def test_a_page_that_cannot_start_is_404_for_who_waits():
+    class Broken(Builder):
+        def __call__(self) -> Starlette:
+            page = super().__call__()
+
+            @contextlib.asynccontextmanager
+            async def lifespan(_: Starlette) -> AsyncIterator[None]:
+                raise RuntimeError("broken start")
+                yield
+
+            page.router.lifespan_context = lifespan
+            return page
+
+    async def use(page: LatePage, builder: Builder) -> None:
+        asked = asyncio.create_task(get(page, "/ui/assets/index.js"))
+        await asyncio.sleep(0)
+        builder.go.set()
+        assert (await asked)[0] == 404
+        assert (await get(page))[0] == 404
+
+    with_page(use, Broken())
+
+
 def test_when_the_page_stands_it_sees_whole_paths_and_is_taken_down_at_the_end():
     builder = Builder()
     builder.go.set()
