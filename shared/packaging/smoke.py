@@ -9,14 +9,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +162,11 @@ def _serving(bento: Bento, plan: Plan) -> Iterator[int]:
             raise PerceptError(f"{bento.tag} did not stop within {_STOP_S:.0f} s: {_tail(log)}") from error
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # its workers too: it has a session of its own
+                process.terminate()  # its workers have sessions of their own: killed, it would leave them behind
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_S)
+            if process.poll() is None:
+                process.kill()
                 process.wait()
 
 

@@ -145,9 +145,8 @@ def test_closing_answers_what_is_in_hand_and_refuses_what_comes(tagger_bundle: B
     async def use(engine: TaggingEngine) -> None:
         gate = Gate(engine)
         in_hand = asyncio.ensure_future(engine.tag(plain()))
-        while engine._batcher.queued or not gate._run or engine.admission.in_hand == 0:
+        while not gate.calls:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
         closing = asyncio.ensure_future(engine.close())
         await asyncio.sleep(0)
         assert not engine.is_ready

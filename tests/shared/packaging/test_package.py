@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -120,6 +121,8 @@ def test_a_bento_that_answers_otherwise_is_refused(packaged: Packaged, tmp_path:
     plan = make_plan(SERVICES["nlp"], [other], gpu=False)
     with pytest.raises(PerceptError, match=r"/v1/intent answers .*'book_flight'.*; in process .*'my_book_flight'"):
         check_bento(Bento("percept_nlp:copy", packaged.output), plan, TASKS)
+    commands = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
+    assert [command for command in commands if str(packaged.output) in command] == []
 
 
 @pytest.mark.server
