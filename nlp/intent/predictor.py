@@ -6,7 +6,6 @@ service batches only the network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from nlp.intent.detectors import LOGITS, read_detector
 from nlp.text import Encoding, TextEncoder
-from shared.bundle.calibration import probabilities_from_logits
+from shared.bundle.calibration import probabilities_from_logits, probability_from_logit
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError
@@ -77,9 +76,8 @@ class IntentPredictor:
     def out_of_scope_score(self, outputs: Mapping[str, np.ndarray]) -> float:
         """Return 0 to 1, higher where the utterance belongs to no intent."""
         value = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})[0]
-        scaled = (float(value) + self.decision.detector_shift) / self.decision.detector_temperature
-        decay = math.exp(-abs(scaled))  # in (0, 1]: never overflows
-        return (1.0 if scaled >= 0 else decay) / (1.0 + decay)
+        shifted = float(value) + self.decision.detector_shift
+        return probability_from_logit(shifted, self.decision.detector_temperature)
 
     def decide(self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None) -> IntentResult:
         """Return what one utterance wants; "nothing that is known" is a normal answer.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def _serving(bento: Bento, plan: Plan) -> Iterator[int]:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_STOP_S)
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # it has a session of its own
                 process.wait()
 
 

@@ -56,8 +56,8 @@ MODEL_INFO = Gauge(
 )
 STAGE_SECONDS = Histogram(
     "percept_stage_duration_seconds",
-    "One stage of answering. preprocess: decoding or tokenising; search: in the knowledge "
-    "base; queue: the longest wait of an item of one call of the network; inference: that call.",
+    "One stage of answering. preprocess: decoding or tokenising; search: in the knowledge base; queue: the longest "
+    "wait of an item of one call of the network; inference: that call.",
     ["model", "stage"],
     buckets=_SECONDS,
 )

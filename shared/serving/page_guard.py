@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.serving.edge import header
 
 MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, kept scores, a message or a pasted text: some kilobytes, seldom more."""
@@ -55,9 +56,7 @@ class PageGuard:
             await self.app(scope, receive, send)
 
     async def _check_event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if (
-            Headers(scope=scope).get("content-type", "").startswith("multipart/")
-        ):  # files come by the upload route alone
+        if header(scope, b"content-type").startswith("multipart/"):  # files come by the upload route alone
             await _refuse(400, "invalid_request", "an event is JSON")(scope, receive, send)
             return
         body = bytearray()
