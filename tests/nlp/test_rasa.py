@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from starlette.testclient import TestClient
 
+from tests.language_bundles import make_intent_bundle
 from tests.nlp.conftest import OpenClient
 
 
@@ -59,3 +63,17 @@ def test_the_ranking_has_at_most_ten_beside_the_fallback(open_client: OpenClient
     with open_client(watch) as client:
         assert len(parse(client, text="xyzzy")["intent_ranking"]) == 4
     assert asked == [10]
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the full name of a retrieval intent is the intent's name"
+)
+def test_a_retrieval_intent_has_its_base_name_and_the_response_selector_the_full_one(
+    open_client: OpenClient, tmp_path: Path
+):
+    bundle = make_intent_bundle(tmp_path / "faq", prefix="faq/")
+    with open_client(intent=bundle.path) as client:
+        body = parse(client, text="play music")
+    assert body["intent"]["name"] == "faq"
+    selected = body["response_selector"]["default"]["response"]
+    assert selected["intent_response_key"] == "faq/play_music"
