@@ -19,8 +19,7 @@ from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle
 from shared.errors import InputError
 from shared.runtime.batcher import MicroBatcher
-from shared.runtime.protocol import Runtime, Tensors
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import Runtime, Tensors, check_inputs
 from shared.serving.admission import Admission
 from shared.serving.metrics import ModelMetrics
 from shared.serving.settings import Settings
@@ -86,7 +85,7 @@ class TextModel(Generic[Result]):
             max_batch_size=settings.max_batch_size or batch_size,
             max_queue=max_waiting,
             name=self.name,
-            sort_key=_tokens,
+            size=_tokens,
             on_batch=self.metrics.batch,
             inline_s=_INLINE_S if self.runtime.device == "cpu" else 0.0,
         )

@@ -21,8 +21,7 @@ from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle
 from shared.errors import DeadlineExceeded, InputError
 from shared.runtime.batcher import MicroBatcher
-from shared.runtime.protocol import Runtime
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import Runtime, check_inputs
 from shared.serving.admission import Admission
 from shared.serving.loading import load_runtime
 from shared.serving.metrics import ModelMetrics

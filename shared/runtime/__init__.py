@@ -1,1 +1,1 @@
-"""What computes a bundle's network: ONNX Runtime on CPU, torch on CUDA."""
+"""Computes a bundle's network, on ONNX Runtime (CPU) or torch (CUDA), one batch at a time."""

@@ -1,4 +1,4 @@
-"""Which runtime computes a bundle: the device that was asked for, or the best that is here. Says which and why."""
+"""Which runtime computes a bundle: on the device that was asked for, or the best one there is. Logs which and why."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def choose_runtime(bundle: Bundle, device: str = "auto", *, network: str | None 
     """Return the runtime for a device.
 
     Args:
-        bundle: what it computes.
-        device: "cpu" and "cuda" are kept or refused; "auto" takes CUDA where torch sees a GPU, else the CPU.
-        network: `Task.network`, imported only when torch computes; None rules CUDA out.
+        bundle: what the runtime computes.
+        device: "cpu" and "cuda" are obeyed or refused; "auto" takes CUDA where torch sees a GPU, else the CPU.
+        network: `Task.network`, imported only when torch computes; without it there is no CUDA.
         threads: threads of one call on the CPU.
 
     Raises:
-        RuntimeUnavailable: "cuda" was asked for and cannot be had; lists what is here.
+        RuntimeUnavailable: "cuda" was asked for and is not available; says what is.
         BundleError: the bundle lacks the file that the runtime needs.
-        ConfigError: no such device.
+        ConfigError: there is no such device.
     """
     if device not in get_args(Device):
         raise ConfigError(f"device must be one of {', '.join(get_args(Device))}; came {device!r}.")
     obstacle = "the CPU was asked for" if device == "cpu" else _cuda_obstacle(bundle, network)
     if device == "cuda" and obstacle:
         raise RuntimeUnavailable(
-            f"device cuda was asked for, but {obstacle}. Here is: cpu (ONNX Runtime {onnxruntime.__version__}). "
-            "Use device cpu or auto, or see to it that torch (pip install 'percept[gpu]') sees a GPU."
+            f"device cuda was asked for, but {obstacle}. Available is: cpu (ONNX Runtime {onnxruntime.__version__}). "
+            "Use device cpu or auto, or make sure that torch (pip install 'percept[gpu]') sees a GPU."
         )
     if obstacle or network is None:
         runtime: Runtime = OnnxRuntime(bundle, threads)
@@ -57,7 +57,7 @@ def choose_runtime(bundle: Bundle, device: str = "auto", *, network: str | None 
 
 
 def _cuda_obstacle(bundle: Bundle, network: str | None) -> str | None:
-    """Return why CUDA cannot compute this bundle, or None where it can. Imports torch only where a driver is."""
+    """Return why CUDA cannot compute this bundle, or None if it can. Imports torch only if there is a driver."""
     if network is None:
         return "this task names no torch network"
     if WEIGHTS not in bundle.config.files:
@@ -74,7 +74,7 @@ def _cuda_obstacle(bundle: Bundle, network: str | None) -> str | None:
 
 
 def _has_nvidia_driver() -> bool:
-    """Asked before torch is imported, which takes seconds and hundreds of megabytes that CPU serving can spare."""
+    """Checked before torch is imported, which takes seconds and hundreds of megabytes. CPU serving needs neither."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

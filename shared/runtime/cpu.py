@@ -1,7 +1,4 @@
-"""The CPU runtime: a bundle's model.onnx in ONNX Runtime, with as many threads as it is told and no more.
-
-Neighbours: `choose` builds it; `cuda` is the other runtime.
-"""
+"""The CPU runtime: a bundle's model.onnx in ONNX Runtime, with exactly as many threads as it is told."""
 
 from __future__ import annotations
 
@@ -15,14 +12,13 @@ import onnxruntime
 from shared.bundle.layout import ONNX, TensorSignature
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
-from shared.runtime.protocol import Tensors
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import Tensors, check_inputs
 
 _CPUINFO = Path("/proc/cpuinfo")
 _ERRORS_ONLY = 3  # onnxruntime_c_api.h, OrtLoggingLevel
 _SLOW_FUSION = "SkipLayerNormFusion"
-"""ONNX Runtime's one kernel for "add, then normalise" takes thirty times as long as the two that it stands for: 30 % of
-MiniLM's time on short texts (int8, one thread, ONNX Runtime 1.32, 2026-11). Without it the two are run as they are."""
+"""ONNX Runtime's one kernel for "add, then normalise" takes thirty times as long as the two it replaces: 30 % of
+MiniLM's time on short texts (int8, one thread, ONNX Runtime 1.32, 2026-11). Without it the two run as they are."""
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(int64)": "int64",
@@ -45,7 +41,7 @@ class OnnxRuntime:
 
     Raises:
         BundleError: there is no model.onnx, it cannot be loaded, or it is not what the bundle's signature says.
-        ConfigError: less than one thread.
+        ConfigError: fewer than one thread.
     """
 
     device = "cpu"
@@ -57,8 +53,8 @@ class OnnxRuntime:
         self.inputs = bundle.config.signature.inputs
         self.outputs = bundle.config.signature.outputs
         options = session_options(threads)
-        # All of a model is in its one file, which config.json has the SHA-256 of: weights beside it are not read, which
-        # nothing vouches for.
+        # The whole model is in its one file, whose SHA-256 is in config.json. Weights beside it are not read: nothing
+        # vouches for them.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
@@ -78,7 +74,7 @@ class OnnxRuntime:
         """Return the outputs by name.
 
         Raises:
-            InputError: an input has not the name, dtype or shape that the signature says.
+            InputError: an input does not have the name, dtype or shape of the signature.
         """
         check_inputs(self.inputs, inputs)
         values = self._session.run(self._output_names, dict(inputs))
@@ -90,27 +86,25 @@ class OnnxRuntime:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Return the options of every session here: so many threads, and none that burns a core while it waits."""
+    """Return the options of every session: this many threads, and none that burns a core while it waits."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # a waiting thread leaves its core to others
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread leaves its core alone
     options.add_session_config_entry("optimization.disable_specified_optimizers", _SLOW_FUSION)
     if _saturates_in_int8():
         options.add_session_config_entry("session.x64quantprecision", "1")
-    options.enable_mem_pattern = False  # one memory plan is kept for each input shape: batches and sentences have many
+    options.enable_mem_pattern = False  # it keeps one plan per input shape: batches and sentences have many
     options.log_severity_level = _ERRORS_ONLY
     return options
 
 
 def _saturates_in_int8() -> bool:
-    """Whether this CPU is an x86 without VNNI, or may be: its int8 products saturate at 16 bits and answers go wrong.
+    """Whether this CPU is, or may be, an x86 without VNNI: its int8 products saturate at 16 bits and answers go wrong.
 
-    ONNX Runtime then computes exactly when told to, at a third of the speed; with VNNI that would cost the same for
+    ONNX Runtime then computes exactly when told to, at a third of the speed. With VNNI that would cost the same for
     nothing (ResNet18 21.1 ms instead of 6.2; one thread, ONNX Runtime 1.32, median of 40, 2026-11).
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):

@@ -1,7 +1,4 @@
-"""The torch runtime: the bundle's network and weights, on CUDA in bf16. The one place of serving that imports torch.
-
-Neighbours: `choose` builds it when a GPU is chosen; `cpu` is the other runtime.
-"""
+"""The torch runtime: the bundle's network and weights, on CUDA in bf16. The only part of serving that imports torch."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ from torch import nn
 
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, Overloaded
-from shared.runtime.protocol import Tensors
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import Tensors, check_inputs
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +20,7 @@ _log = logging.getLogger(__name__)
 class TorchRuntime:
     """Computes the network in torch. Safe to call from several threads.
 
-    A batch for which the device has no memory is computed in halves, and so is every later one that is as large.
+    A batch that does not fit in the device's memory is computed in halves, and so is every later one as large.
 
     Args:
         bundle: must hold model.safetensors.
@@ -50,16 +46,16 @@ class TorchRuntime:
         model = network(bundle).eval().requires_grad_(False).to(self._device)
         self._network = _cast(model, self.dtype).to(memory_format=torch.channels_last)
         self._most: int | None = None
-        """Values of the smallest input for which there was no memory; None while there was for all."""
+        """Size of the smallest input that did not fit in memory; None so far all did."""
         where = torch.cuda.get_device_name(self._device) if device == "cuda" else "CPU"
         self.description = f"torch {torch.__version__} {str(self.dtype).removeprefix('torch.')} on {where}"
 
     def run(self, inputs: Tensors) -> dict[str, np.ndarray]:
-        """Return the outputs by name, float32 where the network computes in less.
+        """Return the outputs by name, as float32 where the network uses a smaller type.
 
         Raises:
-            InputError: an input has not the name, dtype or shape that the signature says.
-            Overloaded: the device has no memory for a single row.
+            InputError: an input does not have the name, dtype or shape of the signature.
+            Overloaded: a single row does not fit in the device's memory.
         """
         check_inputs(self.inputs, inputs)
         return self._run(inputs)
@@ -74,7 +70,7 @@ class TorchRuntime:
                     raise Overloaded(
                         "the device has no memory left for a single input. Send it again later."
                     ) from error
-            # Behind the except clause, which holds the frames of what failed, and they its tensors.
+            # After the except clause: that holds on to the failed frames, and they hold on to their tensors.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             self._most = values
@@ -98,10 +94,10 @@ class TorchRuntime:
             torch.cuda.empty_cache()
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        writeable = array if array.flags.writeable else array.copy()  # torch warns of arrays that it may not write
+        writeable = array if array.flags.writeable else array.copy()  # torch warns about read-only arrays
         tensor = torch.from_numpy(writeable)
         if self._device.type == "cuda":
-            tensor = tensor.pin_memory()  # read by the device itself, while this thread goes on
+            tensor = tensor.pin_memory()  # the device reads it by itself while this thread goes on
         tensor = tensor.to(self._device, non_blocking=True)
         if tensor.is_floating_point():
             tensor = tensor.to(self.dtype)

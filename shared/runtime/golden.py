@@ -1,4 +1,4 @@
-"""The check at start-up: a service is ready when its model answers known inputs as it did after training."""
+"""The start-up check: a service is ready when its model answers known inputs as it did after training."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from shared.runtime.protocol import Runtime
 FP32_TOLERANCE = 1e-3
 """Absolute, for torch in fp32 on a bundle without ONNX export: kernels differ by 1e-6 to 1e-4 on logits around 10."""
 REDUCED_TOLERANCE = 0.1
-"""Of the largest golden value, on CUDA, where bf16 keeps 8 bits: twice what MobileNetV2 differs by (0.029 in the median
-and 0.051 at most over 48 photos; torch 2.15 in bf16 on a CPU, 2026-11). Wrong weights differ by 1 and more."""
+"""Share of the largest golden value, on CUDA, where bf16 keeps 8 bits: twice MobileNetV2's difference (median 0.029,
+maximum 0.051 over 48 photos; torch 2.15 in bf16 on a CPU, 2026-11). Wrong weights differ by 1 and more."""
 
 
 def check_golden(bundle: Bundle, runtime: Runtime) -> float:
-    """Return the largest difference between the golden outputs and the runtime's, when it is within the tolerance.
+    """Return the largest difference between the golden outputs and the runtime's, if it is within the tolerance.
 
-    On the CPU the tolerance is absolute, as the bundle says of its ONNX export; on CUDA it is `REDUCED_TOLERANCE` times
-    the largest golden value.
+    On the CPU the tolerance is absolute and the bundle states it for its ONNX export; on CUDA it is `REDUCED_TOLERANCE`
+    times the largest golden value.
 
     Raises:
         BundleError: a difference is larger, or the runtime gives other outputs or shapes.
@@ -29,7 +29,7 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> float:
         outputs = runtime.run(bundle.golden.inputs)
     except InputError as error:
         raise BundleError(f"{GOLDEN} of {bundle.path} does not fit the model: {error}") from error
-    except Exception as error:  # whatever a model has its runtime raise, such as that its memory is not there
+    except Exception as error:  # whatever a runtime raises, such as being out of memory
         raise BundleError(f"{bundle.path} on {runtime.description} cannot answer {GOLDEN}: {error}") from error
     largest = 0.0
     for name, golden in bundle.golden.outputs.items():
@@ -44,7 +44,7 @@ def check_golden(bundle: Bundle, runtime: Runtime) -> float:
         if not difference <= tolerance:  # NaN is a failure too
             raise BundleError(
                 f"{bundle.path} on {runtime.description} does not answer as it did after training: {name} differs from "
-                f"{GOLDEN} by {difference:.3g}, allowed is {tolerance:.3g}. Copy the bundle again, or run: "
+                f"{GOLDEN} by {difference:.3g}; the limit is {tolerance:.3g}. Copy the bundle again, or run: "
                 f"percept export {bundle.path}"
             )
         largest = max(largest, difference)

@@ -1,13 +1,14 @@
-"""The seam between a predictor and whatever computes: one call, named arrays in, named arrays out."""
+"""The seam between a predictor and a runtime: named arrays in, named arrays out, as the bundle's signature says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from shared.bundle.layout import TensorSignature
+from shared.errors import InputError
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -30,3 +31,40 @@ class Runtime(Protocol):
     def close(self) -> None:
         """Free the device's memory; `run` must not be called afterwards."""
         ...
+
+
+def check_inputs(specs: Sequence[TensorSignature], inputs: Tensors) -> None:
+    """Accept inputs that have exactly the names, dtypes and shapes of the signature, and no others.
+
+    A named dimension may have any size of 1 or more, but the same size wherever that name occurs.
+
+    Raises:
+        InputError: says what was expected and what came.
+    """
+    names = [spec.name for spec in specs]
+    if sorted(inputs) != sorted(names):
+        raise InputError(f"the model takes the inputs {names}; came {sorted(inputs)}.")
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        array = inputs[spec.name]
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"the input {spec.name!r} must be {describe(spec)}; came a {type(array).__name__}.")
+        expected = tuple(
+            sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted
+            for wanted, size in zip(spec.shape, array.shape, strict=False)
+        )
+        fits = len(spec.shape) == array.ndim and array.shape == expected and 0 not in expected
+        if not fits or array.dtype != np.dtype(spec.dtype):
+            named = "".join(f", {name}={size}" for name, size in sizes.items())
+            raise InputError(
+                f"the input {spec.name!r} must be {describe(spec)}{named}; came {array.dtype} {list(array.shape)}."
+            )
+
+
+def describe(spec: TensorSignature) -> str:
+    """Return dtype and shape as people write them.
+
+    >>> describe(TensorSignature(name="input_ids", dtype="int64", shape=("batch", 128)))
+    'int64 [batch, 128]'
+    """
+    return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, TooLarge
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import check_inputs
 from shared.serving.inference_messages import InferenceRequest, RequestInput
 from shared.serving.json_depth import DEFAULT_MAX_JSON_DEPTH, is_deeper
 

@@ -56,7 +56,7 @@ def test_no_batch_is_larger_than_the_limit_and_all_run_on_one_thread_of_its_own(
 def test_a_batch_is_the_oldest_item_with_its_nearest_in_sorted_order():
     async def scene() -> None:
         run = Doubler(held=True)
-        batch = batcher(run, max_batch_size=3, sort_key=lambda item: item)
+        batch = batcher(run, max_batch_size=3, size=lambda item: item)
         first = await busy(run, batch)
         tasks = await submitted(batch, 50, 1, 51, 2, 49, 3)
         run.release()
@@ -70,7 +70,7 @@ def test_a_batch_is_the_oldest_item_with_its_nearest_in_sorted_order():
 def test_sorting_starves_nobody(oldest: int):
     async def scene() -> None:
         run = Doubler(held=True)
-        batch = batcher(run, max_batch_size=2, sort_key=lambda item: item)
+        batch = batcher(run, max_batch_size=2, size=lambda item: item)
         await busy(run, batch)
         await submitted(batch, oldest, 40, 41, 42, 43)
         run.release()
@@ -80,10 +80,10 @@ def test_sorting_starves_nobody(oldest: int):
     play(scene)
 
 
-def test_a_sort_key_that_fails_concerns_its_caller_alone():
+def test_a_size_that_fails_concerns_its_caller_alone():
     async def scene() -> None:
         run = Doubler()
-        batch = batcher(run, sort_key=lambda item: 1 / item)
+        batch = batcher(run, size=lambda item: 1 / item)
         with pytest.raises(ZeroDivisionError):
             await batch.submit(0)
         assert await batch.submit(2) == 4

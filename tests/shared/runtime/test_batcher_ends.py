@@ -162,7 +162,7 @@ def test_a_limit_below_one_is_a_config_error(limit: str):
 
 def test_a_thousand_callers_each_get_their_own_answer():
     async def scene() -> None:
-        batch = batcher(Doubler(), max_batch_size=16, max_queue=1000, sort_key=lambda item: item % 7)
+        batch = batcher(Doubler(), max_batch_size=16, max_queue=1000, size=lambda item: item % 7)
         assert await asyncio.gather(*(batch.submit(i, deadline_s=PATIENCE_S) for i in range(1000))) == [
             2 * i for i in range(1000)
         ]

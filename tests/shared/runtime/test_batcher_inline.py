@@ -60,7 +60,7 @@ def test_what_may_not_hold_the_loop_goes_to_the_thread(inline_s: float):
 def test_an_item_with_a_large_key_takes_that_much_longer():
     async def scene() -> None:
         run = Where()
-        batch = batcher(run, inline_s=LONG_S, sort_key=lambda item: item)
+        batch = batcher(run, inline_s=LONG_S, size=lambda item: item)
         await settled(batch, 1, 2, 10**12, 3)
         assert run.places == ["thread", "loop", "thread", "loop"]
 
@@ -114,7 +114,7 @@ def test_one_that_fails_on_the_loop_fails_alone():
 def test_one_that_fails_says_nothing_of_how_long_another_takes():
     async def scene() -> None:
         run = Where(fails_on=lambda items: MemoryError() if items == [1] else None)
-        batch = batcher(run, inline_s=0.05, sort_key=lambda item: item)
+        batch = batcher(run, inline_s=0.05, size=lambda item: item)
         batch._unit_s = 1.0
         with pytest.raises(MemoryError):
             await settled(batch, 1)

@@ -21,8 +21,7 @@ from shared.errors import BundleError, ConfigError, InputError, RuntimeUnavailab
 from shared.runtime.choose import choose_runtime
 from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.golden import check_golden
-from shared.runtime.protocol import Runtime, Tensors
-from shared.runtime.signature import check_inputs
+from shared.runtime.protocol import Runtime, Tensors, check_inputs
 from tests.bundles import colour_model, colour_weight, make_tagger_bundle
 
 PHOTOS = {"pixel_values": np.zeros((2, 3, 32, 32), dtype=np.float32)}
@@ -140,7 +139,7 @@ def test_onnx_model_with_another_signature_is_a_bundle_error(tagger_bundle: Bund
 def test_onnx_model_with_another_answer_fails_the_golden_check(tagger_bundle: Bundle, tmp_path: Path) -> None:
     model = colour_model(colour_weight(3), np.zeros(3, np.float32), 32)  # without the bias of -2
     other = replace_model(tagger_bundle, tmp_path / "other", model)
-    with pytest.raises(BundleError, match=r"logits differs from golden\.npz by 2, allowed is 0\.0001"):
+    with pytest.raises(BundleError, match=r"logits differs from golden\.npz by 2; the limit is 0\.0001"):
         check_golden(other, OnnxRuntime(other))
 
 
@@ -207,7 +206,7 @@ def test_cuda_that_cannot_be_had_is_refused_and_auto_takes_the_cpu(
     with caplog.at_level(logging.INFO):
         assert choose_runtime(with_weights, "auto", network=network).device == "cpu"
     assert f"because {reason}" in caplog.text
-    with pytest.raises(RuntimeUnavailable, match=rf"cuda was asked for, but {reason}\. Here is: cpu \(ONNX Runtime"):
+    with pytest.raises(RuntimeUnavailable, match=rf"cuda was asked for, but {reason}\. Available is: cpu \(ONNX"):
         choose_runtime(with_weights, "cuda", network=network)
 
 
