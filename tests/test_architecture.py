@@ -24,7 +24,6 @@ TRAINING_LIBRARIES = [
     "datasets",
     "matplotlib",
 ]
-MAX_LINES = 300
 
 # Spelled in pieces, so that this file does not hold what it looks for.
 MACHINE_PATHS = ["/" + name + "/" for name in ("work", "root", "opt/pypi", "opt/wheels")]
@@ -79,12 +78,6 @@ def test_package_is_installed_typed_and_under_contract(package: str):
     assert package in settings["mypy"]["packages"]
     assert package in settings["pytest"]["ini_options"]["testpaths"], "its doctests do not run"
     assert (ROOT / package / "py.typed").is_file()
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_file_is_short_enough_to_read(path: Path):
-    lines = len(path.read_text().splitlines())
-    assert lines <= MAX_LINES, f"{name_of(path)} has {lines} lines; {MAX_LINES} is the limit. Split it by what it owns."
 
 
 def test_no_module_is_named_for_nothing():
