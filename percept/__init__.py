@@ -1,4 +1,4 @@
-"""What programs that ask a Percept service import: `from percept import Client`. Needs httpx alone."""
+"""The client of Percept's services: `from percept import Client`. Needs httpx alone."""
 
 from percept.answers import (
     Answer,
@@ -17,8 +17,7 @@ from percept.answers import (
     Tag,
     Understood,
 )
-from percept.async_client import AsyncClient
-from percept.client import Client
+from percept.client import AsyncClient, Client, traced
 from percept.errors import (
     ApiError,
     BadAnswer,
@@ -31,7 +30,6 @@ from percept.errors import (
     Unavailable,
 )
 from percept.retry import Retry
-from percept.sending import traced
 
 __all__ = [
     "Answer",

@@ -1,6 +1,6 @@
-"""What a service answers, as frozen dataclasses, and how they are read out of its JSON.
+"""A service's answers as frozen dataclasses, and how they are read from its JSON.
 
-A `score` or `confidence` is a calibrated probability. Fields that a newer service adds are read over.
+A `score` or `confidence` is a calibrated probability. Fields that a newer service adds are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Model:
-    """Which model answered."""
+    """The model that answered."""
 
     name: str
     version: str
@@ -26,7 +26,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ItemError:
-    """Stands in the place of one of several that cannot be answered."""
+    """Takes the place of the result of an input that cannot be answered, among several."""
 
     type: str
     message: str
@@ -39,12 +39,12 @@ class Tag:
     label: str
     score: float
     parents: tuple[str, ...]
-    """All labels above it, nearest first."""
+    """The labels above it, nearest first."""
 
 
 @dataclass(frozen=True)
 class ImageTags:
-    """What is on one photo, the most probable first. No tag is a normal answer."""
+    """The tags of one photo, the most probable first. Having none is a normal answer."""
 
     tags: tuple[Tag, ...]
     width: int
@@ -54,7 +54,7 @@ class ImageTags:
 
 @dataclass(frozen=True)
 class IntentScore:
-    """One intent, given that the utterance belongs to one."""
+    """One intent and its probability if the utterance has an intent at all."""
 
     name: str
     confidence: float
@@ -62,12 +62,12 @@ class IntentScore:
 
 @dataclass(frozen=True)
 class Intent:
-    """What one utterance wants."""
+    """The intent of one utterance."""
 
     intent: str | None
-    """None where it belongs to none that is known, which is a normal answer."""
+    """None if it is none of the known ones, which is a normal answer."""
     confidence: float
-    """Of the best intent, named or not."""
+    """Of the best intent, whether or not it is named."""
     out_of_scope: bool
     out_of_scope_score: float
     ranking: tuple[IntentScore, ...]
@@ -76,7 +76,7 @@ class Intent:
 
 @dataclass(frozen=True)
 class Source:
-    """Where in the knowledge base an answer stands."""
+    """Where in the knowledge base an answer is."""
 
     document: str
     title: str
@@ -85,19 +85,19 @@ class Source:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, word for word: `context[start:end] == text`, or of the document's text that `document` reads."""
+    """A literal answer: `context[start:end] == text`, where the context may be a document's text from `document`."""
 
     text: str
     score: float
     start: int
     end: int
     source: Source | None
-    """None where the context came with the question."""
+    """None if the context came with the question."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage of the knowledge base that was read."""
+    """A passage of the knowledge base that was searched for the answer."""
 
     document: str
     title: str
@@ -106,35 +106,35 @@ class Passage:
     start: int
     end: int
     score: float
-    """For the order alone; no probability."""
+    """Only sorts the passages; not a probability."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What came of a question."""
+    """The result of a question."""
 
     model: Model
     answer: Answer | None
-    """None where nothing is sure enough, which is a normal answer."""
+    """None if no answer is certain enough, which is a normal result."""
     passages: tuple[Passage, ...]
 
 
 @dataclass(frozen=True)
 class Understood:
-    """What a person wants; where they ask, or want nothing that is known, also what the knowledge base says."""
+    """The intent of a text and, if it is a question or has no known intent, what the knowledge base says."""
 
     intent: Intent | None
-    """None where the service has no intent model."""
+    """None if the service has no intent model."""
     is_question: bool
     answer: Answer | None
     answered_by: Model | None
-    """The model for answers, where the service has one."""
+    """The model for answers, if the service has one."""
     passages: tuple[Passage, ...]
 
 
 @dataclass(frozen=True)
 class Document:
-    """What the knowledge base says of a document."""
+    """A document of the knowledge base."""
 
     id: str
     title: str
@@ -148,14 +148,14 @@ class Document:
 
 @dataclass(frozen=True)
 class DocumentText(Document):
-    """A document with its plain text, which answers count in."""
+    """A document with its plain text, in which answers have their positions."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that serves."""
+    """A model that is being served."""
 
     name: str
     task: str
@@ -168,7 +168,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ServedModels:
-    """All models of the service, as the worker that was asked answers."""
+    """All models of the service, as one of its workers knows them."""
 
     models: tuple[ServedModel, ...]
     workers: int
@@ -176,7 +176,7 @@ class ServedModels:
 
 
 def read(kind: type[T], value: Any, place: str = "the answer") -> T:
-    """Return JSON as a dataclass of strings, numbers, truth values, tuples, dataclasses and None.
+    """Return JSON as a dataclass of strings, numbers, booleans, tuples, dataclasses and None.
 
     >>> read(Model, {"name": "tagger", "version": "1", "new": 1})
     Model(name='tagger', version='1')
@@ -218,4 +218,4 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _unlike(place: str, wanted: str, value: Any) -> BadAnswer:
-    return BadAnswer(f"{place} must be {wanted}; came {type(value).__name__}. Is that a Percept service?")
+    return BadAnswer(f"{place} must be {wanted}; got {type(value).__name__}. Is that a Percept service?")

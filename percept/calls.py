@@ -1,15 +1,13 @@
-"""Each route as a call that can be sent: what goes over the wire, and how its answer is read. Sends nothing itself.
-
-Neighbours: `client` sends calls, `answers` has what comes back.
-"""
+"""Percept's routes as methods, written once for both clients: what each sends, and how its answer is read."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from urllib.parse import quote
 
 from percept.answers import (
@@ -25,10 +23,11 @@ from percept.answers import (
 )
 from percept.errors import BadAnswer
 
+P = ParamSpec("P")
 T = TypeVar("T")
-ItemT = TypeVar("ItemT")
+T_co = TypeVar("T_co", covariant=True)
 Image = str | os.PathLike[str] | bytes
-"""A file's path, or its bytes. A URL is no path: services fetch none."""
+"""The path of a file, or its bytes. A URL is refused: services fetch none."""
 BYTES = "application/octet-stream"
 
 
@@ -45,112 +44,177 @@ class Call(Generic[T]):
     content_type: str | None = None
     files: Sequence[tuple[str, tuple[str, bytes, str]]] | None = None
     is_idempotent: bool = True
-    """Whether asking twice does no more than asking once."""
+    """Whether sending it twice does no more than sending it once."""
 
 
-def tag(image: Image, top_k: int | None, min_score: float | None) -> Call[ImageTags]:
-    params = _given(top_k=top_k, min_score=min_score)
-    return Call(
-        "POST", "/v1/tag", lambda body: _only(ImageTags, body), params, content=_bytes(image), content_type=BYTES
-    )
+class Blocking:
+    """Base of the client whose methods return answers."""
+
+    def _send(self, make: Callable[[], Call[T]], *, reads_files: bool) -> T:
+        raise NotImplementedError
 
 
-def tag_many(images: Sequence[Image], top_k: int | None, min_score: float | None) -> Call[list[ImageTags | ItemError]]:
-    _refuse_one(images, "images")
-    files = [("image", (f"image-{place}", _bytes(image), BYTES)) for place, image in enumerate(images)]
-    return Call(
-        "POST",
-        "/v1/tag",
-        lambda body: _items(ImageTags, body, count=len(images)),
-        _given(top_k=top_k, min_score=min_score),
-        files=files,
-    )
+class Awaited:
+    """Base of the client whose methods return coroutines."""
+
+    async def _send(self, make: Callable[[], Call[T]], *, reads_files: bool) -> T:
+        raise NotImplementedError
 
 
-def intent(text: str, top_k: int | None) -> Call[Intent]:
-    return Call("POST", "/v1/intent", lambda body: _only(Intent, body), json=_given(text=text, top_k=top_k))
+class Method(Protocol[P, T_co]):
+    """How type checkers see a route: on one client it returns the answer, on the other a coroutine."""
+
+    @overload
+    def __get__(self, client: Blocking, kind: Any = ...) -> Callable[P, T_co]: ...
+    @overload
+    def __get__(self, client: Awaited, kind: Any = ...) -> Callable[P, Coroutine[Any, Any, T_co]]: ...
 
 
-def intents(texts: Sequence[str], top_k: int | None) -> Call[list[Intent | ItemError]]:
-    _refuse_one(texts, "texts")
-    return Call(
-        "POST",
-        "/v1/intent",
-        lambda body: _items(Intent, body, count=len(texts)),
-        json=_given(texts=list(texts), top_k=top_k),
-    )
+def _method(build: Callable[Concatenate[Any, P], Call[T]], *, reads_files: bool) -> Method[P, T]:
+    @wraps(build)
+    def method(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return client._send(partial(build, client, *args, **kwargs), reads_files=reads_files)
+
+    return cast("Method[P, T]", method)
 
 
-def answer(question: str, context: str | None, passages: int | None) -> Call[Answered]:
-    body = _given(question=question, context=context, passages=passages)
-    return Call("POST", "/v1/answer", lambda found: read(Answered, found), json=body)
+def route(build: Callable[Concatenate[Any, P], Call[T]]) -> Method[P, T]:
+    """Turn a function that describes a call into a method that sends it."""
+    return _method(build, reads_files=False)
 
 
-def understand(text: str, top_k: int | None, passages: int | None) -> Call[Understood]:
-    def parse(body: Any) -> Understood:
-        models = _field(body, "models")
-        intent = _field(body, "intent")
-        named = None if intent is None else {**intent, "model": _field(models, "intent")}
-        return read(Understood, {**body, "intent": named, "answered_by": _field(models, "qa")})
-
-    return Call("POST", "/v1/understand", parse, json=_given(text=text, top_k=top_k, passages=passages))
+def route_with_files(build: Callable[Concatenate[Any, P], Call[T]]) -> Method[P, T]:
+    """Do the same for a call that reads files, which the asyncio client does in a thread."""
+    return _method(build, reads_files=True)
 
 
-def documents() -> Call[list[Document]]:
-    return Call(
-        "GET",
-        "/v1/knowledge",
-        lambda body: [read(Document, item, f"document {at}") for at, item in enumerate(_list(body, "documents"))],
-    )
+class Routes:
+    """What a service can be asked."""
+
+    @route_with_files
+    def tag(self, image: Image, *, top_k: int | None = None, min_score: float | None = None) -> Call[ImageTags]:
+        """Return the tags of one photo."""
+        return Call(
+            "POST",
+            "/v1/tag",
+            partial(_only, ImageTags),
+            _given(top_k=top_k, min_score=min_score),
+            content=_bytes(image),
+            content_type=BYTES,
+        )
+
+    @route_with_files
+    def tag_many(
+        self, images: Sequence[Image], *, top_k: int | None = None, min_score: float | None = None
+    ) -> Call[list[ImageTags | ItemError]]:
+        """Return the tags of several photos, in their order; a bad photo has its error in its place."""
+        _refuse_one(images, "images")
+        return Call(
+            "POST",
+            "/v1/tag",
+            partial(_items, ImageTags, count=len(images)),
+            _given(top_k=top_k, min_score=min_score),
+            files=[("image", (f"image-{place}", _bytes(image), BYTES)) for place, image in enumerate(images)],
+        )
+
+    @route
+    def intent(self, text: str, *, top_k: int | None = None) -> Call[Intent]:
+        """Return the intent of an utterance."""
+        return Call("POST", "/v1/intent", partial(_only, Intent), json=_given(text=text, top_k=top_k))
+
+    @route
+    def intents(self, texts: Sequence[str], *, top_k: int | None = None) -> Call[list[Intent | ItemError]]:
+        """Return the intents of several utterances, in their order; a bad one has its error in its place."""
+        _refuse_one(texts, "texts")
+        return Call(
+            "POST",
+            "/v1/intent",
+            partial(_items, Intent, count=len(texts)),
+            json=_given(texts=list(texts), top_k=top_k),
+        )
+
+    @route
+    def answer(self, question: str, context: str | None = None, *, passages: int | None = None) -> Call[Answered]:
+        """Return the answer from a context, or from the knowledge base if there is no context."""
+        return Call(
+            "POST",
+            "/v1/answer",
+            partial(read, Answered),
+            json=_given(question=question, context=context, passages=passages),
+        )
+
+    @route
+    def understand(self, text: str, *, top_k: int | None = None, passages: int | None = None) -> Call[Understood]:
+        """Return the intent, and an answer if the text is a question or has no known intent."""
+        return Call("POST", "/v1/understand", _understood, json=_given(text=text, top_k=top_k, passages=passages))
+
+    @route
+    def documents(self) -> Call[list[Document]]:
+        """Return the documents in the knowledge base, sorted by id."""
+        return Call("GET", "/v1/knowledge", _documents)
+
+    @route
+    def document(self, document_id: str) -> Call[DocumentText]:
+        """Return one document with its plain text."""
+        return Call("GET", _path(document_id), partial(read, DocumentText))
+
+    @route_with_files
+    def put_document(
+        self, document_id: str, content: Image, *, content_type: str | None = None, title: str | None = None
+    ) -> Call[Document]:
+        """Add or replace a document.
+
+        Args:
+            document_id: its ending says what it is, unless `content_type` does.
+            content: the path of a file, or its bytes.
+            content_type: such as "text/html".
+            title: in place of the document's own.
+        """
+        return Call(
+            "PUT",
+            _path(document_id),
+            partial(read, Document),
+            _given(title=title),
+            content=_bytes(content),
+            content_type=content_type or BYTES,
+        )
+
+    @route
+    def delete_document(self, document_id: str) -> Call[None]:
+        """Remove a document. If the first answer was lost, the second try raises NotFound."""
+        return Call("DELETE", _path(document_id), lambda _: None)
+
+    @route
+    def models(self) -> Call[ServedModels]:
+        """Return the models that are being served."""
+        return Call("GET", "/v1/model", partial(read, ServedModels))
+
+    @route
+    def serve_bundle(self, bundle: str) -> Call[ServedModels]:
+        """Serve another bundle, given the name of its folder."""
+        return Call("PUT", "/v1/model", partial(read, ServedModels), json={"bundle": bundle})
+
+    @route
+    def roll_back(self, model: str | None = None) -> Call[ServedModels]:
+        """Serve the previous bundle again; with several models, say which. Never sent twice."""
+        return Call(
+            "POST",
+            "/v1/model/rollback",
+            partial(read, ServedModels),
+            _given(model=model),
+            is_idempotent=False,  # a second rollback would go forward again
+        )
 
 
-def document(document_id: str) -> Call[DocumentText]:
-    return Call("GET", _document(document_id), lambda body: read(DocumentText, body))
+READY: Call[bool] = Call("GET", "/readyz", lambda _: True)
 
 
-def put_document(document_id: str, content: Image, content_type: str | None, title: str | None) -> Call[Document]:
-    return Call(
-        "PUT",
-        _document(document_id),
-        lambda body: read(Document, body),
-        _given(title=title),
-        content=_bytes(content),
-        content_type=content_type or BYTES,
-    )
-
-
-def delete_document(document_id: str) -> Call[None]:
-    return Call("DELETE", _document(document_id), lambda _: None)
-
-
-def models() -> Call[ServedModels]:
-    return Call("GET", "/v1/model", lambda body: read(ServedModels, body))
-
-
-def serve_bundle(bundle: str) -> Call[ServedModels]:
-    return Call("PUT", "/v1/model", lambda body: read(ServedModels, body), json={"bundle": bundle})
-
-
-def roll_back(model: str | None) -> Call[ServedModels]:
-    return Call(
-        "POST",
-        "/v1/model/rollback",
-        lambda body: read(ServedModels, body),
-        _given(model=model),
-        is_idempotent=False,  # a second one rolls forward again
-    )
-
-
-def ready() -> Call[bool]:
-    return Call("GET", "/readyz", lambda _: True)
-
-
-def _items(kind: type[ItemT], body: Any, *, count: int) -> list[ItemT | ItemError]:
-    """Return one result for each that was sent, with the model that all of them share."""
+def _items(kind: type[T], body: Any, *, count: int) -> list[T | ItemError]:
+    """Return one result for each input, with the model that all of them share."""
     model, results = _field(body, "model"), _list(body, "results")
     if len(results) != count:
-        raise BadAnswer(f"{count} were sent and {len(results)} answers came. Is that a Percept service?")
-    found: list[ItemT | ItemError] = []
+        raise BadAnswer(f"{count} inputs were sent, but {len(results)} answers came. Is that a Percept service?")
+    found: list[T | ItemError] = []
     for place, result in enumerate(results):
         if isinstance(result, dict) and "error" in result:
             found.append(read(ItemError, result["error"], f"results[{place}].error"))
@@ -160,12 +224,22 @@ def _items(kind: type[ItemT], body: Any, *, count: int) -> list[ItemT | ItemErro
     return found
 
 
-def _only(kind: type[ItemT], body: Any) -> ItemT:
-    """Return the one result; a single one that cannot be answered fails by its status."""
+def _only(kind: type[T], body: Any) -> T:
+    """Return the one result; an error of a single input comes as a status, never as a result."""
     [found] = _items(kind, body, count=1)
     if not isinstance(found, kind):
-        raise BadAnswer("the only result is an error, with a status of success. Is that a Percept service?")
+        raise BadAnswer("the only result is an error, but the status says success. Is that a Percept service?")
     return found
+
+
+def _understood(body: Any) -> Understood:
+    models, intent = _field(body, "models"), _field(body, "intent")
+    named = None if intent is None else {**intent, "model": _field(models, "intent")}
+    return read(Understood, {**body, "intent": named, "answered_by": _field(models, "qa")})
+
+
+def _documents(body: Any) -> list[Document]:
+    return [read(Document, item, f"document {at}") for at, item in enumerate(_list(body, "documents"))]
 
 
 def _field(body: Any, name: str) -> Any:
@@ -177,7 +251,7 @@ def _field(body: Any, name: str) -> Any:
 def _list(body: Any, name: str) -> list[Any]:
     found = _field(body, name)
     if not isinstance(found, list):
-        raise BadAnswer(f"the answer's {name!r} is no array. Is that a Percept service?")
+        raise BadAnswer(f"{name!r} of the answer is not an array. Is that a Percept service?")
     return found
 
 
@@ -185,18 +259,18 @@ def _bytes(given: Image) -> bytes:
     if isinstance(given, bytes):
         return given
     if isinstance(given, str) and given.startswith(("http://", "https://")):
-        raise ValueError(f"{given} is a URL; a service fetches none. Give a file's path or its bytes.")
+        raise ValueError(f"{given} is a URL; a service fetches none. Give the path of a file, or its bytes.")
     return Path(given).read_bytes()
 
 
 def _refuse_one(items: object, what: str) -> None:
     if isinstance(items, str | bytes | os.PathLike):
-        raise TypeError(f"{what} must be a sequence of them; came a single {type(items).__name__}.")
+        raise TypeError(f"{what} must be a sequence; came a single {type(items).__name__}.")
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _document(document_id: str) -> str:
+def _path(document_id: str) -> str:
     return f"/v1/knowledge/{quote(document_id, safe='/')}"

@@ -1,48 +1,86 @@
-"""The client for programs that wait: each of Percept's own routes as a method.
-
-Sends `calls` with httpx and tries again as `retry` says; errors are those of `errors`. One client may be used by many
-threads; `async_client` is the same for asyncio. Hugging Face's, Rasa's and Open Inference clients have own routes.
-"""
+"""The two clients: `Client` waits for its answers, `AsyncClient` is for asyncio. Both send `Routes` with httpx."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
-from percept import calls
-from percept.answers import (
-    Answered,
-    Document,
-    DocumentText,
-    ImageTags,
-    Intent,
-    ItemError,
-    ServedModels,
-    Understood,
-)
-from percept.calls import Call, Image
-from percept.errors import ClientError, NoAnswer, Unavailable
-from percept.retry import Retry
-from percept.sending import Sender, make_http, no_answer, read_response
+from percept.calls import READY, Awaited, Blocking, Call, Routes
+from percept.errors import ApiError, BadAnswer, ClientError, NoAnswer, Unavailable, api_error
+from percept.retry import AGAIN, Retry, draw, retry_after_s
 
 T = TypeVar("T")
+_TRACE: ContextVar[Mapping[str, str] | None] = ContextVar("percept_trace", default=None)
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-class Client(Sender):
-    """Asks a service and waits.
+@contextmanager
+def traced(*, request_id: str | None = None, traceparent: str | None = None) -> Iterator[None]:
+    """Give all calls in the block a request id, which the service logs and returns, and a W3C trace context.
+
+    It holds for this thread or task, and for those that it starts in the block.
+    """
+    given = {"X-Request-ID": request_id, "traceparent": traceparent}
+    token = _TRACE.set({**(_TRACE.get() or {}), **{name: value for name, value in given.items() if value is not None}})
+    try:
+        yield
+    finally:
+        _TRACE.reset(token)
+
+
+class Sender:
+    """What both clients share: their settings, and what these mean for a request and for a failure."""
+
+    def __init__(self, retry: Retry | None, timeout_s: float, clock: Callable[[], float]) -> None:
+        self.retry = retry or Retry()
+        self.timeout_s = timeout_s
+        self.clock = clock
+
+    def options(self, call: Call[Any], spent_s: float) -> dict[str, Any]:
+        """Return the arguments for httpx; no single wait is longer than the time that is left."""
+        headers = dict(_TRACE.get() or {})
+        if call.content_type:
+            headers["content-type"] = call.content_type
+        sent = {"params": call.params or None, "json": call.json, "content": call.content, "files": call.files}
+        left_s = max(0.001, self.retry.total_s - spent_s)
+        return {
+            "headers": headers,
+            "timeout": min(self.timeout_s, left_s),
+            **{name: value for name, value in sent.items() if value is not None},
+        }
+
+    def pause_s(self, call: Call[Any], error: ClientError, failures: int, start: float) -> float:
+        """Return how long to wait before the next try; raise the error if there is none."""
+        asked = None
+        if isinstance(error, ApiError):
+            may = error.status in AGAIN and (call.is_idempotent or error.status == 429)  # 429: nothing was begun
+            asked = error.retry_after_s
+        else:
+            may = isinstance(error, NoAnswer) and (call.is_idempotent or isinstance(error.__cause__, _NEVER_SENT))
+        pause = self.retry.pause_s(failures, self.clock() - start, asked, draw()) if may else None
+        if pause is None:
+            raise error
+        return pause
+
+
+class Client(Sender, Routes, Blocking):
+    """Sends requests to a service and waits for the answers. Many threads may share one client.
 
     Args:
-        base_url: of the service, such as "http://localhost:3000"; with the path where a proxy shows it under one.
-        api_key: where the service wants one; the admin's for what changes it.
-        timeout_s: the longest single wait: for a connection, for sending or receiving a part.
-        retry: how often and how long; `Retry(attempts=1)` for never again.
-        transport: in place of the network, as httpx takes it.
-        clock: seconds, for tests; as `sleep`.
-        sleep: likewise.
+        base_url: such as "http://localhost:3000", with the path if a proxy puts the service under one.
+        api_key: if the service needs one; an administrator's to change documents or models.
+        timeout_s: the longest single wait: for a connection, or for sending or receiving a part.
+        retry: how often and how long to try again; `Retry(attempts=1)` never does.
+        transport: an httpx transport in place of the network.
+        clock: returns seconds; for tests.
+        sleep: for tests.
     """
 
     def __init__(
@@ -58,7 +96,7 @@ class Client(Sender):
     ) -> None:
         super().__init__(retry, timeout_s, clock)
         self._sleep = sleep
-        self._http = make_http(httpx.Client, base_url, api_key, transport)
+        self._http = httpx.Client(base_url=base_url, headers=_headers(api_key), transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -67,74 +105,18 @@ class Client(Sender):
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._http.close()
 
-    def tag(self, image: Image, *, top_k: int | None = None, min_score: float | None = None) -> ImageTags:
-        """Return the tags of one photo."""
-        return self._send(calls.tag(image, top_k, min_score))
-
-    def tag_many(
-        self, images: Sequence[Image], *, top_k: int | None = None, min_score: float | None = None
-    ) -> list[ImageTags | ItemError]:
-        """Return the tags of several photos, in their order; a bad one of several has its error in its place."""
-        return self._send(calls.tag_many(images, top_k, min_score))
-
-    def intent(self, text: str, *, top_k: int | None = None) -> Intent:
-        """Return what an utterance wants."""
-        return self._send(calls.intent(text, top_k))
-
-    def intents(self, texts: Sequence[str], *, top_k: int | None = None) -> list[Intent | ItemError]:
-        """Return what several want, in their order; a bad one has its error in its place."""
-        return self._send(calls.intents(texts, top_k))
-
-    def answer(self, question: str, context: str | None = None, *, passages: int | None = None) -> Answered:
-        """Return the answer out of a context, or out of the knowledge base where there is none."""
-        return self._send(calls.answer(question, context, passages))
-
-    def understand(self, text: str, *, top_k: int | None = None, passages: int | None = None) -> Understood:
-        """Return the intent, and the answer where a question is asked or no intent is meant."""
-        return self._send(calls.understand(text, top_k, passages))
-
-    def documents(self) -> list[Document]:
-        """Return what is in the knowledge base, sorted by id."""
-        return self._send(calls.documents())
-
-    def document(self, document_id: str) -> DocumentText:
-        """Return one document with its plain text."""
-        return self._send(calls.document(document_id))
-
-    def put_document(
-        self, document_id: str, content: Image, *, content_type: str | None = None, title: str | None = None
-    ) -> Document:
-        """Add or replace a document, of a file's path or its bytes; the id's ending says what it is, or the type."""
-        return self._send(calls.put_document(document_id, content, content_type, title))
-
-    def delete_document(self, document_id: str) -> None:
-        """Remove a document. Where the first answer was lost, a second try finds it gone: NotFound."""
-        self._send(calls.delete_document(document_id))
-
-    def models(self) -> ServedModels:
-        """Return what serves."""
-        return self._send(calls.models())
-
-    def serve_bundle(self, bundle: str) -> ServedModels:
-        """Serve another bundle, by its folder's name."""
-        return self._send(calls.serve_bundle(bundle))
-
-    def roll_back(self, model: str | None = None) -> ServedModels:
-        """Serve the bundle that served before; `model` is needed where there are several. Sent once only."""
-        return self._send(calls.roll_back(model))
-
     def ready(self) -> bool:
-        """Return whether the service answers now; False too where nothing is there. Tries once."""
+        """Return whether the service answers now; False if it cannot be reached. Tries once."""
         try:
-            return self._once(calls.ready(), 0.0)
+            return self._once(READY, 0.0)
         except (Unavailable, NoAnswer):
             return False
 
-    def _send(self, call: Call[T]) -> T:
-        start, failures = self.clock(), 0
+    def _send(self, make: Callable[[], Call[T]], *, reads_files: bool) -> T:
+        call, start, failures = make(), self.clock(), 0
         while True:
             try:
                 return self._once(call, self.clock() - start)
@@ -146,5 +128,82 @@ class Client(Sender):
         try:
             response = self._http.request(call.method, call.path, **self.options(call, spent_s))
         except httpx.TransportError as error:
-            raise no_answer(call, error) from error
-        return read_response(call, response)
+            raise _no_answer(call, error) from error
+        return _read(call, response)
+
+
+class AsyncClient(Sender, Routes, Awaited):
+    """`Client` for asyncio: the same arguments and methods, each to be awaited. Many tasks may share one client."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: Retry | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        super().__init__(retry, timeout_s, clock)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def ready(self) -> bool:
+        """Return whether the service answers now; False if it cannot be reached. Tries once."""
+        try:
+            return await self._once(READY, 0.0)
+        except (Unavailable, NoAnswer):
+            return False
+
+    async def _send(self, make: Callable[[], Call[T]], *, reads_files: bool) -> T:
+        call = await asyncio.to_thread(make) if reads_files else make()
+        start, failures = self.clock(), 0
+        while True:
+            try:
+                return await self._once(call, self.clock() - start)
+            except ClientError as error:
+                failures += 1
+                await self._sleep(self.pause_s(call, error, failures, start))
+
+    async def _once(self, call: Call[T], spent_s: float) -> T:
+        try:
+            response = await self._http.request(call.method, call.path, **self.options(call, spent_s))
+        except httpx.TransportError as error:
+            raise _no_answer(call, error) from error
+        return _read(call, response)
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    return {"accept": "application/json", **({"X-API-Key": api_key} if api_key is not None else {})}
+
+
+def _read(call: Call[T], response: httpx.Response) -> T:
+    if not response.is_success:
+        pause = retry_after_s(response.headers.get("retry-after"))
+        raise api_error(response.status_code, response.headers, response.content, pause)
+    if response.status_code == httpx.codes.NO_CONTENT:
+        return call.parse(None)
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise BadAnswer(f"the answer to {call.method} {call.path} is not JSON. Is that a Percept service?") from error
+    return call.parse(body)
+
+
+def _no_answer(call: Call[Any], error: httpx.HTTPError) -> NoAnswer:
+    why = "took too long" if isinstance(error, httpx.TimeoutException) else "did not answer"
+    return NoAnswer(f"the service {why} on {call.method} {call.path}: {error or type(error).__name__}")

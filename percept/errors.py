@@ -1,9 +1,9 @@
-"""Every error that the client raises.
+"""Every error that the client raises:
 
 ClientError
-├── NoAnswer          no answer came: no connection, it broke off, or the time was over
-├── BadAnswer         what came is no answer of a Percept service
-└── ApiError          the service said no: `status`, `type`, `message`, `request_id`
+├── NoAnswer          no answer came: no connection, a broken one, or a timeout
+├── BadAnswer         what came is not the answer of a Percept service
+└── ApiError          the service refused: `status`, `type`, `message`, `request_id`
     ├── BadInput      400, 408, 413, 415, 422: sending it again will not help
     ├── Denied        401, 403: no key, a wrong one, or one that may not do this
     ├── NotFound      404: no such route, model or document
@@ -18,26 +18,26 @@ from collections.abc import Mapping
 
 
 class ClientError(Exception):
-    """Base of all."""
+    """Base of all errors here."""
 
 
 class NoAnswer(ClientError):
-    """No answer came; whether the service did what was asked is not known, unless no connection was made."""
+    """No answer came. Unless no connection was made, the service may have done what was asked."""
 
 
 class BadAnswer(ClientError):
-    """What came is no answer of a Percept service, or one of another version."""
+    """What came is not the answer of a Percept service, or of one of another version."""
 
 
 class ApiError(ClientError):
-    """The service said no.
+    """The service refused.
 
     Args:
-        message: the service's, for people.
-        type: the service's word for it, such as "invalid_image"; "unknown" where something in between answered.
-        request_id: what the service's log calls the request; None where the answer names none.
-        status: HTTP's.
-        retry_after_s: when to come back, where the answer says it.
+        message: from the service, for people.
+        type: the service's name for it, such as "invalid_image"; "unknown" if something in between answered.
+        request_id: the request's id in the service's log, if the answer has it.
+        status: of HTTP.
+        retry_after_s: when to try again, if the answer says so.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ApiError(ClientError):
 
 
 class BadInput(ApiError):
-    """What was sent cannot be answered; sending it again will not help."""
+    """The input cannot be answered; sending it again will not help."""
 
 
 class Denied(ApiError):
@@ -74,7 +74,7 @@ class NotFound(ApiError):
 
 
 class Overloaded(ApiError):
-    """The queue is full, or the key has had its requests of this minute."""
+    """The queue is full, or the key has used up its requests for this minute."""
 
 
 class Unavailable(ApiError):
@@ -98,7 +98,7 @@ _SHOWN_CHARS = 200
 
 
 def api_error(status: int, headers: Mapping[str, str], body: bytes, retry_after_s: float | None) -> ApiError:
-    """Return the error that an answer stands for; one that is not the service's own JSON is shown as it came."""
+    """Return the error for an answer; one that is not the service's own JSON is quoted in the message."""
     kind, message = "unknown", body[: 4 * _SHOWN_CHARS].decode("utf-8", "replace")[:_SHOWN_CHARS].strip()
     request_id = headers.get("x-request-id")
     try:

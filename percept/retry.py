@@ -1,7 +1,7 @@
-"""When a call is tried again, and after how long. Knows no network: `client` asks after each failure.
+"""When to try a call again, and after how long.
 
-What was refused (429, 503) or never left (no connection) may always be tried again, and what is asked twice without
-harm also when its connection broke off. The pause grows twofold, with full jitter.
+A call that was refused (429, 503) or never sent (no connection) may always be tried again; an idempotent one also after
+a broken connection. The pause doubles each time, with full jitter.
 
 Source of the jitter: M. Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
 """
@@ -18,13 +18,13 @@ AGAIN = frozenset({429, 503})
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and how long.
+    """How often to try again, and for how long.
 
     Args:
-        attempts: at most so many calls, the first one among them; 1 never tries again.
-        base_s: the pause after the first failure is a random part of it; of twice that after the second, and so on.
-        max_pause_s: the most that the client chooses by itself; what `Retry-After` asks for is kept whole.
-        total_s: from the first call to the last answer. A pause that would end later is not begun.
+        attempts: the most calls, including the first; 1 never tries again.
+        base_s: the pause after the first failure is random, up to this; after the second up to twice this, and so on.
+        max_pause_s: the longest pause that the client chooses; a longer `Retry-After` is respected.
+        total_s: the longest time from the first call to the last answer; a pause that would exceed it is not started.
     """
 
     attempts: int = 5
@@ -34,10 +34,10 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or min(self.base_s, self.max_pause_s) < 0 or self.total_s <= 0:
-            raise ValueError(f"attempts must be at least 1, pauses at least 0 and total_s more than 0; came {self}.")
+            raise ValueError(f"attempts must be at least 1, pauses at least 0 and total_s more than 0; got {self}.")
 
     def pause_s(self, failures: int, spent_s: float, retry_after_s: float | None, chance: float) -> float | None:
-        """Return how long to wait before the next call, or None for giving up.
+        """Return how long to wait before the next call, or None to give up.
 
         >>> Retry(base_s=1).pause_s(failures=3, spent_s=0, retry_after_s=None, chance=0.5)
         2.0
@@ -46,19 +46,19 @@ class Retry:
 
         Args:
             failures: calls that failed so far, from 1.
-            spent_s: since the first began.
-            retry_after_s: what the service asked for, if it did.
-            chance: 0 to 1, drawn evenly.
+            spent_s: since the first call began.
+            retry_after_s: what the service asked for, if anything.
+            chance: uniform random number from 0 to 1.
         """
         if failures >= self.attempts:
             return None
         pause = chance * min(self.max_pause_s, self.base_s * 2.0 ** (failures - 1))
-        pause += retry_after_s or 0.0  # no sooner than asked, and not all clients at once
+        pause += retry_after_s or 0.0  # not sooner than asked, and not all clients at once
         return pause if spent_s + pause < self.total_s else None
 
 
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for; None where it says nothing that can be read.
+    """Return the seconds that a `Retry-After` header asks for; None if it cannot be read.
 
     >>> retry_after_s("3"), retry_after_s("soon")
     (3.0, None)

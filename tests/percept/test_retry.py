@@ -39,7 +39,7 @@ def test_what_would_fail_again_is_asked_once(failure: httpx.Response):
 
 
 def test_pauses_double_with_full_jitter_and_stay_below_their_most(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("percept.sending.draw", lambda: 1.0)
+    monkeypatch.setattr("percept.client.draw", lambda: 1.0)
     clock = Clock()
     asking, _ = client(clock, *[no(503)] * 6, attempts=6, base_s=1, max_pause_s=4)
     with pytest.raises(Unavailable):
@@ -47,7 +47,7 @@ def test_pauses_double_with_full_jitter_and_stay_below_their_most(monkeypatch: p
     assert clock.slept == [1, 2, 4, 4, 4]
     clock = Clock()
     drawn = iter([0.5, 0.25])
-    monkeypatch.setattr("percept.sending.draw", lambda: next(drawn))
+    monkeypatch.setattr("percept.client.draw", lambda: next(drawn))
     client(clock, no(503), no(503), intent(), base_s=1)[0].intent("play")
     assert clock.slept == [0.5, 0.5]
 
@@ -69,7 +69,7 @@ def test_a_service_that_asks_for_more_time_than_there_is_ends_it_at_once():
 
 
 def test_the_total_time_ends_it_before_the_attempts_do(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("percept.sending.draw", lambda: 1.0)
+    monkeypatch.setattr("percept.client.draw", lambda: 1.0)
     clock = Clock()
     asking, script = client(clock, *[no(503)] * 3, attempts=100, base_s=1, total_s=4)
     with pytest.raises(Unavailable):
@@ -79,7 +79,7 @@ def test_the_total_time_ends_it_before_the_attempts_do(monkeypatch: pytest.Monke
 
 
 def test_no_wait_for_the_network_is_longer_than_what_is_left(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("percept.sending.draw", lambda: 1.0)
+    monkeypatch.setattr("percept.client.draw", lambda: 1.0)
     asking, script = client(Clock(), no(503), intent(), base_s=4, total_s=10)
     asking.intent("play")
     first, second = (request.extensions["timeout"]["read"] for request in script.asked)
@@ -134,7 +134,7 @@ def test_ready_is_false_where_nothing_answers_and_asks_once():
 
 
 def test_the_async_client_tries_again_by_the_same_rules(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("percept.sending.draw", lambda: 1.0)
+    monkeypatch.setattr("percept.client.draw", lambda: 1.0)
 
     async def run() -> None:
         clock, script = Clock(), Script([no(503), httpx.ConnectError, no(429, retry_after="3"), intent(), no(422)])

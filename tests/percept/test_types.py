@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from percept import AsyncClient, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 USE = """
@@ -30,24 +33,36 @@ assert_type(client.ready(), bool)
 async def wait(client: AsyncClient) -> None:
     assert_type(await client.tag("photo.jpg"), ImageTags)
     assert_type(await client.intents(["hello"]), list[Intent | ItemError])
+    assert_type(await client.ready(), bool)
+"""
+
+WRONG = """
+from percept import Client
+
+client = Client("http://x")
+client.intents(3)
+client.tag("photo.jpg", top=3)
+client.intent("hello").intention
 """
 
 
 @pytest.mark.slow
 def test_answers_have_their_types_and_a_wrong_use_is_told(tmp_path: Path):
     (tmp_path / "right.py").write_text(USE)
-    (tmp_path / "wrong.py").write_text('from percept import Client\n\nClient("http://x").intents(3)\n')
+    (tmp_path / "wrong.py").write_text(WRONG)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", str(tmp_path)]
     environment = {"MYPYPATH": str(ROOT), "PATH": "", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert result.stdout.count("error:") == 1, result.stdout + result.stderr
-    assert "wrong.py:3" in result.stdout
+    assert result.stdout.count("error:") == 3, result.stdout + result.stderr
+    assert all(f"wrong.py:{line}: error" in result.stdout for line in (5, 6, 7)), result.stdout
 
 
-def test_both_clients_have_the_same_methods():
-    from percept import AsyncClient, Client
-
-    public = [{name for name in vars(kind) if not name.startswith("_")} for kind in (Client, AsyncClient)]
+def test_both_clients_have_the_same_documented_methods():
+    public = [{name for name in dir(kind) if not name.startswith("_")} for kind in (Client, AsyncClient)]
     assert public[0] == public[1]
-    for name in public[0]:
-        assert getattr(Client, name).__annotations__ == getattr(AsyncClient, name).__annotations__
+    assert {"tag", "intents", "put_document", "ready"} < public[0]
+    for name in public[0] - {"close", "ready"}:
+        method = getattr(Client, name)
+        assert method is getattr(AsyncClient, name) or name in {"options", "pause_s"}
+        assert method.__doc__
+    assert list(inspect.signature(Client("http://x").tag).parameters) == ["image", "top_k", "min_score"]
