@@ -1,4 +1,4 @@
-"""A result as a picture: for each kind of request how many a second, and how long one takes, beside the limit."""
+"""Draws a result: requests per second and latency for each kind of request, next to the bare model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FOOT_IN = 0.3
 
 
 def draw(result: Result) -> bytes:
-    """Return a PNG: a row of two panels for each workload, a line for each stack.
+    """Return a PNG with two panels per workload and one line per stack.
 
-    Left: requests a second, median with the range of the rounds; the dashed line is the limit, bare processes without
-    HTTP. Right: latency over the same connections, from the median to the 99th percentile.
+    Left: requests per second, the median with the range of the rounds; the dashed line is the bare model, without HTTP.
+    Right: latency over the same connections, from the median to the 99th percentile.
     """
     workloads = list(result["workloads"])
     shown = {name: _stacks(result, name) for name in workloads}
@@ -43,7 +43,7 @@ def draw(result: Result) -> bytes:
 
 
 def _stacks(result: Result, workload: str) -> list[str]:
-    """Return the stacks that answer a workload, in the order of the result."""
+    """Return the stacks that handle a workload, in the result's order."""
     level = shown_level(result, workload)
     return [stack for stack in result["stacks"] if figure(result, stack, workload, level)]
 
@@ -70,7 +70,7 @@ def _draw_rates(axes: Axes, result: Result, workload: str, stacks: Sequence[str]
     axes.set(xlim=(0, most * 1.18), ylim=(-0.6, len(stacks) - 0.4))
     axes.grid(visible=False, axis="y")
     axes.set_title(f"{result['workloads'][workload]['title']}\n", fontsize=10)
-    axes.text(0, 1.04, f"requests a second, {_connections(level)}", transform=axes.transAxes, color=MUTED, fontsize=8)
+    axes.text(0, 1.04, f"requests per second, {_connections(level)}", transform=axes.transAxes, color=MUTED, fontsize=8)
 
 
 def _draw_latencies(axes: Axes, result: Result, workload: str, stacks: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def _draw_latencies(axes: Axes, result: Result, workload: str, stacks: Sequence[
 def _legend(result: Result) -> str:
     machine = result["machine"]
     return (
-        f"dashed: {result['workers']} bare processes, no HTTP; thin line: range of the rounds; "
+        f"dashed: bare model, {result['workers']} processes, no HTTP; thin line: range of the rounds; "
         f"{result['date']}, {machine['cpu']}, {machine['cores']} cores"
     )
 

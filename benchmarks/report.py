@@ -1,4 +1,4 @@
-"""A result as Markdown: a table for each kind of request, one of memory and starts, and what was measured with what."""
+"""Renders a result as Markdown: one table per kind of request, one for memory and startup, and the versions used."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from benchmarks.stacks import PERCEPT
 
 Result = dict[str, Any]
 MOST_SHOWN = 32
-"""Connections of the columns for one level: the most up to here."""
+"""Columns that show a single level use the highest number of connections up to this."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The rounds of one stack, workload and level."""
+    """All rounds of one stack and workload at one number of connections."""
 
     rates: Sequence[float]
-    """Requests a second; empty where a round failed."""
+    """Requests per second of each round; empty if any round had a failure."""
     p50_ms: float
     p99_ms: float
     failed: int
-    """Requests of all rounds that were not answered with 200."""
+    """Requests, over all rounds, that were not answered with 200."""
     kinds: str
-    """Of the failures."""
+    """The kinds of failure, comma-separated."""
 
     @property
     def rate(self) -> float | None:
@@ -34,7 +34,7 @@ class Figure:
 
 
 def figure(result: Result, stack: str, workload: str, level: int) -> Figure | None:
-    """Return medians over the rounds, or None where nothing was measured; one failed round spoils all."""
+    """Return the medians over the rounds, or None if nothing was measured; one failed round spoils the rate."""
     wanted = {"stack": stack, "workload": workload, "connections": level}
     rows = [row for row in result["loads"] if all(row[name] == value for name, value in wanted.items())]
     if not rows:
@@ -54,14 +54,14 @@ def figure(result: Result, stack: str, workload: str, level: int) -> Figure | No
 
 
 def shown_level(result: Result, workload: str) -> int:
-    """Return the level that the plot and the columns of one level show."""
+    """Return the number of connections that the plot and the single-level columns show."""
     levels = result["workloads"][workload]["levels"]
     return int(max((level for level in levels if level <= MOST_SHOWN), default=levels[0]))
 
 
 def names(result: Result) -> dict[str, str]:
-    """Return stack -> title, the limit first."""
-    return {BARE: f"the limit: {result['workers']} bare processes", **result["stacks"]}
+    """Return stack -> title, the bare model first."""
+    return {BARE: f"bare model, {result['workers']} processes", **result["stacks"]}
 
 
 def render(result: Result) -> str:
@@ -82,20 +82,20 @@ def _head(result: Result) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return (
         f"{result['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"{machine['system']}, Python {machine['python']}. {result['workers']} workers of one thread; load from "
+        f"{machine['system']}, Python {machine['python']}. {result['workers']} workers with one thread each; load from "
         f"{result['load']} on the same machine; {_rounds(result['rounds'])} of {result['seconds']:g} s "
-        f"or more. Load average before: {machine['load_average_before']}.\n\n{versions}."
+        f"or more. Load average before the run: {machine['load_average_before']}.\n\n{versions}."
     )
 
 
 def _table(result: Result, workload: str) -> str:
-    """Return rates at all levels; at one level spread, share of the limit and Percept's lead; latencies."""
+    """Return rates at all levels; at one level the range, the share of the bare model and Percept's lead; latencies."""
     described = result["workloads"][workload]
     levels, level = described["levels"], shown_level(result, workload)
     limit = figure(result, BARE, workload, level)
     ours = figure(result, PERCEPT, workload, level)
-    head = [described["title"], *(f"{each} conn." for each in levels), f"spread at {level}", "of the limit"]
-    head += ["Percept is", "p50 / p99 at 1, ms", f"p50 / p99 at {level}, ms"]
+    head = [described["title"], *(f"{each} conn." for each in levels), f"range at {level}", "of the bare model"]
+    head += ["Percept vs. this", "p50 / p99 at 1, ms", f"p50 / p99 at {level}, ms"]
     rows = []
     for stack, title in names(result).items():
         found = [figure(result, stack, workload, each) for each in levels]
@@ -142,18 +142,20 @@ def _starts(result: Result) -> str:
             row.append(f"{median(each['cold_start_s'] for each in found):.1f}" if found else "")
             row.append(f"{median(each['peak_memory_mib'] for each in found):,.0f}" if found else "")
         rows.append(row)
-    head = ["", "language: first answer after, s", "peak memory, MiB", "vision: first answer after, s"]
-    return _markdown([*head, "peak memory, MiB"], rows)
+    head = [""]
+    for family in ("language", "vision"):
+        head += [f"{family}: time to first answer, s", f"{family}: peak memory, MiB"]
+    return _markdown(head, rows)
 
 
 PARTS = ("decode", "preprocess", "tokenise", "run", "decide", "serialise")
 
 
 def render_parts(result: Result) -> str:
-    """Return where the time of one request goes, a column for each workload, in milliseconds.
+    """Return where the time of one request goes, one column per workload, in milliseconds.
 
-    The last rows are Percept's median over one connection and what of it no part accounts for: HTTP, and waiting for
-    the batch's thread.
+    The last two rows are what no part accounts for (HTTP, and waiting for the batch's thread) and Percept's median over
+    one connection.
     """
     parts: dict[str, dict[str, float]] = result["parts"]
     rows = [[part, *(_ms(each[part]) if part in each else "" for each in parts.values())] for part in PARTS]
@@ -161,7 +163,7 @@ def render_parts(result: Result) -> str:
     whole = {name: figure(result, PERCEPT, name, 1) for name in parts}
     if all(found is not None and found.rates for found in whole.values()):
         p50 = {name: found.p50_ms for name, found in whole.items() if found is not None}
-        rows.append(["the rest: HTTP", *(_ms(p50[name] - sum(parts[name].values())) for name in parts)])
+        rows.append(["rest (HTTP)", *(_ms(p50[name] - sum(parts[name].values())) for name in parts)])
         rows.append(["**whole request**", *(f"**{_ms(p50[name])}**" for name in parts)])
     titles = [result["workloads"][name]["title"] for name in parts]
     return _markdown(["one request over one connection, ms", *titles], rows)
@@ -173,7 +175,7 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return one short table: Percept's rate over the shown connections, share of the limit, lead over each stack."""
+    """Return one short table: Percept's rate, its share of the bare model and its lead over each other stack."""
     stacks = [stack for stack in result["stacks"] if not stack.startswith(PERCEPT)]
     rows = []
     for workload, described in result["workloads"].items():
@@ -181,7 +183,8 @@ def summary(result: Result) -> str:
         ours, limit = figure(result, PERCEPT, workload, level), figure(result, BARE, workload, level)
         row = [f"{described['title']}, {level} connections", _rate(ours), _divided(ours, limit, "{:.0%}")]
         rows.append([*row, *(_divided(ours, figure(result, stack, workload, level), "{:.1f} ×") for stack in stacks)])
-    head = ["", "Percept, requests a second", "of the bare model", *(f"× {result['stacks'][each]}" for each in stacks)]
+    head = ["", "Percept, requests per second", "of the bare model"]
+    head += [f"vs. {result['stacks'][each]}" for each in stacks]
     machine = result["machine"]
     return f"{_markdown(head, rows)}\n\n{result['date']}, {machine['cpu']}, {machine['cores']} cores.\n"
 

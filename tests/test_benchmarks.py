@@ -147,7 +147,7 @@ def test_report_has_medians_spread_and_ratios():
     ]  # fmt: skip
     assert "| FastAPI + ONNX Runtime | 400 | 400 | 400 to 400 | 36% | 2.0 × |" in text
     assert "| Percept, one service | 2.5 | 512 |" in text
-    assert "| the rest: HTTP | 4.50 |" in text
+    assert "| rest (HTTP) | 4.50 |" in text
 
 
 def test_a_round_with_failures_leaves_no_figure_in_table_and_picture():
