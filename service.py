@@ -18,10 +18,11 @@ from nlp.methods import LanguageMethods
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
 from shared.serving.app import make_app
-from shared.serving.bento import before_start, load_or_exit, tuned_service
-from shared.serving.choice import load_chosen
-from shared.serving.lifecycle import Lifecycle, LoadedModel
-from shared.serving.page import LatePage, has_gradio
+from shared.serving.host.server import before_start
+from shared.serving.host.service import load_or_exit, tuned_service
+from shared.serving.lifecycle.engine import Lifecycle, LoadedModel
+from shared.serving.lifecycle.swaps import load_chosen
+from shared.serving.page.late import LatePage, has_gradio
 from shared.serving.settings import Settings, settings_or_exit
 from vision.api import make_router as vision_router
 from vision.engine import TaggingEngine
@@ -101,7 +102,7 @@ def _language() -> LanguageEngine:
 def _build_page(engine: Everything) -> Starlette:
     import nlp.demo
     import vision.demo  # they take seconds, and Gradio need not be installed
-    from shared.serving.tabs import mount_pages
+    from shared.serving.page.tabs import mount_pages
 
     pages = [vision.demo.page(engine.tagging)] if engine.tagging else []
     pages += [nlp.demo.page(engine.language)] if engine.language else []

@@ -19,7 +19,7 @@ from nlp.text import Encoding
 from nlp.text_model import TextModel
 from shared.bundle.read import Bundle
 from shared.runtime.protocol import Runtime
-from shared.serving.loading import load_runtime
+from shared.serving.lifecycle.loading import load_runtime
 from shared.serving.settings import Settings
 
 CPU_BATCH_SIZE = 4

@@ -37,12 +37,11 @@ from nlp.schemas import (
     UnderstandResponse,
 )
 from shared.errors import InputError, TooLarge
-from shared.serving.app import make_app
-from shared.serving.bodies import json_body, read_json
-from shared.serving.direct import DirectApi
-from shared.serving.edge import classify, error_responses
-from shared.serving.lifecycle import Alongside, Lifecycle
-from shared.serving.middleware import answered_by
+from shared.serving.app import DirectApi, make_app
+from shared.serving.http.bodies import json_body, read_json
+from shared.serving.http.errors import classify, error_responses
+from shared.serving.http.middleware import answered_by
+from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
 
 

@@ -4,7 +4,7 @@ The page calls functions of this module by Gradio's server functions: each call 
 answer, and the page learns of a call that fails. What must be known of an earlier call stays in the browser (the
 conversation, the visitor's name) or in a folder that all workers share (documents). Nothing asks another host.
 
-Neighbours: `nlp.page` makes replies and HTML; `shared.serving.tabs` puts the page on its address.
+Neighbours: `nlp.page` makes replies and HTML; `shared.serving.page.tabs` puts the page on its address.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder
 from nlp.page.render import ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
 from shared.errors import Overloaded, PerceptError
-from shared.serving.kept_files import upload_folder
-from shared.serving.tabs import Page, mount_pages
+from shared.serving.page.kept_files import upload_folder
+from shared.serving.page.tabs import Page, mount_pages
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -143,7 +143,7 @@ class LanguagePage:
 
 
 def page(engine: LanguageEngine) -> Page:
-    """Return the page of a language service, for `shared.serving.tabs`."""
+    """Return the page of a language service, for `shared.serving.page.tabs`."""
     folder = document_folder()
     kept = VisitorDocuments(folder.path, upload_folder().path)
     return Page(

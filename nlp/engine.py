@@ -27,9 +27,9 @@ from nlp.qa.predictor import Answer
 from nlp.questions import is_question
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
-from shared.serving import metrics
-from shared.serving.admission import within
-from shared.serving.loading import load_runtime
+from shared.serving.http.limits import within
+from shared.serving.lifecycle.loading import load_runtime
+from shared.serving.observe import metrics
 from shared.serving.settings import Settings
 
 MAX_PASSAGES = 20

@@ -19,9 +19,9 @@ from nlp.intent_engine import IntentEngine, Outputs
 from nlp.limits import checked_text
 from nlp.qa.predictor import Answer
 from shared.errors import InputError, TooLarge
-from shared.serving.bodies import Count, json_body, read_json
-from shared.serving.edge import error_responses
-from shared.serving.middleware import answered_by
+from shared.serving.http.bodies import Count, json_body, read_json
+from shared.serving.http.errors import error_responses
+from shared.serving.http.middleware import answered_by
 
 _NO_EFFECT = "Sent by clients; has no effect here, where the bundle decides it."
 

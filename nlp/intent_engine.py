@@ -18,7 +18,7 @@ from nlp.text_model import TextModel
 from shared.bundle.read import Bundle
 from shared.errors import InputError
 from shared.runtime.protocol import Runtime
-from shared.serving.loading import load_runtime
+from shared.serving.lifecycle.loading import load_runtime
 from shared.serving.settings import Settings
 
 CPU_BATCH_SIZE = 16

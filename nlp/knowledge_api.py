@@ -16,9 +16,9 @@ from starlette.datastructures import UploadFile
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
 from shared.errors import InputError
-from shared.serving.edge import error_responses
-from shared.serving.forms import open_form
-from shared.serving.keys import admin_only
+from shared.serving.access.policy import admin_only
+from shared.serving.http.bodies import open_form
+from shared.serving.http.errors import error_responses
 from shared.serving.settings import Settings
 
 FIELD = "document"

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nlp.engine import LanguageEngine
 from nlp.limits import checked_text
-from shared.serving.bodies import json_body, read_json
-from shared.serving.edge import error_responses
-from shared.serving.middleware import answered_by
+from shared.serving.http.bodies import json_body, read_json
+from shared.serving.http.errors import error_responses
+from shared.serving.http.middleware import answered_by
 
 FALLBACK = "nlu_fallback"
 RANKING_LENGTH = 10

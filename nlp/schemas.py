@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from nlp.engine import MAX_PASSAGES
-from shared.serving.bodies import Whole
+from shared.serving.http.bodies import Whole
 
 DEFAULT_TOP_K = 5
 DEFAULT_PASSAGES = 5

@@ -14,10 +14,11 @@ from starlette.applications import Starlette
 from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
-from shared.serving.bento import before_start, load_or_exit, tuned_service
-from shared.serving.choice import load_chosen
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.page import LatePage, has_gradio
+from shared.serving.host.server import before_start
+from shared.serving.host.service import load_or_exit, tuned_service
+from shared.serving.lifecycle.engine import Lifecycle
+from shared.serving.lifecycle.swaps import load_chosen
+from shared.serving.page.late import LatePage, has_gradio
 from shared.serving.settings import settings_or_exit
 
 UI = "/ui"

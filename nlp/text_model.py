@@ -20,8 +20,8 @@ from shared.bundle.read import Bundle
 from shared.errors import InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, Tensors, check_inputs
-from shared.serving.admission import Admission
-from shared.serving.metrics import ModelMetrics
+from shared.serving.http.limits import Admission
+from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
 
 LONG_TEXT = 2_000

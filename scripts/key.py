@@ -35,7 +35,7 @@ def command() -> None:
 @_FILE
 def add(name: str, admin: bool, rate: int | None, expires: datetime | None, path: Path | None) -> None:
     """Make a key for NAME and print it, this once: the file keeps its hash alone."""
-    from shared.serving.api_keys import add_key
+    from shared.serving.access.keys import add_key
 
     last_day: date | None = expires.date() if expires else None
     file = _chosen(path)
@@ -48,7 +48,7 @@ def add(name: str, admin: bool, rate: int | None, expires: datetime | None, path
 @_FILE
 def list_(path: Path | None) -> None:
     """Show whose keys there are, and what each may."""
-    from shared.serving.api_keys import read_keys
+    from shared.serving.access.keys import read_keys
 
     for key in read_keys(_chosen(path)):
         rate = f"{key.requests_per_minute} a minute" if key.requests_per_minute else "no limit"
@@ -61,7 +61,7 @@ def list_(path: Path | None) -> None:
 @_FILE
 def remove(name: str, path: Path | None) -> None:
     """Take the key of NAME away; within a second no worker lets it in."""
-    from shared.serving.api_keys import remove_key
+    from shared.serving.access.keys import remove_key
 
     remove_key(_chosen(path), name)
 

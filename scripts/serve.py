@@ -20,6 +20,6 @@ def command(
     bundles: tuple[Path, ...], host: str, port: int, workers: int | None, device: str | None, no_ui: bool
 ) -> None:
     """Serve bundles over HTTP, with a demo page at /ui; the starter models where no BUNDLE is named."""
-    from shared.serving.run import serve
+    from shared.serving.host.server import serve
 
     serve(list(bundles), host=host, port=port, workers=workers, device=device, ui=False if no_ui else None)

@@ -24,7 +24,7 @@ PerceptError
     └── DeadlineExceeded     the answer was not there in time
 
 Messages say what was expected, what came and what to do. An InputError or ServiceError is shown to the caller, so its
-message holds no path and nothing of the machine. HTTP status codes live in `shared.serving.edge` alone.
+message holds no path and nothing of the machine. HTTP status codes live in `shared.serving.http.errors` alone.
 """
 
 from __future__ import annotations

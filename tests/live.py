@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from shared.serving.connection import Connection
+from shared.serving.host.connection import Connection
 
 PATIENCE_S = 20
 

@@ -11,8 +11,8 @@ import nlp.demo
 import vision.demo
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime
+from shared.serving.page.tabs import mount_pages
 from shared.serving.settings import Settings
-from shared.serving.tabs import mount_pages
 from tests.browser import NamesItsWorker
 from tests.nlp.page_server import language_engine
 from vision.engine import TaggingEngine

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shared.bundle.read import Bundle
-from shared.serving.api_keys import add_key
+from shared.serving.access.keys import add_key
 
 ROOT = Path(__file__).resolve().parents[1]
 BENTOFILES = {

@@ -45,7 +45,7 @@ EXTRAS_OF = {
     "*/*/windows.py": ["train"],
     "shared/runtime/choose.py": ["gpu"],
     "shared/runtime/cuda.py": ["gpu"],
-    "shared/serving/tabs.py": ["demo"],
+    "shared/serving/page/tabs.py": ["demo"],
     "*/demo.py": ["demo"],
     "scripts/settings.py": ["train"],
     "*/service.py": ["demo"],

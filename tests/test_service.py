@@ -14,8 +14,8 @@ import pytest
 import nlp.api
 import vision.api
 from shared.bundle.read import Bundle
-from shared.serving.direct import DirectApi
-from shared.serving.lifecycle import Lifecycle
+from shared.serving.app import DirectApi
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import PROJECT_ROOT, Settings
 from tests.pictures import GREEN, plain
 from tests.promql import SCRAPED, exposed, expressions, queried_variables, used

@@ -14,13 +14,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import ValidationError
 
 from shared.errors import InputError
-from shared.serving.app import make_app
-from shared.serving.direct import DirectApi
-from shared.serving.docs import inline_schema
-from shared.serving.edge import classify, error_responses, invalid_body
-from shared.serving.json_depth import check_depth
-from shared.serving.lifecycle import Alongside, Lifecycle
-from shared.serving.middleware import answered_by
+from shared.serving.app import DirectApi, make_app
+from shared.serving.http.bodies import check_depth, inline_schema
+from shared.serving.http.errors import classify, error_responses, invalid_body
+from shared.serving.http.middleware import answered_by
+from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
 from vision.engine import TaggingEngine
 from vision.schemas import (

@@ -3,7 +3,7 @@
 No event uses Gradio's queue or its sessions: both live in one process, and a service has several. What an event must
 know of an earlier one travels in the page (`answer`). Nothing on the page asks another host.
 
-Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `shared.serving.tabs` puts the page on its address.
+Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `shared.serving.page.tabs` serves the page.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from gradio.media import MEDIA_ROOT
 
 from shared.errors import InputError, PerceptError, TooLarge
-from shared.serving.kept_files import UPLOAD_KEEP_S
-from shared.serving.tabs import Page, mount_pages
+from shared.serving.page.kept_files import UPLOAD_KEEP_S
+from shared.serving.page.tabs import Page, mount_pages
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
@@ -176,7 +176,7 @@ class TaggerPage:
 
 
 def page(engine: TaggingEngine) -> Page:
-    """Return the page of a service's tagger, for `shared.serving.tabs`."""
+    """Return the page of a service's tagger, for `shared.serving.page.tabs`."""
     config = engine.predictor.bundle.config
     summary = config.card.get("summary")
     return Page(
@@ -203,7 +203,7 @@ def _min_score(use_own: bool, threshold: float) -> float | None:
 
 
 def _read(photo: dict[str, Any]) -> bytes:
-    """Return the bytes of an upload; `shared.serving.page_guard` and Gradio have made sure that it is one."""
+    """Return the bytes of an upload; `shared.serving.page.guard` and Gradio have made sure that it is one."""
     path = Path(str(photo.get("path")))
     try:
         os.utime(path)  # its time starts anew

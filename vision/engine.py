@@ -22,9 +22,9 @@ from shared.bundle.read import Bundle
 from shared.errors import DeadlineExceeded, InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, check_inputs
-from shared.serving.admission import Admission
-from shared.serving.loading import load_runtime
-from shared.serving.metrics import ModelMetrics
+from shared.serving.http.limits import Admission
+from shared.serving.lifecycle.loading import load_runtime
+from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
 from vision.images import decode_image
 from vision.tagging import TASK

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.serving.bodies import Count
+from shared.serving.http.bodies import Count
 
 _EXAMPLE_PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mPcEqXBwMDAxMDAwMDAAAAPPgE6YVAy8QAAAABJRU5ErkJggg=="

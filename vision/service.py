@@ -12,10 +12,11 @@ import bentoml
 from starlette.applications import Starlette
 
 from shared.bundle.read import read_bundle
-from shared.serving.bento import before_start, load_or_exit, tuned_service
-from shared.serving.choice import load_chosen
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.page import LatePage, has_gradio
+from shared.serving.host.server import before_start
+from shared.serving.host.service import load_or_exit, tuned_service
+from shared.serving.lifecycle.engine import Lifecycle
+from shared.serving.lifecycle.swaps import load_chosen
+from shared.serving.page.late import LatePage, has_gradio
 from shared.serving.settings import settings_or_exit
 from vision.api import create_app
 from vision.engine import TaggingEngine

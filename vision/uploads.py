@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
-from shared.serving.forms import open_form
+from shared.serving.http.bodies import open_form
 from shared.serving.settings import Settings
 
 FIELD = "image"

@@ -2,7 +2,7 @@
 
 A visitor is known by 128 random bits that the browser made and keeps. No path is made of anything else that comes from
 outside. What nobody asked anything of for an hour is swept. Neighbours: `nlp.knowledge` reads and searches documents,
-`shared.serving.kept_files` sweeps, `reply` asks.
+`shared.serving.page.kept_files` sweeps, `reply` asks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from nlp.knowledge import DocumentInfo, KnowledgeBase
 from nlp.knowledge.documents import SUFFIXES
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
-from shared.serving.kept_files import KeptFolder, private_folder
+from shared.serving.page.kept_files import KeptFolder, private_folder
 
 KEEP_S = 60 * 60
 KEEP_BYTES = 1 << 30

@@ -18,8 +18,7 @@ from shared.bundle.cpu_copy import copy_without_weights
 from shared.bundle.layout import CARD, CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
-from shared.serving.run import SETTING_OF
-from shared.serving.settings import PROJECT_ROOT, BundleSetting
+from shared.serving.settings import PROJECT_ROOT, SETTING_OF, BundleSetting
 
 BUILD_FILE = "bentofile.yaml"
 

@@ -1,1 +1,1 @@
-"""What both services share at the HTTP edge."""
+"""The HTTP services: everything between a socket and an engine that is the same for photos and for texts."""

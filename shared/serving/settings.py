@@ -1,7 +1,7 @@
-"""How a deployment is set up: typed settings from the environment (`PERCEPT_…`) and an optional YAML file.
+"""The settings of a deployment, from environment variables (`PERCEPT_…`) and an optional YAML file.
 
-A value has one home: recipes stand in YAML for training, decision rules in the bundle, and what differs from machine to
-machine here. The environment wins over the file that PERCEPT_CONFIG names.
+Every value has one home: recipes are in the YAML for training, decision rules in the bundle, and what differs from
+machine to machine here. The environment wins over the file that PERCEPT_CONFIG names.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ START_REPORT = f"{PREFIX}START_REPORT"
 """Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 BundleSetting = Literal["tagger", "intent", "qa"]
+SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
+"""Task of a bundle -> the setting that names it."""
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]

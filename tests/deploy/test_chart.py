@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from shared.packaging.dockerfile import PORT, SCRATCH, STATE, USER_ID
-from shared.serving.access import OPEN_ROUTES
+from shared.serving.http.middleware import OPEN_ROUTES
 from shared.serving.settings import PREFIX, Settings, read_settings
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from shared.bundle.read import Bundle
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.middleware import with_edge
+from shared.serving.app import with_edge
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 
 OpenClient = Callable[..., AbstractContextManager[TestClient]]

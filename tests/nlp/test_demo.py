@@ -15,7 +15,7 @@ from nlp.demo import MAX_READ, LanguagePage, mount_page
 from nlp.engine import LanguageEngine
 from nlp.page.documents import VisitorDocuments
 from shared.errors import Overloaded
-from shared.serving.page_guard import MAX_EVENT_BYTES
+from shared.serving.page.guard import MAX_EVENT_BYTES
 
 VISITOR = "e" * 32
 CALL = "/ui/gradio_api/component_server/"

@@ -30,8 +30,8 @@ from percept import (
     traced,
 )
 from shared.bundle.read import Bundle
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.middleware import with_edge
+from shared.serving.app import with_edge
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from tests.bundles import make_tagger_bundle
 from tests.percept.conftest import KEY

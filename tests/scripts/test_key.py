@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scripts.main import main
-from shared.serving.api_keys import KeyRing, read_keys
+from shared.serving.access.keys import KeyRing, read_keys
 
 
 @pytest.fixture(autouse=True)

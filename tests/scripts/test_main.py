@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-import shared.serving.run
+import shared.serving.host.server
 import shared.training.cli
 from scripts.main import EXTRA_OF, SUBCOMMANDS, main
 from scripts.tasks import TASKS, find_task
@@ -155,7 +155,7 @@ def test_fit_of_an_unknown_task_lists_the_known_ones():
 
 def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch):
     seen: list[object] = []
-    monkeypatch.setattr(shared.serving.run, "serve", lambda bundles, **options: seen.extend((bundles, options)))
+    monkeypatch.setattr(shared.serving.host.server, "serve", lambda bundles, **options: seen.extend((bundles, options)))
     result = run(
         "serve", "a", "b", "--port", "8080", "--workers", "3", "--device", "cpu", "--no-ui", "--host", "0.0.0.0"
     )
@@ -166,7 +166,7 @@ def test_serve_passes_its_options_on(monkeypatch: pytest.MonkeyPatch):
 
 def test_serve_without_options_serves_the_starters_on_this_machine_alone(monkeypatch: pytest.MonkeyPatch):
     seen: list[object] = []
-    monkeypatch.setattr(shared.serving.run, "serve", lambda bundles, **options: seen.extend((bundles, options)))
+    monkeypatch.setattr(shared.serving.host.server, "serve", lambda bundles, **options: seen.extend((bundles, options)))
     assert run("serve").exit_code == 0
     assert seen == [[], {"host": "127.0.0.1", "port": 3000, "workers": None, "device": None, "ui": None}]
 

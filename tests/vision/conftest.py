@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.middleware import with_edge
+from shared.serving.app import with_edge
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from vision.api import create_app
 from vision.engine import TaggingEngine

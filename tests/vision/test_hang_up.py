@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from shared.bundle.read import Bundle
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.middleware import with_edge
+from shared.serving.app import with_edge
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from tests.live import connect, live, parsed, post, read_to_end, wait_until
 from tests.pictures import BLUE, GREEN, plain

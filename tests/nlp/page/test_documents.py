@@ -13,7 +13,7 @@ import pytest
 from nlp.page import documents as page_documents
 from nlp.page.documents import MAX_DOCUMENTS, MAX_FILE_BYTES, VisitorDocuments
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
-from shared.serving.kept_files import KeptFolder, sweep
+from shared.serving.page.kept_files import KeptFolder, sweep
 
 ADA, MARIE = "a" * 32, "b" * 32
 

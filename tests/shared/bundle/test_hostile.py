@@ -21,7 +21,7 @@ from nlp.text import TextEncoder
 from shared.bundle import read
 from shared.bundle.read import Bundle, read_bundle, sha256_of
 from shared.errors import BundleError
-from shared.serving.loading import load_runtime
+from shared.serving.lifecycle.loading import load_runtime
 from shared.serving.settings import Settings
 from tests.bundles import OPSET
 from tests.canary import pickled

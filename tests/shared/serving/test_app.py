@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request
 from starlette.testclient import TestClient
 
 from shared.bundle.layout import TensorSignature
-from shared.serving.app import make_app
-from shared.serving.lifecycle import Lifecycle
-from shared.serving.middleware import answered_by, with_edge
+from shared.serving.app import make_app, with_edge
+from shared.serving.http.middleware import answered_by
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 
 NUMBERS = TensorSignature(name="numbers", dtype="float32", shape=("batch",))

@@ -17,11 +17,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
 from shared.errors import InvalidImage, Overloaded
-from shared.serving.bodies import read_json
-from shared.serving.direct import DirectApi
-from shared.serving.edge import install_error_handlers
-from shared.serving.logs import RequestLog
-from shared.serving.middleware import RequestEdge
+from shared.serving.app import DirectApi
+from shared.serving.http.bodies import read_json
+from shared.serving.http.errors import install_error_handlers
+from shared.serving.http.middleware import RequestEdge
+from shared.serving.observe.logs import RequestLog
 
 
 class Asked(BaseModel):

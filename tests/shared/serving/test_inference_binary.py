@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from shared.bundle.layout import TensorSignature
-from shared.serving.inference_protocol import JSON_LENGTH_HEADER, make_router
-from shared.serving.inference_tensors import DATATYPES
+from shared.serving.open_inference import DATATYPES, JSON_LENGTH_HEADER, make_router
 from tests.shared.serving.tiny_model import INFER, TinyModel, changed, refusal, request, serving
 
 

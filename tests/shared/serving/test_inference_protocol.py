@@ -12,8 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from shared.runtime.cpu import DTYPES
-from shared.serving.inference_protocol import make_router
-from shared.serving.inference_tensors import DATATYPES
+from shared.serving.open_inference import DATATYPES, make_router
 from tests.shared.serving.tiny_model import INFER, TinyModel, changed, refusal, request, serving
 
 

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, NotFound, NotReady, PerceptError, TooLarge, UnsupportedMedia
-from shared.serving.inference_protocol import make_router
+from shared.serving.open_inference import make_router
 
 STATUS = {InputError: 400, NotFound: 404, TooLarge: 413, UnsupportedMedia: 415, NotReady: 503}
 INFER = "/v2/models/tiny/infer"

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
 from shared.runtime.cpu import OnnxRuntime
-from shared.serving.page_guard import MAX_EVENT_BYTES
+from shared.serving.page.guard import MAX_EVENT_BYTES
 from shared.serving.settings import Settings
 from vision.demo import mount_page
 from vision.engine import TaggingEngine

@@ -1,0 +1,1 @@
+"""What runs the app: BentoML, its workers and sockets. All use of other projects' private internals is in here."""

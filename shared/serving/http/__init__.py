@@ -1,0 +1,1 @@
+"""HTTP itself: errors as responses, request bodies, limits, the request log line, what browsers get."""

@@ -1,0 +1,210 @@
+"""Request bodies: JSON that a route reads itself, how deep it may nest, and multipart forms.
+
+pydantic parses the JSON bytes directly, so deep nesting and broken UTF-8 are a 422 that names the place, and nothing is
+built in between. Half a surrogate pair, which JSON can spell, is refused too; in an array it only fails its own item.
+Forms are read whole or not at all and never touch the disk: the body limit bounds what stays in memory.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, Field, Strict, ValidationError
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import Scope
+
+from shared.errors import InputError, TooLarge, UnsupportedMedia
+from shared.serving.http.errors import header, invalid_body
+
+_HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
+_NOT_JSON = {"multipart/form-data"}
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def _as_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Strict(), BeforeValidator(_as_whole)]
+"""A whole number, not true and not "5". JSON has one kind of number: 5.0 is 5, and so some languages write it."""
+Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_as_whole)]
+"""A whole number from 1 on. The limit stands inside: pydantic 2.14 writes that of a field `Whole | None` as `ge`, which
+is no word of JSON Schema."""
+
+
+async def read_json(request: Request, schema: type[Body]) -> Body:
+    """Return the body as its schema reads it.
+
+    Raises:
+        RequestValidationError: it is no JSON, or not what the schema says.
+        UnsupportedMedia: it is a form or compressed.
+    """
+    media_type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
+    if media_type in _NOT_JSON:
+        raise UnsupportedMedia("a form is not accepted here. Send JSON, as `curl --json '{…}'` does.")
+    encoding = header(request.scope, b"content-encoding") or "identity"
+    if encoding != "identity":
+        raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
+    body = await request.body()
+    body = body.removeprefix(codecs.BOM_UTF8)
+    check_depth(body, request.scope)
+    try:
+        try:
+            return schema.model_validate_json(body)
+        except ValidationError as error:
+            if not _HALF_A_PAIR.search(body) or error.errors()[0]["type"] != "json_invalid":
+                raise
+            return schema.model_validate(_loads(body, error))
+    except ValidationError as error:
+        raise invalid_body(error) from None
+
+
+def _loads(body: bytes, error: ValidationError) -> Any:
+    """Return what Python's own parser makes of a body that pydantic's refused, for half a surrogate pair in an array.
+
+    Raises:
+        RequestValidationError: one stands elsewhere, as a field or its name.
+        ValidationError: the one that was given, for what is no JSON either way.
+    """
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise error from None
+    rest: list[tuple[tuple[str, ...], Any]] = [((), found)]
+    while rest:
+        place, value = rest.pop()
+        if isinstance(value, dict):
+            rest += [((*place, name), each) for name, each in value.items()]
+        if not (_is_whole(value) and all(map(_is_whole, place))):
+            raise RequestValidationError([{"loc": place, "msg": "half a surrogate pair, which stands for nothing"}])
+    return found
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a value is anything but a string with half a surrogate pair."""
+    return not isinstance(value, str) or _HALF.search(value) is None
+
+
+def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads its body with `read_json`."""
+    content = {"application/json": {"schema": inline_schema(schema)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+MAX_JSON_DEPTH = "percept.max_json_depth"
+"""Key in the ASGI scope, where the body limit leaves what the settings say."""
+DEFAULT_MAX_JSON_DEPTH = 32
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+def check_depth(body: bytes, scope: Scope) -> None:
+    """Refuse a JSON body that nests deeper than the limit; whether it is JSON at all its parser says.
+
+    Raises:
+        RequestValidationError: it does.
+    """
+    limit: int = scope.get(MAX_JSON_DEPTH, DEFAULT_MAX_JSON_DEPTH)
+    if is_deeper(body, limit):
+        raise RequestValidationError([{"loc": ("body",), "msg": f"nested deeper than the limit of {limit}"}])
+
+
+def is_deeper(body: bytes, limit: int) -> bool:
+    r"""Return whether arrays and objects that are closed nest more than `limit` deep.
+
+    >>> is_deeper(b'{"a": [[1], [2]]}', 2), is_deeper(b'{"a": [[1], [2]]}', 3)
+    (True, False)
+    >>> is_deeper(b'["[[[[\\"]]]]"]', 1)
+    False
+    """
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return False
+    brackets = _STRING.sub(b"", body).translate(_ONE_KIND, _ALL_BUT_BRACKETS)
+    for _ in range(limit):  # each round takes the innermost pairs away
+        rest = brackets.replace(b"[]", b"")
+        if len(rest) == len(brackets):
+            return False
+        brackets = rest
+    return b"[]" in brackets
+
+
+_MAX_TEXT_FIELD_BYTES = 4096
+
+
+class _FormParser(MultiPartParser):
+    """Knows whether the last boundary came: of a form that is cut off, Starlette drops the last file in silence."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        self.is_whole = True
+
+    def close(self) -> None:
+        """Close the file that the form was cut off in; it is no part of the form."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
+
+@asynccontextmanager
+async def open_form(
+    request: Request, *, max_files: int, max_body_bytes: int, too_many: str, how: str
+) -> AsyncIterator[FormData]:
+    """Hold a request's form open.
+
+    Args:
+        request: whose body is a form.
+        max_files: one more is refused.
+        max_body_bytes: what the body limit lets through.
+        too_many: the message for more files.
+        how: the sentence that says what to send, for messages.
+
+    Raises:
+        InputError: the form is broken or cut off.
+        TooLarge: more files than the limit.
+    """
+    parser = _FormParser(
+        request.headers, request.stream(), max_files=max_files + 1, max_part_size=_MAX_TEXT_FIELD_BYTES
+    )
+    parser.spool_max_size = max_body_bytes + 1
+    try:
+        form = await parser.parse()
+    except UnicodeError as error:
+        raise InputError(f"the form cannot be read: its charset does not fit its text. {how}") from error
+    except MultiPartException as error:
+        if "Too many files" in error.message:
+            raise TooLarge(too_many) from error
+        raise InputError(f"the form cannot be read: {error.message} {how}") from error
+    try:
+        if not parser.is_whole:
+            raise InputError(f"the form cannot be read: it is cut off before its end. {how}")
+        yield form
+    finally:
+        await form.close()
+        parser.close()
+
+
+def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a model's JSON schema without references, for a body that a route reads on its own (`openapi_extra`)."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def inlined(node: Any) -> Any:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                return inlined(definitions[node["$ref"].rpartition("/")[2]])
+            return {key: inlined(value) for key, value in node.items()}
+        return [inlined(value) for value in node] if isinstance(node, list) else node
+
+    result: dict[str, Any] = inlined(schema)
+    return result

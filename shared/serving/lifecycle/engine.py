@@ -1,0 +1,276 @@
+"""An engine's life in a worker: load, ready, replace, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Generic, Protocol, Self, TypeVar
+
+from shared.bundle.read import Bundle
+from shared.errors import NotReady
+from shared.runtime.protocol import Runtime
+from shared.serving.http.middleware import Generation, ModelId, current_lease, model_id
+from shared.serving.observe import metrics
+from shared.serving.observe.logs import configure_logs
+from shared.serving.open_inference import ServedModel
+
+_NOT_LOADED = "the model is not loaded yet. Send the request again."
+_RELEASE_S = 300.0
+"""How long a replaced model waits for requests that began with it, such as slow uploads; then it is freed anyway."""
+_PAGE_LINGER_S = 5.0
+"""How long it waits for calls of the demo page, which holds its engine without a lease."""
+_log = logging.getLogger(__name__)
+
+
+class LoadedModel(ServedModel, Protocol):
+    """One of the models that a service answers with."""
+
+    bundle: Bundle
+    runtime: Runtime
+
+    async def close(self) -> None:
+        """Answer what waits, then free the model."""
+        ...
+
+
+class Engine(Protocol):
+    """What a service answers with."""
+
+    @property
+    def models(self) -> Sequence[LoadedModel]:
+        """At least one; no two of one name."""
+        ...
+
+    def replaced(self, task: str, path: Path) -> Self:
+        """Return an engine with the bundle in `path` in place of that task's model, and all else shared; blocks.
+
+        Raises:
+            BundleError, RuntimeUnavailable: as `loading.load_runtime`.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Answer what waits, then free the models."""
+        ...
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
+Alongside = Callable[[EngineT], AbstractAsyncContextManager[None]]
+
+
+class Lifecycle(Generic[EngineT]):
+    """One engine's life in one worker.
+
+    Args:
+        load: builds the engine; blocks; runs once, before the worker accepts connections.
+        drain_s: time between the signal to stop and the refusal of connections, in which readiness has fallen already.
+        owns_process: whether nothing else is done in this process, so that the garbage collector may be tuned.
+    """
+
+    def __init__(self, load: Callable[[], EngineT], *, drain_s: float = 0.0, owns_process: bool = False) -> None:
+        self._load = load
+        self._drain_s = drain_s
+        self._owns_process = owns_process
+        self._now: Generation | None = None
+        self._alongside: Alongside[EngineT] | None = None
+        self._entered: AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        self._retiring: asyncio.Task[None] | None = None
+        self._is_ending = asyncio.Event()
+        self.is_draining = False
+        self._on_drain: list[Callable[[], None]] = []
+
+    def __call__(self) -> EngineT:
+        """Return the engine; within a request always the same.
+
+        Raises:
+            NotReady: it is not loaded.
+        """
+        lease = current_lease()
+        if lease is not None and lease.held is not None:
+            held: EngineT = lease.held.engine
+            return held
+        engine = self.newest()
+        if lease is not None and self._now is not None:
+            lease.hold(self._now)
+        return engine
+
+    def newest(self) -> EngineT:
+        """Return the engine that new requests get, whatever the one that asks began with; raises as the call."""
+        if self._now is None:
+            raise NotReady(_NOT_LOADED)
+        engine: EngineT = self._now.engine
+        return engine
+
+    def model(self) -> ModelId | None:
+        """Return name and version of the model, several joined by commas, or None while there is none."""
+        lease = current_lease()
+        generation = (lease.held if lease is not None else None) or self._now
+        return None if generation is None else generation.model
+
+    def not_ready_reason(self) -> str | None:
+        """Return why the service is not ready, or None when it is."""
+        if self.is_draining:
+            return "the service is shutting down. Send the request again: another instance answers it."
+        return _NOT_LOADED if self._now is None else None
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """Have something called when draining begins, such as the end of streams that would never end by themselves."""
+        self._on_drain.append(callback)
+
+    @contextlib.asynccontextmanager
+    async def run(self, alongside: Alongside[EngineT] | None = None) -> AsyncIterator[None]:
+        """Hold the engine for as long as the context lasts; what an app's lifespan enters.
+
+        Args:
+            alongside: a context that needs the engine, such as the demo page's; entered last and left first. A new one
+                is entered with each engine that takes the place of another.
+        """
+        configure_logs()
+        metrics.forget_dead_workers()
+        engine = await asyncio.to_thread(self._load)
+        self._alongside = alongside
+        self._now = _generation(engine)
+        _show_ready([], engine.models)
+        restore = self._watch_signals(asyncio.get_running_loop())
+        try:
+            self._entered = await self._enter(engine)
+            if self._owns_process:
+                settle_heap()
+            yield
+        finally:
+            restore()
+            self.drain()
+            self._is_ending.set()
+            await self._entered.__aexit__(None, None, None)
+            if self._retiring is not None:
+                await self._retiring
+            engine = self._now.engine
+            _show_ready(engine.models, [])
+            self._now = None
+            await engine.close()
+
+    async def replace(self, engine: EngineT) -> None:
+        """Answer with another engine from now on. Requests in hand are answered by the one that they began with.
+
+        What the old one has and the new one has not is freed after the last of them.
+
+        Raises:
+            NotReady: the service is not loaded, or about to end.
+        """
+        if self._now is None or self.is_draining:
+            raise NotReady("the service is starting or shutting down. Send the request again.")
+        entered = await self._enter(engine)
+        old, self._now = self._now, _generation(engine)
+        left, self._entered = self._entered, entered
+        _show_ready(old.engine.models, engine.models)
+        kept = {id(model) for model in engine.models}
+        gone = [model for model in old.engine.models if id(model) not in kept]
+        self._retiring = asyncio.create_task(self._retire(old, left, gone, self._retiring))
+
+    async def _enter(self, engine: EngineT) -> AbstractAsyncContextManager[None]:
+        context = self._alongside(engine) if self._alongside else contextlib.nullcontext()
+        await context.__aenter__()
+        return context
+
+    async def _retire(
+        self,
+        old: Generation,
+        left: AbstractAsyncContextManager[None],
+        gone: Sequence[LoadedModel],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        await self._wait_for(old.unused, _RELEASE_S)
+        if self._alongside is not None:
+            await self._wait_for(asyncio.Event(), _PAGE_LINGER_S)
+        if before is not None:
+            await before  # what an older engine's requests hold may be what leaves now
+        await left.__aexit__(None, None, None)
+        for model in gone:
+            await model.close()
+            _log.info("model freed", extra={"model": model.name, "version": model.version})
+
+    async def _wait_for(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, for the end of the service, or for so long."""
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, self._is_ending)]
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+
+    def drain(self) -> None:
+        """Let readiness fall; requests in flight and new ones are still answered."""
+        if not self.is_draining:
+            self.is_draining = True
+            for callback in self._on_drain:
+                callback()
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+        """Put draining in front of the server's own handlers, called `drain_s` later or at the second signal."""
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            handler = previous[signal.Signals(number)]
+            was_draining = self.is_draining
+            loop.call_soon_threadsafe(self.drain)
+            if not callable(handler):
+                signal.signal(number, handler)
+                signal.raise_signal(number)
+            elif was_draining or self._drain_s <= 0:
+                handler(number, frame)
+            else:
+                loop.call_soon_threadsafe(loop.call_later, self._drain_s, handler, number, frame)
+
+        try:
+            for number in previous:
+                signal.signal(number, handle)
+        except ValueError:  # not in the main thread, as under a test client: whoever runs the loop stops it
+            return lambda: None
+
+        def restore() -> None:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+        return restore
+
+
+def _generation(engine: Engine) -> Generation:
+    return Generation(engine, model_id(*engine.models))
+
+
+def _show_ready(old: Sequence[LoadedModel], new: Sequence[LoadedModel]) -> None:
+    """Let the metrics say which models answer."""
+    was, now = (set(map(_labels, models)) for models in (old, new))
+    for value, those in ((1, now), (0, was - now)):
+        for ready, info in those:
+            metrics.MODEL_READY.labels(*ready).set(value)
+            metrics.MODEL_INFO.labels(*info).set(value)
+
+
+def _labels(model: LoadedModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    config = model.bundle.config
+    precision = "bf16" if model.runtime.device == "cuda" else (config.onnx.precision if config.onnx else "fp32")
+    return (
+        (model.name, model.version, model.runtime.device),
+        (model.name, model.version, config.task, precision, model.bundle.path.name),
+    )
+
+
+_THRESHOLDS = (10_000, 20, 50)
+"""Objects made before the youngest are looked at, and how often that happens before the older ones are. Requests in
+hand make a few thousand, which are gone with their answers: Python's own 700 takes them for old."""
+
+
+def settle_heap() -> None:
+    """Free what the start left behind, and keep all that is there out of every later collection.
+
+    Source: gc.freeze, Python's documentation; Instagram's engineers describe its use in servers.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)

@@ -1,0 +1,151 @@
+"""The service's log: one JSON object per line on standard output, and never what a client sent.
+
+Source of the trace id in it: W3C Trace Context, section 3.2 (traceparent).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import orjson
+
+from shared.serving.observe import metrics
+
+OWN_LOGGERS = ("shared", "vision", "nlp")
+_said_lost = threading.Event()
+_STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Time, level, logger, message, what was given as `extra`, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _iso_time(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes where it can; what cannot be written is counted, and said once on standard error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
+        """Count a line that could not be written."""
+        error = sys.exc_info()[1]
+        if isinstance(error, (OSError, ValueError)):
+            lost_line(error)
+        else:
+            super().handleError(record)
+
+
+def lost_line(error: Exception) -> None:
+    """Count a line that could not be written; the first one is said on standard error."""
+    metrics.LOG_LINES_LOST.inc()
+    if _said_lost.is_set():
+        return
+    _said_lost.set()
+    with contextlib.suppress(OSError, ValueError):
+        reason = getattr(error, "strerror", None) or str(error)
+        print(f"percept: the log cannot be written: {reason}. Requests are answered without it.", file=sys.stderr)
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Send the log of Percept's packages to standard output as JSON lines; other libraries' logs stay as they are."""
+    handler = LogHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter())
+    for name in OWN_LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+class RequestLog:
+    """Writes one line a request: all errors, and as many successes as fit in a second.
+
+    Args:
+        lines_per_s: successes beyond it are left out; the next line that is written says how many.
+        stream: None for standard output.
+    """
+
+    def __init__(self, lines_per_s: float, stream: TextIO | None = None) -> None:
+        self._rate = lines_per_s
+        self._stream = stream
+        self._budget = lines_per_s
+        self._refilled = time.monotonic()
+        self._left_out = 0
+
+    def write(self, fields: Mapping[str, Any], *, is_error: bool) -> None:
+        """Write the line of one request, or count it."""
+        now = time.monotonic()
+        self._budget = min(self._rate, self._budget + (now - self._refilled) * self._rate)
+        self._refilled = now
+        if self._budget < 1 and not is_error:
+            self._left_out += 1
+            return
+        self._budget = max(0.0, self._budget - 1)
+        line = {"time": _iso_time(time.time()), "level": "info", "logger": "request", **fields}
+        if self._left_out:
+            line["left_out"] = self._left_out
+            self._left_out = 0
+        self._write(orjson.dumps(line).decode() + "\n")
+
+    def _write(self, line: str) -> None:
+        try:
+            stream = self._stream or sys.stdout
+            stream.write(line)
+            stream.flush()
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a full disk, a broken pipe, a closed file: requests are answered anyway
+            lost_line(error)
+
+
+def _iso_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
+
+
+_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+_HEADER = b"traceparent"
+_ZEROS = re.compile(rb"0+")
+
+
+def trace_id(headers: list[tuple[bytes, bytes]], *, is_traced: bool = False) -> str | None:
+    """Return the trace's id, 32 hexadecimal digits, or None where there is none that can be believed.
+
+    Args:
+        headers: of the request, as ASGI has them.
+        is_traced: whether spans are made: then a request that brings none has one of its own.
+
+    >>> trace_id([(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")])
+    '0af7651916cd43dd8448eb211c80319c'
+    >>> trace_id([(b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")])
+    """
+    given = [value for name, value in headers if name == _HEADER]
+    if len(given) == 1:
+        found = _TRACEPARENT.fullmatch(given[0])
+        if found and found[1] != b"ff" and not (found[1] == b"00" and found[4]):
+            trace, parent = found[2], found[3]
+            if not _ZEROS.fullmatch(trace) and not _ZEROS.fullmatch(parent):
+                return trace.decode("ascii")
+    return _own_trace_id() if is_traced else None
+
+
+def _own_trace_id() -> str | None:
+    trace = sys.modules.get("opentelemetry.trace")  # there, where its middleware is
+    context = trace.get_current_span().get_span_context() if trace else None
+    return f"{context.trace_id:032x}" if context is not None and context.is_valid else None

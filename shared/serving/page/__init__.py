@@ -1,0 +1,1 @@
+"""The demo page: built after the API answers, guarded, and swept of what people dropped on it."""

@@ -1,0 +1,167 @@
+"""One demo page on one port: a task's page alone, or several as tabs (`/ui#photos`, `/ui?tab=language`).
+
+A package offers its page as data and never sees the others: `vision.demo.page(engine)` and `nlp.demo.page(engine)` each
+return a `Page`, and a service puts together the pages of the models it has:
+
+    app = mount_pages([vision.demo.page(tagging), nlp.demo.page(language)], "/ui")   # one page: no tabs
+
+No event may use Gradio's queue or its sessions: both live in one process, and a service has several workers.
+Only a package's `demo` may import this module, because it imports Gradio, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import cast
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from shared.serving.http.errors import install_disk_handler
+from shared.serving.page.guard import PageGuard, PageHeaders
+from shared.serving.page.kept_files import KeptFolder, keep_sweeping, upload_folder
+
+BRAND = "Percept"
+_HERE = Path(str(files("shared.serving.page")))
+_ICON = (
+    '<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 32 32%22%3E'
+    "%3Ccircle cx=%2216%22 cy=%2216%22 r=%2215%22 fill=%22%230f766e%22/%3E%3Ccircle cx=%2216%22 cy=%2216%22 r=%226%22 "
+    'fill=%22white%22/%3E%3C/svg%3E">'
+)
+_DOCS = '<a href="../docs">API docs</a>'
+
+
+@dataclass(frozen=True)
+class Page:
+    """One task's page."""
+
+    tab: str
+    """What its tab says, one word: "Photos". In small letters it is the tab's address."""
+    title: str
+    """Its heading: "What is in this photo?" """
+    fill: Callable[[], None]
+    """Draws what stands below the heading, with its events, into the Gradio blocks that are open."""
+    models: Sequence[tuple[str, str]]
+    """Name and version of each model behind it."""
+    max_file_bytes: int
+    """The largest file that people may drop."""
+    summary: str = ""
+    """One or two sentences below the heading, as plain text."""
+    css: str = ""
+    """Its own look; what it names begins with its own ids or classes, for other pages may stand beside it."""
+    js: str = ""
+    """Runs once, when the heading is drawn, in a scope of its own."""
+    sample_files: Sequence[Path] = ()
+    """Files that the page may hand out."""
+    kept: Sequence[KeptFolder] = ()
+    """Folders that are swept while the page is open, besides that of uploads."""
+
+    @property
+    def address(self) -> str:
+        """Its name in the page's address."""
+        return self.tab.lower()
+
+
+def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = "", has_docs: bool = True) -> FastAPI:
+    """Return an application with the pages at `path`, and nothing of Gradio but what they need.
+
+    Args:
+        pages: at least one.
+        path: where they stand in the service.
+        root_path: where a proxy shows the service.
+        has_docs: whether there is a documentation to lead to.
+    """
+    assert pages, "a page of nothing"
+    kept = [upload_folder(), *(folder for page in pages for folder in page.kept)]  # before Gradio asks for its folder
+
+    @asynccontextmanager
+    async def sweeping(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(keep_sweeping(folder)) for folder in kept]
+        yield
+        for task in tasks:
+            task.cancel()
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
+    demo = build_blocks(pages, kept[0].keep_s, docs=_DOCS if has_docs else "")
+    gr.mount_gradio_app(
+        app,
+        demo,
+        path=path,
+        root_path=root_path + path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
+        allowed_paths=[str(file) for page in pages for file in page.sample_files],
+        max_file_size=max(page.max_file_bytes for page in pages),
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        theme=_theme(),
+        head=_ICON,
+        css="\n".join([_text("look.css"), *(page.css for page in pages)]),
+    )
+    for route in app.routes:
+        if isinstance(route, Mount):  # Gradio's own application, where uploads are written
+            install_disk_handler(cast("FastAPI", route.app))
+    demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
+    app.add_middleware(PageGuard, path=path)
+    app.add_middleware(PageHeaders)
+    return app
+
+
+def build_blocks(pages: Sequence[Page], keep_s: float, docs: str = _DOCS) -> gr.Blocks:
+    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads, `docs` leads to the routes."""
+    is_alone = len(pages) == 1
+    title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:
+        if is_alone:
+            _draw(pages[0], is_alone=True, docs=docs)
+        else:
+            bar = f'<header class="p-site"><p class="p-brand">{BRAND}</p><nav aria-label="More">{docs}</nav></header>'
+            gr.HTML(bar, js_on_load=_text("look.js"))
+            with gr.Tabs(selected=pages[0].address, elem_id="pages"):
+                for page in pages:
+                    with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
+                        _draw(page, is_alone=False, docs=docs)
+    return cast("gr.Blocks", demo)
+
+
+def _draw(page: Page, *, is_alone: bool, docs: str) -> None:
+    scripts = ([_text("look.js")] if is_alone else []) + [page.js]
+    gr.HTML(
+        heading(page, is_alone=is_alone, docs=docs), js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts)
+    )
+    page.fill()
+
+
+def heading(page: Page, *, is_alone: bool, docs: str = _DOCS) -> str:
+    """Return the page's title with its summary and its models' names and versions."""
+    summary = f"<p>{escape(page.summary)}</p>" if page.summary else ""
+    models = "".join(
+        f'<span class="p-model" title="Model and version"><b>{escape(name)}</b> <span>{escape(version)}</span></span>'
+        for name, version in page.models
+    )
+    brand, docs = (f'<p class="p-brand">{BRAND}</p>', docs) if is_alone else ("", "")
+    return (
+        f'<header class="p-top"><div>{brand}<h1>{escape(page.title)}</h1>{summary}</div>'
+        f'<nav aria-label="More">{docs}{models}</nav></header>'
+    )
+
+
+def _text(name: str) -> str:
+    return (_HERE / name).read_text("utf-8")
+
+
+def _theme() -> gr.themes.Base:
+    fonts = ["ui-sans-serif", "system-ui", "sans-serif"]  # no GoogleFont: it would be fetched from outside
+    return gr.themes.Base(
+        primary_hue="teal", neutral_hue="zinc", radius_size="lg", font=fonts, font_mono=["ui-monospace", "monospace"]
+    )

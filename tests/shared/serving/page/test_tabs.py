@@ -1,0 +1,78 @@
+"""One page stands alone; several stand in tabs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import html
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from starlette.testclient import TestClient
+
+from shared.serving.page.tabs import Page, build_blocks, heading, mount_pages
+
+HOSTILE = '<img src=x onerror="window.wasRun=1">'
+PHOTOS = Page("Photos", "What is in this photo?", lambda: None, [("tagger", "1")], max_file_bytes=1000)
+LANGUAGE = Page("Language", "What do you want?", lambda: None, [("intent", "2"), ("qa", "3")], max_file_bytes=2000)
+
+
+def labels(pages: list[Page], kind: type) -> list[str]:
+    return [part.label for part in build_blocks(pages, 60).blocks.values() if type(part) is kind]
+
+
+def drawn(pages: list[Page]) -> str:
+    return "\n".join(str(part.value) for part in build_blocks(pages, 60).blocks.values() if isinstance(part, gr.HTML))
+
+
+def test_page_alone_has_no_tab_and_says_whose_it_is():
+    assert labels([PHOTOS], gr.Tab) == []
+    assert drawn([PHOTOS]).count("<h1>") == 1
+    assert "Percept" in drawn([PHOTOS])
+    assert build_blocks([PHOTOS], 60).title == "Percept: What is in this photo?"
+
+
+def test_each_page_has_its_tab_and_the_brand_stands_once():
+    assert labels([PHOTOS, LANGUAGE], gr.Tab) == ["Photos", "Language"]
+    shown = drawn([PHOTOS, LANGUAGE])
+    assert [shown.count(text) for text in ("p-brand", "API docs", "tagger", "intent", "qa")] == [1, 1, 1, 1, 1]
+
+
+def test_page_fills_its_own_tab():
+    page = dataclasses.replace(LANGUAGE, fill=lambda: gr.HTML("mine"))
+    blocks = build_blocks([PHOTOS, page], 60)
+    mine = next(part for part in blocks.blocks.values() if isinstance(part, gr.HTML) and part.value == "mine")
+    assert mine.parent is not None
+    assert mine.parent.elem_id == "page-language"
+
+
+def test_what_a_page_says_of_itself_is_escaped():
+    page = dataclasses.replace(PHOTOS, title=HOSTILE, summary=HOSTILE, models=[(HOSTILE, HOSTILE)])
+    text = heading(page, is_alone=True)
+    assert HOSTILE not in text
+    assert text.count(html.escape(HOSTILE)) == 4
+
+
+@pytest.mark.parametrize("size", [1500, 2500])
+def test_largest_file_that_any_page_takes_is_the_limit(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with TestClient(mount_pages([PHOTOS, LANGUAGE])) as client:
+        answer = client.post("/ui/gradio_api/upload", files={"files": ("photo.png", bytes(size))})
+    assert answer.status_code == (200 if size < 2000 else 413)
+
+
+def test_an_upload_that_the_disk_has_no_room_for_is_503_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "secret"))
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    client = TestClient(mount_pages([PHOTOS]), raise_server_exceptions=False)
+    files = {"files": ("photo.png", b"bytes", "image/png")}
+    assert client.post("/ui/gradio_api/upload", files=files).status_code == 200
+    monkeypatch.setattr(tempfile._TemporaryFileWrapper, "write", full, raising=False)
+    answer = client.post("/ui/gradio_api/upload", files=files)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable")
+    assert "disk is full" in answer.text
+    assert "secret" not in answer.text
