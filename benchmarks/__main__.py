@@ -20,7 +20,7 @@ from benchmarks.plot import draw
 from benchmarks.report import render, render_parts
 from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import QUICK, QUICK_LEVELS, WORKLOADS
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 
 
 def _chosen(known: dict[str, Any]) -> Any:

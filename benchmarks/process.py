@@ -20,7 +20,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.load import Request
-from shared.serving.settings import PREFIX, PROJECT_ROOT
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import PREFIX
 
 START_S = 120
 STOP_S = 20

@@ -17,7 +17,7 @@ from benchmarks.load import Request
 from benchmarks.peers import EAGER, FOLDERS, WORKERS
 from benchmarks.process import Server, free_port, output_of, running
 from benchmarks.workloads import Family, Item, Kind
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 
 MODELS = PROJECT_ROOT / "models"
 PERCEPT_SETTINGS = {"PERCEPT_MAX_QUEUE": "1024"}

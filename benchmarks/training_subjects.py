@@ -19,7 +19,7 @@ from nlp.intent.data import IntentData
 from nlp.intent.module import IntentModule
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.read import read_bundle
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from vision.tagging.data import TaggingData
 from vision.tagging.module import TaggingModule
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from nlp.knowledge import KnowledgeBase, Reranker
 from shared.errors import InputError, NotFound, ServiceError
-from shared.serving.settings import PROJECT_ROOT, Settings
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import Settings
 
 OWN_FOLDER = "percept"
 """What the ids of this project's own documentation begin with."""

@@ -1,4 +1,4 @@
-"""`percept openapi [FILE]`: the description of the all-in-one API, without a model or a server."""
+"""`percept openapi [FILE]`: describes the API of the all-in-one service, without a model or a server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ import click
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 def command(file: Path | None) -> None:
-    """Write the OpenAPI description of all routes to FILE, or print it; limits are those of the settings."""
-    from shared.errors import ConfigError
-    from shared.serving.settings import PROJECT_ROOT
+    """Write the OpenAPI description of all routes to FILE, or print it. The settings decide the limits in it."""
+    from shared.project import CODE_ROOT
 
-    source = PROJECT_ROOT / "service.py"
-    if not source.is_file():
-        raise ConfigError("service.py, the all-in-one service, is not installed. Run this from a checkout of Percept.")
-    sys.path.insert(0, str(PROJECT_ROOT))
+    sys.path.insert(0, str(CODE_ROOT))  # a checkout need not be the working directory
     import service
 
     described = json.dumps(service.APP.openapi(), ensure_ascii=False, indent=2, sort_keys=True) + "\n"

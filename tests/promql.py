@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 
 DASHBOARD = PROJECT_ROOT / "deploy" / "grafana" / "percept.json"
 ALERTS = PROJECT_ROOT / "deploy" / "prometheus" / "alerts.yml"

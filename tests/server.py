@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.serving.settings import PREFIX, PROJECT_ROOT
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import PREFIX
 
 START_S = 120
 STOP_S = 60
@@ -92,9 +93,12 @@ class Server:
         raise AssertionError(f"not {what} within {START_S} s:\n{self.log.read_text()[-4000:]}")
 
 
-def command(bundles: Path | Sequence[Path], *options: str) -> list[str]:
+PERCEPT = (sys.executable, "-m", "scripts.main")
+
+
+def command(bundles: Path | Sequence[Path], *options: str, program: Sequence[str] = PERCEPT) -> list[str]:
     named = [bundles] if isinstance(bundles, Path) else bundles
-    return [sys.executable, "-m", "scripts.main", "serve", *map(str, named), *options]
+    return [*program, "serve", *map(str, named), *options]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -111,14 +115,23 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    bundles: Path | Sequence[Path], log: Path, *options: str, workers: int = 2, models: int = 1, **settings: str
+    bundles: Path | Sequence[Path],
+    log: Path,
+    *options: str,
+    workers: int = 2,
+    models: int = 1,
+    program: Sequence[str] = PERCEPT,
+    folder: Path = PROJECT_ROOT,
+    **settings: str,
 ) -> Iterator[Server]:
     """Start a server, wait until all models of all its workers answer, and stop it at the end, whatever happened."""
     port = free_port()
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            command(bundles, "--port", str(port), "--workers", str(workers), "--device", "cpu", *options),
-            cwd=PROJECT_ROOT,
+            command(
+                bundles, "--port", str(port), "--workers", str(workers), "--device", "cpu", *options, program=program
+            ),
+            cwd=folder,
             env=environment(**settings),
             stdout=stream,
             stderr=subprocess.STDOUT,

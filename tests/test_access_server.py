@@ -20,8 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from playwright.sync_api import BrowserContext, Page, expect
 
 from shared.bundle.read import Bundle
+from shared.project import PROJECT_ROOT
 from shared.serving.access.keys import add_key, remove_key
-from shared.serving.settings import PROJECT_ROOT
 from tests.browser import launched
 from tests.live import live
 from tests.pictures import GREEN, plain

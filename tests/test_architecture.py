@@ -73,7 +73,7 @@ def test_there_is_a_service_to_check():
 @pytest.mark.parametrize("package", PACKAGES)
 def test_package_is_installed_typed_and_under_contract(package: str):
     settings = pyproject()
-    assert f"{package}*" in settings["setuptools"]["packages"]["find"]["include"]
+    assert package in settings["hatch"]["build"]["targets"]["wheel"]["only-include"]
     assert package in settings["importlinter"]["root_packages"]
     assert package in settings["mypy"]["packages"]
     assert package in settings["pytest"]["ini_options"]["testpaths"], "its doctests do not run"

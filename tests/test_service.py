@@ -14,9 +14,10 @@ import pytest
 import nlp.api
 import vision.api
 from shared.bundle.read import Bundle
+from shared.project import PROJECT_ROOT
 from shared.serving.app import DirectApi
 from shared.serving.lifecycle.engine import Lifecycle
-from shared.serving.settings import PROJECT_ROOT, Settings
+from shared.serving.settings import Settings
 from tests.pictures import GREEN, plain
 from tests.promql import SCRAPED, exposed, expressions, queried_variables, used
 from tests.server import Server, environment, serving

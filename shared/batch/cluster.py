@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from shared.batch.pool import cores
 from shared.batch.shards import Done, Job, Shard, Worker
@@ -44,7 +44,7 @@ class Cluster:
                 for number, first, rows in shards
             ]
             found = ray.data.from_items(items, override_num_blocks=count).map(
-                _RayWorker,
+                cast("Any", _RayWorker),  # Ray's types know functions only
                 fn_constructor_args=[job],
                 compute=ray.data.ActorPoolStrategy(size=min(self._actors, count)),
                 num_cpus=1,

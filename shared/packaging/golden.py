@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import ConfigError
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import CODE_ROOT
 from shared.task import PredictOptions
 
 _JSON = "application/json"
-_PHOTO = PROJECT_ROOT / "vision" / "page" / "samples" / "dahlia.jpg"
+_PHOTO = CODE_ROOT / "vision" / "page" / "samples" / "dahlia.jpg"
 _UTTERANCE = "book a flight"
 _QUESTION = "Who keeps the light?"
 _CONTEXT = "The light on the rock is kept by Ada Brandt."

@@ -18,7 +18,8 @@ from shared.bundle.cpu_copy import copy_without_weights
 from shared.bundle.layout import CARD, CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
-from shared.serving.settings import PROJECT_ROOT, SETTING_OF, BundleSetting
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import SETTING_OF, BundleSetting
 
 BUILD_FILE = "bentofile.yaml"
 

@@ -16,13 +16,13 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from shared.errors import ConfigError
+from shared.project import PROJECT_ROOT
 from shared.runtime.choose import Device
 
 PREFIX = "PERCEPT_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
 START_REPORT = f"{PREFIX}START_REPORT"
 """Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 BundleSetting = Literal["tagger", "intent", "qa"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task of a bundle -> the setting that names it."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.fuzz.cases import KINDS
 from tests.fuzz.routes import SERVICES
 from tests.fuzz.run import Report, fuzz

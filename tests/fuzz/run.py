@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.fuzz.cases import numbered
 
 MAX_CASE_S = 60.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.fuzz.routes import SERVICES
 from tests.server import environment
 

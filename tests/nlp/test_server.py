@@ -16,7 +16,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from shared.bundle.read import Bundle
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.nlp.conftest import ADMIN_KEY, DOCUMENT
 from tests.server import Answer, Server, command, environment, free_port, serving
 

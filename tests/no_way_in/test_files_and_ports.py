@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shared.bundle.read import Bundle
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.canary import listening
 from tests.no_way_in.site import KEY, Site, form
 from tests.pictures import GREEN, plain

@@ -18,7 +18,7 @@ from huggingface_hub import InferenceClient
 
 from shared.bundle.read import Bundle, Golden
 from shared.bundle.write import write_bundle
-from shared.serving.settings import PROJECT_ROOT
+from shared.project import PROJECT_ROOT
 from tests.pictures import BLUE, GREEN, bomb_png, plain, tiff, truncated_jpeg
 from tests.server import Server, command, environment, free_port, serving
 

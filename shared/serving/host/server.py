@@ -20,14 +20,8 @@ from typing import Any, TypeVar
 
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, PerceptError
-from shared.serving.settings import (
-    CONFIG_FILE,
-    PREFIX,
-    PROJECT_ROOT,
-    SETTING_OF,
-    START_REPORT,
-    read_settings,
-)
+from shared.project import CODE_ROOT, IS_INSTALLED
+from shared.serving.settings import CONFIG_FILE, PREFIX, SETTING_OF, START_REPORT, read_settings
 
 SERVICES = {
     "vision.service:Vision": {"tagging"},
@@ -78,12 +72,12 @@ def serve(
         os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
         if os.environ.get(CONFIG_FILE):  # read again by the workers, from another folder
             os.environ[CONFIG_FILE] = str(Path(os.environ[CONFIG_FILE]).resolve())
-        os.chdir(PROJECT_ROOT)
+        os.chdir(CODE_ROOT)
         shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else host  # noqa: S104 a comparison
         reasons: list[str] = []
         watched = (f"http://{shown}:{port}", settings.ui, report, reasons)
         threading.Thread(target=_announce, args=watched, daemon=True).start()
-        start_server(target, PROJECT_ROOT, host=host, port=port, shutdown_s=settings.shutdown_s)
+        start_server(target, CODE_ROOT, host=host, port=port, shutdown_s=settings.shutdown_s)
     if reasons:
         raise PerceptError(reasons[0])
 
@@ -104,7 +98,10 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
         tasks.add(task)
         paths[SETTING_OF[task]] = path.absolute()  # a link stays one: it may be followed
     if not named:
-        raise ConfigError("there is no bundle to serve. Name one: percept serve BUNDLE…")
+        starters = (
+            " The starter models are in a checkout of Percept, not in the installed package." if IS_INSTALLED else ""
+        )
+        raise ConfigError(f"there is no bundle to serve.{starters} Name one: percept serve BUNDLE…")
     paths |= {
         name: path.resolve()
         for name in ("bundles", "knowledge", "knowledge_documents", "api_keys_file")

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from shared.errors import ConfigError
-from shared.serving.settings import PROJECT_ROOT, Settings, read_settings
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import Settings, read_settings
 
 SERVE_CONFIGS = sorted((PROJECT_ROOT / "configs" / "serve").glob("*.yaml"))
 

@@ -20,12 +20,12 @@ from prometheus_client import REGISTRY, values
 from prometheus_client.mmap_dict import MmapedDict
 from starlette.testclient import TestClient
 
+from shared.project import PROJECT_ROOT
 from shared.serving.host.metric_files import SafeDict
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.http.middleware import RequestEdge
 from shared.serving.observe import logs
 from shared.serving.observe.logs import RequestLog, configure_logs
-from shared.serving.settings import PROJECT_ROOT
 
 COUNT = """
 from shared.serving.observe import metrics
