@@ -248,7 +248,7 @@ def test_a_digest_wins_over_a_tag(rendered: dict[str, Any]):
         ({"settings": {"workers": 4}}, "workers"),
         ({"replica": 3}, "replica"),
         ({"image": {"digest": "latest"}}, "digest"),
-        ({"autoscaling": {"cpuUtilization": None}}, "autoscaling needs a measure"),
+        ({"autoscaling": {"cpuUtilization": None}}, "autoscaling needs a metric"),
         ({"apiKeys": {"existingSecret": "keys"}, "serviceMonitor": {"enabled": True}}, "needs a key too"),
     ],
 )
