@@ -184,7 +184,7 @@ def test_it_scales_by_cpu_and_by_requests_in_flight(rendered: dict[str, Any]):
     assert set(measures("all")) == {"Resource", "Pods"}
     asked = measures("all")["Pods"]["pods"]
     assert asked["metric"]["name"] == "percept_http_requests_in_progress"
-    source = (DEPLOY.parent / "shared" / "serving" / "metrics.py").read_text()
+    source = (DEPLOY.parent / "shared" / "serving" / "observe" / "metrics.py").read_text()
     assert asked["metric"]["name"] in source
     assert asked["target"] == {"type": "AverageValue", "averageValue": "8"}
     assert "replicas" not in rendered["default"]["Deployment"]["spec"]
