@@ -90,7 +90,7 @@ def render_dockerfile(*, gpu: bool, base_image: str | None = None) -> str:
         percept_device="cuda" if gpu else "cpu",
         port=PORT,
         scratch=SCRATCH,
-        shutdown_s=Settings().shutdown_s,
+        shutdown_s=Settings.model_fields["shutdown_s"].default,
         state=STATE,
         user=USER_ID,
     )

@@ -146,7 +146,12 @@ def _serving(bento: Bento, plan: Plan) -> Iterator[int]:
             f"{PREFIX}KNOWLEDGE": str(folder / "knowledge.sqlite"),
         }
         command = [sys.executable, "-m", "bentoml", "serve", str(bento.path), "--host", "127.0.0.1"]
-        command += ["--port", str(port), "--timeout-graceful-shutdown", str(Settings().shutdown_s)]  # as the image does
+        command += [
+            "--port",
+            str(port),
+            "--timeout-graceful-shutdown",
+            str(Settings.model_fields["shutdown_s"].default),
+        ]  # as the image does
         with log.open("wb") as stream:
             process = subprocess.Popen(  # noqa: S603 our own command
                 command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
@@ -22,72 +28,74 @@ from shared.runtime.choose import Device
 PREFIX = "PERCEPT_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
 START_REPORT = f"{PREFIX}START_REPORT"
-"""Variable that names a file, where a worker that cannot start leaves the reason for who started the server."""
+"""Variable that names a file in which a worker that cannot start leaves the reason for whoever started the server."""
 BundleSetting = Literal["tagger", "intent", "qa"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task of a bundle -> the setting that names it."""
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
-"""As Pillow calls them. What is not listed here is accepted by no setting: its decoders have too much to attack."""
+"""Pillow's names. No setting accepts any other format: those decoders offer too much to attack."""
 Public = Literal["ui", "docs", "metrics"]
 
 
-def _listed(value: Any) -> Any:
-    """Return the parts of a variable such as "a,b"; a list of the file stays as it is."""
+def _split(value: Any) -> Any:
+    """Return the parts of a variable such as "a,b"; a list from the file stays as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Listed = BeforeValidator(_listed)
+CommaSeparated = BeforeValidator(_split)
 
 
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Every setting of a service. `PERCEPT_MAX_QUEUE=16` in the environment is `max_queue: 16` in the file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, validate_default=True
+    )
 
     tagger: BundlePath = PROJECT_ROOT / "models" / "tagger"
     """Bundle of the vision service."""
     intent: BundlePath = PROJECT_ROOT / "models" / "intent"
-    """Bundle of the language service that understands utterances."""
+    """Bundle with which the language service recognises intents."""
     qa: BundlePath = PROJECT_ROOT / "models" / "qa"
-    """Bundle of the language service that answers questions."""
+    """Bundle with which the language service answers questions."""
     bundles: Path | None = None
-    """Folder whose own folders are bundles that may take the place of those that serve, by `PUT /v1/model`."""
+    """Folder of bundles that `PUT /v1/model` may put in place of those that serve."""
     follow_links: bool = False
-    """Whether a bundle that is named by a link is replaced when the link leads to another."""
+    """If a bundle is named by a link, whether changing the link replaces the bundle."""
     device: Device = "auto"
     workers: int | None = Field(default=None, ge=1, le=256)
-    """Processes that answer; None for one a core, or one where a GPU computes."""
+    """Processes that answer; None for one per core, or a single one on a GPU."""
     threads: int = Field(default=1, ge=1, le=256)
-    """Threads of one call of the network on the CPU. One worker a core with one thread each beats any other split."""
+    """Threads of one call of the network on the CPU. One worker per core with one thread each beats any other split."""
     decode_threads: int = Field(default=2, ge=1, le=64)
-    """Threads of one worker that decode images; Pillow lets other threads run while it decodes."""
+    """Threads per worker that decode images; Pillow lets other threads run while it decodes."""
     max_batch_size: int | None = Field(default=None, ge=1, le=1024)
     """None for 1 on the CPU, where convolutions gain nothing from batches, and 32 on a GPU."""
     max_queue: int = Field(default=64, ge=1)
-    """Images, and questions, that one worker has in hand before it answers 429."""
+    """Images, and questions, that one worker takes on before it answers 429."""
     max_queued_texts: int = Field(default=1024, ge=1)
-    """Utterances that one worker has in hand before it answers 429; one takes about a millisecond."""
+    """Utterances that one worker takes on before it answers 429; one takes about a millisecond."""
     deadline_s: float = Field(default=30.0, gt=0, le=3600)
     """Time that one image or text may take before the answer is 504."""
     max_body_bytes: int = Field(default=32 << 20, ge=1024)
     max_buffered_bytes: int = Field(default=256 << 20, ge=1024)
-    """Bytes of all bodies that one worker holds at once, before it answers 429."""
+    """Bytes of all bodies together that one worker holds before it answers 429."""
     max_in_flight: int = Field(default=2048, ge=1)
-    """Requests of all routes that one worker answers at once, before it answers 429; health and metrics never do."""
+    """Requests that one worker answers at once before it answers 429; health and metrics are always answered."""
     max_head_bytes: int = Field(default=64 << 10, ge=1024)
     """Request line and headers; more is 431."""
     head_timeout_s: float = Field(default=10.0, gt=0, le=3600)
-    """Time from the opening of a connection, or the first byte of a later request, until its headers are whole: 408."""
+    """Time from opening a connection, or from the first byte of a later request, until its head is complete: 408."""
     body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
-    """Time until a body is whole, and one second more for each 32 KiB of it that came: 408."""
+    """Time until a body is complete, plus one second for each 32 KiB received: 408."""
     max_json_depth: int = Field(default=32, ge=2, le=128)
-    """Arrays and objects within each other in a JSON body."""
-    image_formats: Annotated[list[ImageFormat], Listed] = Field(
+    """How deep arrays and objects in a JSON body may nest."""
+    image_formats: Annotated[list[ImageFormat], NoDecode, CommaSeparated] = Field(
         default=["JPEG", "PNG", "WEBP", "GIF", "BMP"], min_length=1
     )
-    """What is decoded, the first frame where there are several; `PERCEPT_IMAGE_FORMATS=JPEG,PNG` in the environment."""
+    """Formats that are decoded, only the first frame if there are several; a variable is `JPEG,PNG`."""
     max_pixels: int = Field(default=40_000_000, ge=1)
     max_images: int = Field(default=16, ge=1)
     """Images in one request."""
@@ -96,43 +104,55 @@ class Settings(BaseModel):
     max_text_chars: int = Field(default=2_000, ge=1)
     """Characters of an utterance or a question."""
     max_context_chars: int = Field(default=100_000, ge=1)
-    """Characters of a context that a question is asked about."""
+    """Characters of the context of a question."""
     max_top_k: int = Field(default=1000, ge=1)
     knowledge: Path | None = None
-    """File of the knowledge base, made where there is none; None for `knowledge_file` of the user who serves."""
+    """File of the knowledge base, created if missing; None for `knowledge_file` of the user who serves."""
     knowledge_documents: Literal["own", "none"] | Path = "own"
-    """What is put into the knowledge base at the start: a folder, or this project's own documentation, or nothing."""
+    """What the knowledge base starts with: a folder, this project's own documentation, or nothing."""
     reranker: Path | None = None
     """Bundle of a sentence encoder, from `percept import-encoder`, that sorts what the knowledge base finds."""
     admin_key: SecretStr | None = None
-    """Who sends it may change the knowledge base; without one, and without an admin's key in the file below, nobody."""
+    """Key that may change the knowledge base; without it, and without an admin's key in the file below, nobody may."""
     api_keys_file: Path | None = None
-    """Keys of `percept key`, of which every request then needs one; None for a service that anybody may ask."""
-    public: Annotated[list[Public], Listed] = []
-    """What of page, documentation and metrics needs no key where all else needs one."""
+    """Keys from `percept key`, one of which every request then needs; None for a service that is open to anybody."""
+    public: Annotated[list[Public], NoDecode, CommaSeparated] = []
+    """Which of page, documentation and metrics need no key even if everything else does."""
     ui: bool = True
     """Whether the Gradio page is served; without Gradio installed there is none."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
     metrics: bool = True
     """Whether /metrics is served."""
-    cors_origins: Annotated[list[str], Listed] = []
-    """Pages whose scripts browsers let ask this service, such as "https://shop.example"; "*" for those of all."""
+    cors_origins: Annotated[list[str], NoDecode, CommaSeparated] = []
+    """Origins whose scripts may call this service from a browser, such as "https://shop.example"; "*" for all."""
     root_path: str = Field(default="", pattern=r"^(/[\w.~-]+)*$")
-    """Where a proxy shows this service, such as "/percept", whether or not the proxy takes it off the path."""
+    """Path under which a proxy shows this service, such as "/percept", whether or not the proxy strips it."""
     log_lines_per_s: float = Field(default=100.0, ge=0)
-    """Request lines that one worker logs in a second; above it successes are left out and counted, errors never."""
+    """Request lines that one worker logs per second; beyond it successes are left out and counted, errors never."""
     otlp_endpoint: str | None = Field(default=None, pattern=r"^https?://\S+$")
     """Where spans go, by OTLP over HTTP, such as http://collector:4318/v1/traces; None for no tracing."""
     trace_sample_rate: float = Field(default=1.0, ge=0, le=1)
-    """Share of the requests that are traced, of those that no caller's traceparent decides for."""
+    """Share of requests that are traced, among those without a traceparent from the caller."""
     drain_s: float = Field(default=0.0, ge=0, le=600)
-    """Time from SIGTERM, when readiness falls, until connections are refused: until a load balancer has seen it."""
+    """Time from SIGTERM, when readiness falls, until connections are refused: so that a load balancer can notice."""
     shutdown_s: int = Field(default=30, ge=1, le=3600)
-    """Time that requests in flight have to finish after that."""
+    """Time that requests in flight then have to finish."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 passed by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the arguments first, then the environment, then the file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _read_file())
 
     def bundle(self, name: BundleSetting) -> Path | None:
-        """Return the bundle of that setting, or None where it is "none", or a starter that is not there."""
+        """Return the bundle of that setting, or None if it is "none", or is a starter that is not there."""
         path: BundlePath = getattr(self, name)
         if path == "none" or (name not in self.model_fields_set and not path.is_dir()):
             return None
@@ -140,7 +160,7 @@ class Settings(BaseModel):
 
     @property
     def knowledge_file(self) -> Path:
-        """Where the knowledge base lies: as set, or where programs keep what they made for a user.
+        """The file of the knowledge base: as set, or where programs keep the state of a user.
 
         Source: XDG Base Directory Specification 0.8, XDG_STATE_HOME.
         """
@@ -150,46 +170,40 @@ class Settings(BaseModel):
         return Path(state) / "percept" / "knowledge.sqlite"
 
 
-def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of this process. A variable that is empty counts as not set, as in a compose file.
+def read_settings() -> Settings:
+    """Return the settings of this process. An empty variable counts as unset, as in a compose file.
 
     Raises:
-        ConfigError: the file cannot be read, a name in it is unknown, or a value is wrong; says which one and where it
-            stands.
+        ConfigError: the file cannot be read, a name in it is unknown, or a value is wrong; names the variable or file.
     """
-    origins: dict[str, str] = {}
-    values: dict[str, Any] = {}
-    file = environment.get(CONFIG_FILE)
-    if file:
-        for name, value in _read_file(Path(file)).items():
-            values[name], origins[name] = value, f"{name} in {file}"
-    for variable, value in environment.items():
-        name = variable.removeprefix(PREFIX).lower()
-        # Unknown ones are left alone: beside a Kubernetes service called percept, pods get PERCEPT_PORT and its like.
-        if variable.startswith(PREFIX) and name in Settings.model_fields and value:
-            values[name], origins[name] = value, variable
     try:
-        return Settings.model_validate(values)
+        return Settings()
     except ValidationError as error:
-        problems = [
-            f"{origins.get(str(p['loc'][0]), str(p['loc'][0]))}: {p['msg']}" for p in error.errors(include_url=False)
-        ]
+        problems = [f"{_origin(str(p['loc'][0]))}: {p['msg']}" for p in error.errors(include_url=False)]
         raise ConfigError(
             f"the settings are wrong: {'; '.join(problems)}. Known are {', '.join(Settings.model_fields)}."
         ) from error
 
 
 def settings_or_exit() -> Settings:
-    """Return the settings of this process, or end it with one line where they are wrong; for modules of services."""
+    """Return the settings of this process, or end it with one line if they are wrong; for the modules of services."""
     try:
         return read_settings()
     except ConfigError as error:
         sys.exit(f"percept: {error}")
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _origin(name: str) -> str:
+    variable = f"{PREFIX}{name.upper()}"
+    return variable if os.environ.get(variable) else f"{name} in {os.environ.get(CONFIG_FILE)}"
+
+
+def _read_file() -> dict[str, Any]:
+    path = os.environ.get(CONFIG_FILE)
+    if not path:
+        return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"the settings file {path} (from {CONFIG_FILE}) cannot be read: {error}") from error
     if content is None:

@@ -16,7 +16,8 @@ import yaml
 
 from shared.packaging.dockerfile import PORT, SCRATCH, STATE, USER_ID
 from shared.serving.http.middleware import OPEN_ROUTES
-from shared.serving.settings import PREFIX, Settings, read_settings
+from shared.serving.settings import PREFIX, Settings
+from tests.settings import settings_of
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CHART = DEPLOY / "helm" / "percept"
@@ -141,7 +142,7 @@ def test_the_probes_ask_the_routes_of_health(name: str, rendered: dict[str, Any]
 def test_settings_are_real_and_a_pod_has_the_time_that_they_ask_for(name: str, rendered: dict[str, Any]):
     data = rendered[name]["ConfigMap"]["data"]
     assert {variable.removeprefix(PREFIX).lower() for variable in data} <= set(Settings.model_fields)
-    settings = read_settings(data)
+    settings = settings_of(data)
     spec = pod(rendered[name])
     assert settings.workers == 1
     assert settings.drain_s > 0
@@ -152,7 +153,7 @@ def test_settings_are_real_and_a_pod_has_the_time_that_they_ask_for(name: str, r
 
 
 def test_settings_of_every_type_arrive_as_they_were_meant(rendered: dict[str, Any]):
-    settings = read_settings(rendered["all"]["ConfigMap"]["data"])
+    settings = settings_of(rendered["all"]["ConfigMap"]["data"])
     assert (settings.public, settings.ui) == (["metrics", "docs"], False)
     assert (settings.max_body_bytes, settings.trace_sample_rate) == (1 << 25, 0.25)
 
@@ -170,7 +171,7 @@ def test_a_gpu_pod_asks_for_a_gpu_and_for_cuda_and_a_cpu_pod_does_not(rendered: 
         spec = pod(rendered[name])
         limits = spec["containers"][0]["resources"]["limits"]
         assert limits.get("nvidia.com/gpu") == (1 if gpu else None)
-        assert read_settings(rendered[name]["ConfigMap"]["data"]).device == ("cuda" if gpu else "cpu")
+        assert settings_of(rendered[name]["ConfigMap"]["data"]).device == ("cuda" if gpu else "cpu")
         assert ("tolerations" in spec, "nodeSelector" in spec) == (gpu, gpu)
     assert pod(rendered["gpu"])["tolerations"][0]["key"] == "nvidia.com/gpu"
 
@@ -280,7 +281,7 @@ def test_kserve_gets_a_pod_that_kubernetes_takes_and_routes_that_there_are():
     assert container["name"] == "kserve-container"
     assert container["ports"][0]["containerPort"] == PORT
     assert predictor["timeout"] > Settings().deadline_s
-    assert read_settings({each["name"]: each["value"] for each in container["env"]}).workers == 1
+    assert settings_of({each["name"]: each["value"] for each in container["env"]}).workers == 1
     assert {mount["mountPath"] for mount in container["volumeMounts"]} == {SCRATCH, STATE}
     asked = [container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")]
     assert asked == ["/v2/health/ready", "/v2/health/live"]

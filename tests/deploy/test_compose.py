@@ -16,7 +16,8 @@ from compose_spec import PyCompose
 
 from shared.packaging.dockerfile import PORT, SCRATCH, STATE, USER_ID, render_dockerfile
 from shared.packaging.plan import SERVICES, build_file
-from shared.serving.settings import PREFIX, Settings, read_settings
+from shared.serving.settings import PREFIX, Settings
+from tests.settings import settings_of
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FILE = DEPLOY / "compose.yaml"
@@ -108,7 +109,7 @@ def test_the_settings_are_real_and_there_is_time_to_stop(name: str):
     service = FILLED["services"][name]
     names = [variable.removeprefix(PREFIX).lower() for variable in service["environment"]]
     assert set(names) <= set(Settings.model_fields)
-    settings = read_settings(service["environment"])
+    settings = settings_of({name: value or "" for name, value in service["environment"].items()})
     assert (settings.workers, settings.device, settings.admin_key) == (1, "cpu", None)
     assert seconds(service["stop_grace_period"]) > settings.drain_s + settings.shutdown_s
 

@@ -17,7 +17,8 @@ from dockerfile_parse import DockerfileParser
 
 from scripts.main import main
 from shared.packaging.dockerfile import BASE_IMAGE, SCRATCH, STATE, USER_ID, render_dockerfile
-from shared.serving.settings import Settings, read_settings
+from shared.serving.settings import Settings
+from tests.settings import settings_of
 
 ROOT = Path(__file__).resolve().parents[3]
 VARIANTS = pytest.mark.parametrize("gpu", [False, True], ids=["cpu", "gpu"])
@@ -74,14 +75,14 @@ def test_everything_that_is_written_lies_on_a_volume(gpu: bool):
     for name, place in (("HOME", STATE), ("BENTOML_HOME", SCRATCH), ("GRADIO_TEMP_DIR", SCRATCH)):
         assert environment[name].startswith(place), name
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
-    settings = read_settings(environment)
+    settings = settings_of(environment)
     assert str(settings.knowledge_file).startswith(f"{STATE}/")
 
 
 @VARIANTS
 def test_one_worker_that_is_started_again_and_the_device_of_the_variant(gpu: bool):
     environment = parsed(gpu).envs
-    settings = read_settings(environment)
+    settings = settings_of(environment)
     assert (settings.workers, settings.device) == (1, "cuda" if gpu else "cpu")
     assert "BENTOML_CONTAINERIZED" not in environment
     assert ("NVIDIA_DRIVER_CAPABILITIES" in environment) == gpu

@@ -10,7 +10,8 @@ import yaml
 
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
-from shared.serving.settings import Settings, read_settings
+from shared.serving.settings import Settings
+from tests.settings import settings_of
 
 SERVE_CONFIGS = sorted((PROJECT_ROOT / "configs" / "serve").glob("*.yaml"))
 
@@ -22,14 +23,14 @@ def write(path: Path, text: str) -> dict[str, str]:
 
 
 def test_an_empty_environment_gives_the_defaults():
-    settings = read_settings({})
+    settings = settings_of({})
     assert settings == Settings()
     assert settings.tagger == PROJECT_ROOT / "models" / "tagger"
     assert (settings.workers, settings.device, settings.ui) == (None, "auto", True)
 
 
 def test_variables_are_read_as_the_type_of_their_setting():
-    settings = read_settings(
+    settings = settings_of(
         {
             "PERCEPT_TAGGER": "some/bundle",
             "PERCEPT_WORKERS": "3",
@@ -44,20 +45,20 @@ def test_variables_are_read_as_the_type_of_their_setting():
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path, name: str):
-    assert read_settings({f"PERCEPT_{name.upper()}": ""}) == Settings()
+    assert settings_of({f"PERCEPT_{name.upper()}": ""}) == Settings()
     environment = write(tmp_path / "local.yaml", "max_queue: 16\n")
-    assert read_settings(environment | {"PERCEPT_MAX_QUEUE": ""}).max_queue == 16
+    assert settings_of(environment | {"PERCEPT_MAX_QUEUE": ""}).max_queue == 16
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path):
     environment = write(tmp_path / "local.yaml", "max_queue: 16\nmax_images: 2\n")
-    settings = read_settings(environment | {"PERCEPT_MAX_QUEUE": "8"})
+    settings = settings_of(environment | {"PERCEPT_MAX_QUEUE": "8"})
     assert (settings.max_queue, settings.max_images) == (8, 2)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing but a comment\n"])
 def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str):
-    assert read_settings(write(tmp_path / "empty.yaml", text)) == Settings()
+    assert settings_of(write(tmp_path / "empty.yaml", text)) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -71,36 +72,36 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path, text: str):
 )
 def test_a_wrong_value_is_named_with_its_variable(variable: str, value: str, problem: str):
     with pytest.raises(ConfigError) as caught:
-        read_settings({variable: value})
+        settings_of({variable: value})
     assert f"{variable}: {problem}" in str(caught.value)
 
 
 def test_a_wrong_value_in_the_file_is_named_with_the_file(tmp_path: Path):
     environment = write(tmp_path / "local.yaml", "max_queue: -1\n")
     with pytest.raises(ConfigError, match=r"max_queue in \S+local\.yaml: Input should be greater than or equal to 1"):
-        read_settings(environment)
+        settings_of(environment)
 
 
 def test_an_unknown_name_in_the_file_is_refused_and_the_known_ones_are_listed(tmp_path: Path):
     environment = write(tmp_path / "local.yaml", "max_queu: 16\n")
     with pytest.raises(ConfigError, match=r"max_queu in \S+local\.yaml: .*Known are tagger, .*max_queue"):
-        read_settings(environment)
+        settings_of(environment)
 
 
 def test_variables_that_kubernetes_sets_beside_a_service_called_percept_do_no_harm():
-    assert read_settings({"PERCEPT_PORT": "tcp://10.0.0.1:80", "PERCEPT_SERVICE_HOST": "10.0.0.1"}) == Settings()
+    assert settings_of({"PERCEPT_PORT": "tcp://10.0.0.1:80", "PERCEPT_SERVICE_HOST": "10.0.0.1"}) == Settings()
 
 
 @pytest.mark.parametrize("text", ["- a list\n", "just words\n", "7: a number for a name\n"])
 def test_a_file_that_maps_no_names_to_values_is_refused(tmp_path: Path, text: str):
     with pytest.raises(ConfigError, match="must map names to values"):
-        read_settings(write(tmp_path / "local.yaml", text))
+        settings_of(write(tmp_path / "local.yaml", text))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
     for environment in (write(tmp_path / "local.yaml", "{"), {"PERCEPT_CONFIG": str(tmp_path / "missing.yaml")}):
         with pytest.raises(ConfigError, match=r"settings file \S+ \(from PERCEPT_CONFIG\) cannot be read"):
-            read_settings(environment)
+            settings_of(environment)
 
 
 def test_there_is_a_settings_file_to_start_from():
@@ -109,7 +110,7 @@ def test_there_is_a_settings_file_to_start_from():
 
 @pytest.mark.parametrize("path", SERVE_CONFIGS, ids=lambda path: path.name)
 def test_each_settings_file_of_the_project_is_read(path: Path):
-    assert isinstance(read_settings({"PERCEPT_CONFIG": str(path)}), Settings)
+    assert isinstance(settings_of({"PERCEPT_CONFIG": str(path)}), Settings)
 
 
 def test_the_settings_file_to_start_from_shows_every_setting_and_the_defaults():
@@ -134,11 +135,11 @@ def test_every_setting_has_its_row_in_the_documentation():
 def test_a_list_is_written_with_commas_in_a_variable_and_as_a_list_in_the_file(
     tmp_path: Path, given: str, read: list[str]
 ):
-    assert read_settings({"PERCEPT_IMAGE_FORMATS": given}).image_formats == read
-    assert read_settings(write(tmp_path / "local.yaml", yaml.safe_dump({"image_formats": read}))).image_formats == read
+    assert settings_of({"PERCEPT_IMAGE_FORMATS": given}).image_formats == read
+    assert settings_of(write(tmp_path / "local.yaml", yaml.safe_dump({"image_formats": read}))).image_formats == read
 
 
 @pytest.mark.parametrize("value", ["SVG", "JPEG,PDF", "jpeg", ","])
 def test_a_format_that_no_setting_accepts_is_refused(value: str):
     with pytest.raises(ConfigError, match="PERCEPT_IMAGE_FORMATS"):
-        read_settings({"PERCEPT_IMAGE_FORMATS": value})
+        settings_of({"PERCEPT_IMAGE_FORMATS": value})
