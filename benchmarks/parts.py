@@ -57,13 +57,13 @@ def _of_photo(bundle: Bundle, photo: Item) -> Parts:
 
 
 def _of_text(bundle: Bundle, text: Item) -> Parts:
+    from nlp.api import IntentOut, IntentResponse, IntentScoreOut, ModelInfo
     from nlp.intent.predictor import IntentPredictor
-    from nlp.schemas import IntentOut, IntentResponse, IntentScoreOut, ModelInfo
 
     assert isinstance(text, str)
     predictor = IntentPredictor(bundle, OnnxRuntime(bundle))
-    encoding = predictor.encode(text)
-    yield "tokenise", lambda: predictor.encode(text)
+    encoding = predictor.encoder.encode(text)
+    yield "tokenise", lambda: predictor.encoder.encode(text)
     outputs = predictor.infer([encoding])[0]
     yield "run", lambda: predictor.infer([encoding])
     result = predictor.decide(outputs, top_k=5)
@@ -84,8 +84,8 @@ def _of_text(bundle: Bundle, text: Item) -> Parts:
 
 
 def _of_question(bundle: Bundle, asked: Item) -> Parts:
+    from nlp.api import AnswerOut, AnswerResponse, ModelInfo
     from nlp.qa.predictor import AnswerPredictor
-    from nlp.schemas import AnswerOut, AnswerResponse, ModelInfo
 
     assert isinstance(asked, tuple)
     question, context = asked

@@ -1,48 +1,206 @@
-"""The language API: Percept's own routes, and all others of the service put beside them.
-
-Neighbours: `service` mounts the app, `engine` answers, `schemas` has the bodies; `rasa`, `hugging_face` and
-`knowledge_api` have the routes of those names; `shared.serving.app` adds errors, health and Open Inference.
-"""
+"""The language API: Percept's own routes with their bodies, and with them all other routes of the service."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from nlp import hugging_face, knowledge_api, rasa
-from nlp.answer_engine import AnswerEngine
-from nlp.engine import Asked, LanguageEngine, SourcedAnswer
-from nlp.intent.predictor import IntentResult
-from nlp.intent_engine import IntentEngine
-from nlp.limits import checked_text
-from nlp.schemas import (
-    DEFAULT_PASSAGES,
-    DEFAULT_TOP_K,
-    AnswerOut,
-    AnswerRequest,
-    AnswerResponse,
-    IntentOut,
-    IntentRequest,
-    IntentResponse,
-    IntentScoreOut,
-    ItemError,
-    ItemErrorDetail,
-    ModelInfo,
-    PassageOut,
-    SourceOut,
-    UnderstandModels,
-    UnderstandRequest,
-    UnderstandResponse,
-)
+from nlp import compatible, knowledge_api
+from nlp.engine import MAX_PASSAGES, Asked, IntentEngine, LanguageEngine, SourcedAnswer
+from nlp.qa.predictor import Answer
+from nlp.text import checked_text
 from shared.errors import InputError, TooLarge
 from shared.serving.app import DirectApi, make_app
-from shared.serving.http.bodies import json_body, read_json
-from shared.serving.http.errors import classify, error_responses
+from shared.serving.http.answers import ItemError, ModelInfo
+from shared.serving.http.bodies import Whole, json_body, read_json
+from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
 from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
+
+DEFAULT_TOP_K = 5
+DEFAULT_PASSAGES = 5
+_UTTERANCE = "Say what a person says, in their words."
+Text = Annotated[Any, WithJsonSchema({"type": "string"})]
+"""An item of a batch. Its type is checked when it is answered, so that a wrong one does not affect the others."""
+
+
+class _Request(BaseModel):
+    """Strict; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class IntentRequest(_Request):
+    """One utterance or several."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"text": "réserve-moi un vol pour Lyon"}, {"texts": ["play a song", "hello"]}],
+            "oneOf": [  # what `_has_one_of_them` checks
+                {"required": ["text"], "properties": {"text": {"type": "string"}}},
+                {"required": ["texts"], "properties": {"texts": {"type": "array"}}},
+            ],
+        }
+    )
+
+    text: str | None = Field(default=None, description=_UTTERANCE)
+    texts: list[Text] | None = Field(default=None, min_length=1, description="Several utterances, instead of `text`.")
+    top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
+
+    @model_validator(mode="after")
+    def _has_one_of_them(self) -> IntentRequest:
+        if (self.text is None) == (self.texts is None):
+            raise ValueError("send either `text` or `texts`")
+        return self
+
+
+class IntentScoreOut(BaseModel):
+    """One intent with its calibrated probability, given that the utterance belongs to one."""
+
+    name: str
+    confidence: float
+
+
+class IntentOut(BaseModel):
+    """What one utterance wants."""
+
+    intent: str | None = Field(description="Null if the utterance belongs to no known intent.")
+    confidence: float = Field(description="Calibrated probability of the best intent, even if it is not given.")
+    out_of_scope: bool
+    out_of_scope_score: float = Field(description="0 to 1, higher if the utterance belongs to no intent.")
+    ranking: list[IntentScoreOut] = Field(description="The most probable first.")
+
+
+class IntentResponse(BaseModel):
+    """The answer of POST /v1/intent: one result per utterance, in the order they were sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": {"name": "percept-intent", "version": "2026.11.24-1a2b3c4d"},
+                    "results": [
+                        {
+                            "intent": "book_flight",
+                            "confidence": 0.97,
+                            "out_of_scope": False,
+                            "out_of_scope_score": 0.02,
+                            "ranking": [{"name": "book_flight", "confidence": 0.97}],
+                        },
+                        {"error": {"type": "invalid_input", "message": "the text is empty. Send some words."}},
+                    ],
+                }
+            ]
+        }
+    )
+
+    model: ModelInfo
+    results: list[IntentOut | ItemError]
+
+
+class AnswerRequest(_Request):
+    """A question, and the text to answer it from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"question": "Who wrote it?", "context": "The first program was written by Ada Lovelace."},
+                {"question": "How many images may one request hold?"},
+            ]
+        }
+    )
+
+    question: str
+    context: str | None = Field(
+        default=None, description="The text with the answer. Without one, the knowledge base is searched."
+    )
+    passages: Whole = Field(
+        default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="How many passages of the knowledge base to read."
+    )
+
+
+class SourceOut(BaseModel):
+    """Where in the knowledge base an answer is."""
+
+    document: str = Field(description="Its id, for GET /v1/knowledge/{document}.")
+    title: str
+    headings: list[str] = Field(description="Above the passage, the outermost first.")
+
+
+class AnswerOut(BaseModel):
+    """An answer, word for word as in the text."""
+
+    text: str
+    score: float = Field(description="Calibrated probability that it is the answer.")
+    start: int
+    end: int = Field(
+        description="`context[start:end]` is the answer, counted in characters (code points). For an answer from the "
+        "knowledge base, they count in the document's plain text."
+    )
+    source: SourceOut | None = Field(description="Null if the context came with the question.")
+
+
+class PassageOut(BaseModel):
+    """A passage of the knowledge base that was read for a question."""
+
+    document: str
+    title: str
+    headings: list[str]
+    text: str
+    start: int
+    end: int = Field(description="Where it is in the document's plain text.")
+    score: float = Field(description="How near it is to the question: for ordering only, not a probability.")
+
+
+class AnswerResponse(BaseModel):
+    """The answer of POST /v1/answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": {"name": "percept-qa", "version": "2026.11.24-1a2b3c4d"},
+                    "answer": {"text": "Ada Lovelace", "score": 0.98, "start": 33, "end": 45, "source": None},
+                    "passages": [],
+                }
+            ]
+        }
+    )
+
+    model: ModelInfo
+    answer: AnswerOut | None = Field(description="Null if nothing is sure enough, which is a normal answer.")
+    passages: list[PassageOut] = Field(description="Those that were read, the nearest first.")
+
+
+class UnderstandRequest(_Request):
+    """What a person says to a chatbot."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Combien d'images puis-je envoyer ?"}]})
+
+    text: str = Field(description=_UTTERANCE)
+    top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
+    passages: Whole = Field(default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="As for /v1/answer.")
+
+
+class UnderstandModels(BaseModel):
+    """Which models answered."""
+
+    intent: ModelInfo | None
+    qa: ModelInfo | None
+
+
+class UnderstandResponse(BaseModel):
+    """What a person wants and, if they ask or want nothing known, also what the knowledge base says."""
+
+    models: UnderstandModels
+    intent: IntentOut | None = Field(description="Null if the service has no intent model.")
+    is_question: bool = Field(description="Whether it reads like a question.")
+    answer: AnswerOut | None = Field(description="Null if nothing was looked up, or nothing was sure enough.")
+    passages: list[PassageOut] = Field(description="Those that were read; none if nothing was looked up.")
 
 
 def create_app(
@@ -57,7 +215,7 @@ def create_app(
     Args:
         lifecycle: holds the engine.
         settings: limits.
-        home: where `/` leads.
+        home: where `/` redirects to.
         alongside: as in `Lifecycle.run`.
     """
     return make_app(
@@ -76,13 +234,12 @@ def make_routers(engine: Callable[[], LanguageEngine], settings: Settings) -> li
     """Return all routes of the service.
 
     Args:
-        engine: gives the engine at every request; may raise NotReady, or NotFound where there is none.
+        engine: returns the engine, at every request; may raise NotReady, or NotFound if there is none.
         settings: limits.
     """
     return [
         _make_router(engine),
-        rasa.make_router(engine),
-        hugging_face.make_router(engine),
+        *compatible.make_routers(engine),
         knowledge_api.make_router(engine, settings),
     ]
 
@@ -95,19 +252,21 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
     async def intent(request: Request) -> IntentResponse:
         """Send one utterance as `text`, or several as `texts`.
 
-        Of several, one that cannot be answered has `{"error": {"type", "message"}}` in its place in `results` and
-        disturbs no other. A single one is answered with its HTTP error.
+        If one of several cannot be answered, `{"error": {"type", "message"}}` takes its place in `results`, and the
+        others are answered. A single one that cannot be answered gets its HTTP error.
         """
         model = engine().needed_intent()
         answered_by(request, model)
         asked = await read_json(request, IntentRequest)
         if asked.texts is not None:
             return await classify_texts(model, asked.texts, top_k=asked.top_k)
-        return await classify_text(model, asked.text, top_k=asked.top_k)
+        text = checked_text(asked.text, model.settings.max_text_chars)
+        result = await model.classify(text, top_k=asked.top_k)
+        return IntentResponse.model_validate({"model": model, "results": [result]}, from_attributes=True)
 
     @router.post("/v1/answer", summary="Answer", responses=errors, openapi_extra=json_body(AnswerRequest))
     async def answer(request: Request) -> AnswerResponse:
-        """Send a question with the context that holds its answer, or alone to have the knowledge base searched.
+        """Send a question with the context to answer it from, or alone to have the knowledge base searched.
 
         No answer is a normal answer: `null`, with status 200.
         """
@@ -118,12 +277,12 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
 
     @router.post(
         "/v1/understand",
-        summary="Understand, and answer what is asked",
+        summary="Understand, and answer questions",
         responses=errors,
         openapi_extra=json_body(UnderstandRequest),
     )
     async def understand(request: Request) -> UnderstandResponse:
-        """One call for a chatbot: the intent, and the answer where a question is asked or no intent is meant."""
+        """One call for a chatbot: the intent, and the answer if a question is asked or no known intent is meant."""
         current = engine()
         asked = await read_json(request, UnderstandRequest)
         return await understand_text(current, asked.text, top_k=asked.top_k, passages=asked.passages)
@@ -131,20 +290,8 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
     return router
 
 
-async def classify_text(engine: IntentEngine, text: Any, *, top_k: int = DEFAULT_TOP_K) -> IntentResponse:
-    """Return the answer for one utterance.
-
-    Raises:
-        InputError: it cannot be answered.
-        ServiceError: the service cannot answer now.
-    """
-    checked = checked_text(text, engine.settings.max_text_chars)
-    result = await engine.classify(checked, top_k=top_k)
-    return IntentResponse(model=_info(engine), results=[_intent(result)])
-
-
 async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: int = DEFAULT_TOP_K) -> IntentResponse:
-    """Return the answer for several utterances; what is wrong with one stands in its place.
+    """Return the answer for several utterances, with an error in place of each that cannot be answered.
 
     Raises:
         TooLarge: too many.
@@ -153,24 +300,22 @@ async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: i
     limits = engine.settings
     if len(texts) > limits.max_texts:
         raise TooLarge(f"{len(texts)} texts came; the limit is {limits.max_texts}. Send fewer at once.")
-    results: list[IntentOut | ItemError | None] = [None] * len(texts)
-    readable: list[int] = []
+    errors: dict[int, InputError] = {}
     for place, text in enumerate(texts):
         try:
             checked_text(text, limits.max_text_chars)
-            readable.append(place)
         except InputError as error:
-            results[place] = _item_error(error)
-    found = await engine.classify_many([texts[place] for place in readable], top_k=top_k)
-    for place, result in zip(readable, found, strict=True):
-        results[place] = _item_error(result) if isinstance(result, InputError) else _intent(result)
-    return IntentResponse(model=_info(engine), results=[result for result in results if result is not None])
+            errors[place] = error
+    found = iter(await engine.classify_many([t for i, t in enumerate(texts) if i not in errors], top_k=top_k))
+    results = [errors[place] if place in errors else next(found) for place in range(len(texts))]
+    shown = [ItemError.of(each) if isinstance(each, InputError) else each for each in results]
+    return IntentResponse.model_validate({"model": engine, "results": shown}, from_attributes=True)
 
 
 async def answer_question(
     engine: LanguageEngine, question: str, context: str | None, *, passages: int = DEFAULT_PASSAGES
 ) -> AnswerResponse:
-    """Return the answer to a question, out of a context or the knowledge base.
+    """Return the answer to a question, from a context or the knowledge base.
 
     Raises:
         InputError: a text cannot be read, or the service has no model for it.
@@ -179,70 +324,30 @@ async def answer_question(
     qa = engine.needed_qa()
     question = checked_text(question, qa.settings.max_text_chars, "the question")
     if context is None:
-        asked = await engine.ask(question, passages=passages)
-        return AnswerResponse(model=_info(qa), answer=_sourced(asked.answer), passages=_passages(asked))
-    context = checked_text(context, qa.settings.max_context_chars, "the context")
-    best = next(iter(await engine.answer(question, context)), None)
-    found = None
-    if best is not None and engine.is_answer(best):
-        found = AnswerOut(text=best.text, score=best.score, start=best.start, end=best.end, source=None)
-    return AnswerResponse(model=_info(qa), answer=found, passages=[])
+        looked_up = _looked_up(await engine.ask(question, passages=passages))
+    else:
+        context = checked_text(context, qa.settings.max_context_chars, "the context")
+        found = await qa.answer(question, context)
+        looked_up = {"answer": _answer(found[0]) if found and qa.is_answer(found[0]) else None, "passages": []}
+    return AnswerResponse.model_validate({"model": qa, **looked_up}, from_attributes=True)
 
 
 async def understand_text(
     engine: LanguageEngine, text: str, *, top_k: int = DEFAULT_TOP_K, passages: int = DEFAULT_PASSAGES
 ) -> UnderstandResponse:
-    """Return what an utterance wants and, where it asks something, the answer; raises as `answer_question`."""
+    """Return what an utterance wants and, if it asks something, the answer; raises as `answer_question`."""
     text = checked_text(text, engine.settings.max_text_chars)
     found = await engine.understand(text, top_k=top_k, passages=passages)
-    return UnderstandResponse(
-        models=UnderstandModels(
-            intent=_info(engine.intent) if engine.intent else None, qa=_info(engine.qa) if engine.qa else None
-        ),
-        intent=_intent(found.intent) if found.intent else None,
-        is_question=found.is_question,
-        answer=_sourced(found.asked.answer) if found.asked else None,
-        passages=_passages(found.asked) if found.asked else [],
+    looked_up = _looked_up(found.asked) if found.asked else {"answer": None, "passages": []}
+    models = {"intent": engine.intent, "qa": engine.qa}
+    return UnderstandResponse.model_validate(
+        {"models": models, "intent": found.intent, "is_question": found.is_question, **looked_up}, from_attributes=True
     )
 
 
-def _info(model: IntentEngine | AnswerEngine) -> ModelInfo:
-    return ModelInfo(name=model.name, version=model.version)
+def _looked_up(asked: Asked) -> dict[str, Any]:
+    return {"answer": _answer(asked.answer) if asked.answer else None, "passages": asked.passages}
 
 
-def _intent(result: IntentResult) -> IntentOut:
-    return IntentOut(
-        intent=result.intent,
-        confidence=result.confidence,
-        out_of_scope=result.out_of_scope,
-        out_of_scope_score=result.out_of_scope_score,
-        ranking=[IntentScoreOut(name=each.name, confidence=each.confidence) for each in result.ranking],
-    )
-
-
-def _item_error(error: InputError) -> ItemError:
-    _, kind, message, _ = classify(error)
-    return ItemError(error=ItemErrorDetail(type=kind, message=message))
-
-
-def _sourced(answer: SourcedAnswer | None) -> AnswerOut | None:
-    if answer is None:
-        return None
-    passage = answer.passage
-    source = SourceOut(document=passage.document, title=passage.title, headings=list(passage.headings))
-    return AnswerOut(text=answer.text, score=answer.score, start=answer.start, end=answer.end, source=source)
-
-
-def _passages(asked: Asked) -> list[PassageOut]:
-    return [
-        PassageOut(
-            document=passage.document,
-            title=passage.title,
-            headings=list(passage.headings),
-            text=passage.text,
-            start=passage.start,
-            end=passage.end,
-            score=passage.score,
-        )
-        for passage in asked.passages
-    ]
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {**vars(answer), "source": answer.passage if isinstance(answer, SourcedAnswer) else None}

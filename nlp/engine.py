@@ -1,55 +1,78 @@
-"""The language engine: what an utterance wants, what answers a question, and where that stands.
+"""The language engine of one worker: what an utterance wants, and what answers a question.
 
-Its parts may be absent: a service with an intent bundle alone understands and never answers. Neighbours: the routes and
-the page call it; `intent_engine` and `answer_engine` hold a model each, `nlp.knowledge` the documents.
+`LanguageEngine` is what the routes and the page call. It holds an intent model, a question-answering model and the
+knowledge base; each of them may be absent. Texts become encodings before they reach a batch, so a bad one fails alone.
+The network runs on the batcher's thread, except for a short text that is alone; slow work beside it, such as reading a
+long context, has a few threads of its own, and the event loop only waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from nlp.answer_engine import AnswerEngine
+import numpy as np
+
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.first_documents import open_knowledge
 from nlp.intent import TASK as INTENT
-from nlp.intent.predictor import IntentResult
-from nlp.intent_engine import IntentEngine
+from nlp.intent.predictor import IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage
 from nlp.knowledge.rerank import SentenceReranker
-from nlp.qa.predictor import Answer
-from nlp.questions import is_question
-from shared.bundle.read import read_bundle
-from shared.errors import ConfigError, NotFound
-from shared.serving.http.limits import within
+from nlp.qa import TASK as QA
+from nlp.qa.predictor import Answer, AnswerPredictor, Logits
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
+from shared.bundle.layout import TensorSignature
+from shared.bundle.read import Bundle, read_bundle
+from shared.errors import ConfigError, InputError, NotFound
+from shared.runtime.batcher import MicroBatcher
+from shared.runtime.protocol import Runtime, Tensors, check_inputs
+from shared.serving.http.limits import Admission, within
 from shared.serving.lifecycle.loading import load_runtime
 from shared.serving.observe import metrics
+from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
 
 MAX_PASSAGES = 20
-"""That are read for one question."""
+"""Most passages that are read for one question."""
+LONG_TEXT = 2_000
+"""Characters from which tokenising leaves the event loop: it takes about a millisecond then, and a thread 0.1."""
+_THREADS = 2
 _SEARCH_THREADS = 2
+_INLINE_S = 0.004
+"""Below the time after which a thread must let others run (5 ms): nobody else notices."""
+_QUESTION_MARKS = "?？؟⁇՞"
+"""Latin, full-width, Arabic, doubled, Armenian."""
+_QUESTION_WORDS = (
+    # English
+    *("what", "what's", "who", "who's", "whom", "whose", "which", "when", "where", "where's", "why", "how", "how's"),
+    # French
+    *("qui", "que", "quoi", "quel", "quelle", "quels", "quelles", "quand", "où", "pourquoi", "comment", "combien"),
+    *("est-ce", "qu'est-ce", "qu'est"),
+)
+_FIRST_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
+Outputs = Mapping[str, np.ndarray]
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
-class SourcedAnswer:
-    """An answer that was found in the knowledge base."""
+class SourcedAnswer(Answer):
+    """An answer from the knowledge base. Its place is one in the document's plain text.
 
-    text: str
-    score: float
-    start: int
-    end: int
-    """In the document's plain text: `knowledge.text(passage.document)[start:end] == text`."""
+    `knowledge.text(passage.document)[start:end] == text`, and so is `passage.text`, counted from `passage.start`.
+    """
+
     passage: Passage
-    """Where it was read: `passage.text[start - passage.start : end - passage.start] == text`."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +80,23 @@ class Asked:
     """What the knowledge base says to a question."""
 
     answer: SourcedAnswer | None
-    """None where nothing is sure enough, which is a normal answer."""
+    """None if nothing is sure enough, which is a normal answer."""
     best: SourcedAnswer | None
-    """The most probable answer, however improbable; None where no passage was found."""
+    """The most probable answer, however improbable; None if no passage was found."""
     passages: list[Passage]
-    """That were read, the nearest first."""
+    """Those that were read, the nearest first."""
 
 
 @dataclass(frozen=True)
 class Understood:
-    """What an utterance wants, and where it asks something, the answer."""
+    """What an utterance wants, and the answer if it asks something."""
 
     intent: IntentResult | None
-    """None where there is no intent model."""
+    """None if there is no intent model."""
     is_question: bool
     """Whether it reads like a question."""
     asked: Asked | None
-    """None where nothing was looked up: it is no question and in scope, or there is nothing to look it up in."""
-    timings: dict[str, float] = field(compare=False, default_factory=dict)
-    """Stage -> seconds."""
+    """None if nothing was looked up: the utterance is no question and in scope, or there is nothing to search."""
 
 
 class LanguageEngine:
@@ -83,8 +104,8 @@ class LanguageEngine:
 
     Args:
         intent: understands utterances; None for a service that does not.
-        qa: reads contexts; None likewise.
-        knowledge: where answers are looked up; None likewise.
+        qa: reads contexts; None for a service that answers no questions.
+        knowledge: where answers are looked up; None for a service without one.
         settings: limits.
     """
 
@@ -107,7 +128,7 @@ class LanguageEngine:
         """Return an engine whose models gave their golden outputs; blocks for as long as that takes.
 
         Raises:
-            ConfigError: neither model is there, or both have one name.
+            ConfigError: there is neither model, or both have the same name.
             BundleError: one is broken.
         """
         intent_path, qa_path = _bundles(settings)
@@ -122,7 +143,7 @@ class LanguageEngine:
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 
     def replaced(self, task: str, path: Path) -> LanguageEngine:
-        """Return an engine with another model for that task; the other one and the knowledge base are the same."""
+        """Return an engine with another model for that task; the other model and the knowledge base stay the same."""
         engine = copy.copy(self)
         if task == INTENT.name:
             engine.intent = IntentEngine.load(path, self.settings)
@@ -139,42 +160,22 @@ class LanguageEngine:
 
     @property
     def models(self) -> list[IntentEngine | AnswerEngine]:
-        """Those that are there."""
+        """The models that this service has."""
         return [model for model in (self.intent, self.qa) if model is not None]
 
     @property
     def can_ask(self) -> bool:
-        """Whether questions without a context are answered."""
+        """Whether it answers questions without a context."""
         return self.qa is not None and self.knowledge is not None
-
-    async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
-        """Return what an utterance wants, as `IntentEngine.classify`.
-
-        Raises:
-            NotFound: there is no intent model.
-        """
-        return await self.needed_intent().classify(text, top_k=top_k)
-
-    async def answer(self, question: str, context: str, *, top_k: int = 1) -> list[Answer]:
-        """Return the best answers out of a context, as `AnswerEngine.answer`; `is_answer` says which may be given.
-
-        Raises:
-            NotFound: there is no question-answering model.
-        """
-        return await self.needed_qa().answer(question, context, top_k=top_k)
-
-    def is_answer(self, answer: Answer) -> bool:
-        """Whether it is sure enough to be given."""
-        return self.needed_qa().is_answer(answer)
 
     async def ask(self, question: str, *, passages: int = 5, knowledge: KnowledgeBase | None = None) -> Asked:
         """Return what the knowledge base says to a question.
 
-        The best passages are searched and read, each with its headings above it. The answer is the one with the largest
-        score of all; of two that are equal, the one in the nearer passage.
+        The best passages are found and read, each under its headings. The answer is the one with the highest score; of
+        two that are equal, the one in the nearer passage.
 
         Args:
-            question: as for `answer`.
+            question: as for `AnswerEngine.answer`.
             passages: how many are read, 1 to `MAX_PASSAGES`.
             knowledge: what is searched; None for the service's own.
 
@@ -188,59 +189,57 @@ class LanguageEngine:
         async with qa.admission.admitted():
             found: list[Passage] = await self.in_thread(searched.search, question, min(passages, MAX_PASSAGES))
             metrics.STAGE_SECONDS.labels(qa.name, "search").observe(time.perf_counter() - start)
-            above = [_heading(passage) for passage in found]
+            # Headings say what a passage is about when its text takes that for granted.
+            above = [f"{' – '.join((passage.title, *passage.headings))}\n" for passage in found]
             contexts = [heading + passage.text for heading, passage in zip(above, found, strict=True)]
             answers = await qa.read(question, contexts, above=[len(heading) for heading in above])
-        sourced = [
-            _sourced(each[0], passage, len(heading))
-            for each, passage, heading in zip(answers, found, above, strict=True)
-            if each
-        ]
+        sourced = []
+        for passage, heading, of_passage in zip(found, above, answers, strict=True):
+            moved = passage.start - len(heading)
+            sourced += [SourcedAnswer(a.text, a.score, a.start + moved, a.end + moved, passage) for a in of_passage]
         best = max(sourced, key=lambda answer: answer.score, default=None)
-        if best is None:
-            qa.count(None)
-            return Asked(None, None, found)
-        answer = Answer(best.text, best.score, best.start, best.end)
-        qa.count(answer)
-        is_sure = qa.is_answer(answer)
-        return Asked(best if is_sure else None, best, found)
+        qa.count(best)
+        return Asked(best if best is not None and qa.is_answer(best) else None, best, found)
 
     async def understand(self, text: str, *, top_k: int | None = None, passages: int = 5) -> Understood:
-        """Return what an utterance wants; where it is out of scope or a question, also what the knowledge base says.
+        """Return what an utterance wants; if it is out of scope or a question, also what the knowledge base says.
 
         Args:
             text: an utterance.
-            top_k: most intents of the ranking; None for all.
+            top_k: most intents in the ranking; None for all.
             passages: as for `ask`.
 
         Raises:
-            InputError, Overloaded, DeadlineExceeded: as `classify` and `ask`.
+            InputError, Overloaded, DeadlineExceeded: as `IntentEngine.classify` and `ask`.
         """
-        start = time.perf_counter()
         async with within(self.settings.deadline_s):
             intent = await self.intent.classify(text, top_k=top_k) if self.intent else None
-            timings = {"intent": time.perf_counter() - start}
             asks = is_question(text)
             is_open = asks or intent is None or intent.out_of_scope
             asked = await self.ask(text, passages=passages) if is_open and self.can_ask else None
-        timings["answer"] = time.perf_counter() - start - timings["intent"]
-        return Understood(intent, asks, asked, timings)
+        return Understood(intent, asks, asked)
 
     async def in_thread(self, function: Callable[..., Done], *arguments: Any) -> Done:
-        """Return what a function of the knowledge base gives, without holding the event loop up."""
+        """Return the result of a function of the knowledge base, without holding up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def needed_intent(self) -> IntentEngine:
         """Return the intent model, or raise NotFound."""
-        return _there(self.intent, "no intent model, so it understands no utterances. Start it with an intent bundle")
+        if self.intent is None:
+            raise _missing("no intent model, so it understands no utterances. Start it with an intent bundle")
+        return self.intent
 
     def needed_qa(self) -> AnswerEngine:
         """Return the question-answering model, or raise NotFound."""
-        return _there(self.qa, "no question-answering model, so it answers no questions. Start it with a qa bundle")
+        if self.qa is None:
+            raise _missing("no question-answering model, so it answers no questions. Start it with a qa bundle")
+        return self.qa
 
     def needed_knowledge(self) -> KnowledgeBase:
         """Return the knowledge base, or raise NotFound."""
-        return _there(self.knowledge, "no knowledge base: it comes with a qa bundle. Start it with one")
+        if self.knowledge is None:
+            raise _missing("no knowledge base: it comes with a qa bundle. Start it with one")
+        return self.knowledge
 
     async def close(self) -> None:
         """Refuse new requests, answer those in hand, then free the models and the knowledge base."""
@@ -251,6 +250,19 @@ class LanguageEngine:
             await asyncio.to_thread(self.knowledge.close)
 
 
+def is_question(text: str) -> bool:
+    """Return whether a text ends with a question mark, or starts with an English or French question word.
+
+    >>> [is_question(text) for text in ("Where is my card", "block my card", "Tu peux ouvrir ?", "Où est ma carte")]
+    [True, False, True, True]
+    """
+    stripped = text.strip()
+    if stripped.rstrip("!\"'»”’) ").endswith(tuple(_QUESTION_MARKS)):
+        return True
+    first = _FIRST_WORD.match(stripped)
+    return first is not None and first[0].lower().replace("’", "'") in _QUESTION_WORDS
+
+
 def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
     paths = settings.bundle("intent"), settings.bundle("qa")
     if paths == (None, None):
@@ -258,17 +270,302 @@ def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
     return paths
 
 
-def _there(part: Done | None, message: str) -> Done:
-    if part is None:
-        raise NotFound(f"this service has {message}: percept serve BUNDLE…")
-    return part
+def _missing(what: str) -> NotFound:
+    return NotFound(f"this service has {what}: percept serve BUNDLE…")
 
 
-def _heading(passage: Passage) -> str:
-    """Return what is read above a passage: its headings say what it is about, where its text takes that for granted."""
-    return f"{' – '.join((passage.title, *passage.headings))}\n"
+class TextPredictor(Protocol[Result_co]):
+    """What a `TextModel` needs of a predictor."""
+
+    bundle: Bundle
+    runtime: Runtime
+    encoder: TextEncoder
+
+    def infer(self, batch: Sequence[Encoding], /) -> Sequence[Result_co]:
+        """Return one result per encoding."""
+        ...
 
 
-def _sourced(answer: Answer, passage: Passage, above: int) -> SourcedAnswer:
-    start = passage.start + answer.start - above
-    return SourcedAnswer(answer.text, answer.score, start, start + len(answer.text), passage)
+class TextModel(Generic[Result]):
+    """One language model: texts for many callers at once, and tensors for Open Inference clients.
+
+    Args:
+        predictor: called in batches; its runtime is closed with the model.
+        settings: limits and sizes.
+        items: what is counted, such as "questions", for messages.
+        limit: how many of these may be in hand.
+    """
+
+    cpu_batch_size: ClassVar[int]
+    """Encodings in one call of the network, unless the settings say how many."""
+    gpu_batch_size: ClassVar[int]
+
+    def __init__(self, predictor: TextPredictor[Result], settings: Settings, *, items: str, limit: int) -> None:
+        self.bundle = predictor.bundle
+        self.runtime = predictor.runtime
+        self.settings = settings
+        self.name = self.bundle.name
+        self.version = self.bundle.version
+        self.inputs: tuple[TensorSignature, ...] = self.runtime.inputs
+        self.outputs: tuple[TensorSignature, ...] = self.runtime.outputs
+        self.encoder = predictor.encoder
+        self.admission = Admission(limit, settings.deadline_s, items)
+        self.metrics = ModelMetrics(self.name, self.bundle.labels)
+        on_gpu = self.runtime.device == "cuda"
+        batch_size = settings.max_batch_size or (self.gpu_batch_size if on_gpu else self.cpu_batch_size)
+        self.windows_at_once = 2 * batch_size
+        """Encodings that one item may have with the network: a batch that is computed and one that waits."""
+        self._infer_encodings = predictor.infer
+        self._batcher: MicroBatcher[Encoding | Tensors, Any] = MicroBatcher(
+            self._infer_batch,
+            max_batch_size=batch_size,
+            max_queue=self.windows_at_once * limit + settings.max_texts,  # admission refuses items before it is full
+            name=self.name,
+            size=_tokens,
+            on_batch=self.metrics.batch,
+            inline_s=0.0 if on_gpu else _INLINE_S,
+        )
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="text")
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return not self.admission.is_closed
+
+    async def run_all(self, encodings: Sequence[Encoding], *, at_once: int) -> list[Result]:
+        """Return the network's result for each encoding; if one fails, the others leave the queue.
+
+        Args:
+            encodings: of one caller, who was admitted before.
+            at_once: how many of them may wait for the network at the same time.
+        """
+        if len(encodings) == 1:
+            return [await self._batcher.submit(encodings[0])]
+        room = asyncio.Semaphore(at_once)
+
+        async def run(encoding: Encoding) -> Result:
+            async with room:
+                result: Result = await self._batcher.submit(encoding)
+                return result
+
+        tasks = [asyncio.ensure_future(run(each)) for each in encodings]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def off_loop(self, characters: int, function: Callable[..., Done], *arguments: Any) -> Done:
+        """Return the result of a function, computed on a thread if it reads many characters."""
+        if characters < LONG_TEXT:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+    async def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the network's outputs for int64 [N, T] tensors of its signature.
+
+        Raises:
+            InputError: another name, dtype or shape, more rows or tokens than the limit, ids that are no tokens.
+        """
+        check_inputs(self.inputs, inputs)
+        self._check_tokens(inputs)
+        async with self.admission.admitted(len(inputs[INPUT_IDS])):
+            outputs: dict[str, np.ndarray] = await self._batcher.submit(inputs)
+        if not all(np.isfinite(array).all() for array in outputs.values()):
+            raise InputError("the network's answer is not finite: a row of attention_mask may hold no 1.")
+        return outputs
+
+    async def close(self) -> None:
+        """Refuse new texts, answer those in hand, then free the model."""
+        self.admission.close()
+        await self._batcher.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.runtime.close()
+
+    def _check_tokens(self, inputs: Mapping[str, np.ndarray]) -> None:
+        rows, length = inputs[INPUT_IDS].shape
+        if rows > self.settings.max_texts:
+            raise InputError(f"the tensors have {rows} rows; the limit is {self.settings.max_texts}. Send fewer.")
+        if length > self.encoder.max_length:
+            raise InputError(f"the tensors are {length} tokens long; this model reads {self.encoder.max_length}.")
+        for name, tokens in inputs.items():
+            most = {INPUT_IDS: self.encoder.vocabulary_size - 1, ATTENTION_MASK: 1, TOKEN_TYPE_IDS: 1}.get(name)
+            if most is not None and (tokens.min() < 0 or tokens.max() > most):
+                raise InputError(f"the values of {name} must be 0 to {most}; came {tokens.min()} to {tokens.max()}.")
+
+    # Runs where the batcher computes.
+    def _infer_batch(self, batch: list[Encoding | Tensors]) -> list[Any]:
+        encodings = [item for item in batch if isinstance(item, Encoding)]
+        results = iter(self._infer_encodings(encodings) if encodings else ())
+        return [next(results) if isinstance(item, Encoding) else self.runtime.run(item) for item in batch]
+
+
+def _tokens(item: Encoding | Tensors) -> int:
+    return len(item) if isinstance(item, Encoding) else item[INPUT_IDS].size
+
+
+class IntentEngine(TextModel[Outputs]):
+    """An intent model: utterances to intents."""
+
+    cpu_batch_size = 16
+    gpu_batch_size = 64
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, settings: Settings) -> None:
+        self.predictor = IntentPredictor(bundle, runtime)
+        super().__init__(self.predictor, settings, items="utterances", limit=settings.max_queued_texts)
+        self.labels = bundle.labels
+
+    @classmethod
+    def load(cls, path: Path, settings: Settings) -> Self:
+        """Return the model of the bundle in `path`; blocks, and raises as `load_runtime`."""
+        return cls(*load_runtime(path, INTENT.network, settings, gpu_batch_size=cls.gpu_batch_size), settings)
+
+    async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
+        """Return what an utterance wants; "nothing that is known" is a normal answer.
+
+        Args:
+            text: an utterance.
+            top_k: most intents in the ranking; None for all.
+
+        Raises:
+            InputError: the text cannot be read.
+            Overloaded: as many utterances as the limit are in hand.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        start = time.perf_counter()
+        async with self.admission.admitted():
+            encoding = await self.off_loop(len(text), self.encoder.encode, text)
+            encoded = time.perf_counter()
+            outputs: Outputs = await self._batcher.submit(encoding)
+        self.metrics.preprocess_seconds.observe(encoded - start)
+        return self.decide(outputs, top_k=top_k)
+
+    async def classify_many(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult | InputError]:
+        """Return what each utterance wants, in their order, with the error in place of one that cannot be read."""
+        found = await self.run_texts(texts)
+        return [each if isinstance(each, InputError) else self.decide(each, top_k=top_k) for each in found]
+
+    async def run_texts(self, texts: Sequence[str]) -> list[Outputs | InputError]:
+        """Return the network's outputs for each utterance, with the error in place of one that cannot be read."""
+        start = time.perf_counter()
+        async with self.admission.admitted(len(texts)):
+            encodings = await self.off_loop(sum(map(len, texts)), self._encode_all, texts)
+            encoded = time.perf_counter()
+            readable = [each for each in encodings if isinstance(each, Encoding)]
+            results = iter(await self.run_all(readable, at_once=len(texts)))
+        self.metrics.preprocess_seconds.observe(encoded - start)
+        return [next(results) if isinstance(each, Encoding) else each for each in encodings]
+
+    def decide(self, outputs: Outputs, *, top_k: int | None = None) -> IntentResult:
+        """Return what the network's outputs for one utterance mean."""
+        result = self.predictor.decide(outputs, top_k=top_k)
+        outcome, label = ("out_of_scope", "") if result.intent is None else ("in_scope", result.intent)
+        self.metrics.answer(outcome, label, score=result.confidence)
+        return result
+
+    def _encode_all(self, texts: Sequence[str]) -> list[Encoding | InputError]:
+        found: list[Encoding | InputError] = []
+        for text in texts:
+            try:
+                found.append(self.encoder.encode(text))
+            except InputError as error:
+                found.append(error)
+        return found
+
+
+class AnswerEngine(TextModel[Logits]):
+    """A question-answering model: questions with contexts to places in them.
+
+    A long context becomes many windows. A question has only a few of them with the network at once, so that short ones
+    get their turn in between.
+    """
+
+    cpu_batch_size = 4
+    """Windows are long: more at once gain nothing on a CPU and make a short one wait."""
+    gpu_batch_size = 32
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, settings: Settings) -> None:
+        self.predictor = AnswerPredictor(bundle, runtime)
+        super().__init__(self.predictor, settings, items="questions", limit=settings.max_queue)
+
+    @classmethod
+    def load(cls, path: Path, settings: Settings) -> Self:
+        """Return the model of the bundle in `path`; blocks, and raises as `load_runtime`."""
+        return cls(*load_runtime(path, QA.network, settings, gpu_batch_size=cls.gpu_batch_size), settings)
+
+    async def answer(
+        self, question: str, context: str, *, top_k: int = 1, max_answer_tokens: int | None = None
+    ) -> list[Answer]:
+        """Return the best answers, best first, however improbable; `is_answer` tells which are good enough.
+
+        Args:
+            question: cut off after a quarter of a window.
+            context: the text with the answer; `context[answer.start:answer.end] == answer.text`.
+            top_k: at most this many.
+            max_answer_tokens: longer ones are no candidates; None for the bundle's own limit, which is also the most.
+
+        Raises:
+            InputError: a text cannot be read.
+            Overloaded: as many questions as the limit are in hand.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        async with self.admission.admitted():
+            (found,) = await self.read(question, [context], top_k=top_k, max_answer_tokens=max_answer_tokens)
+        self.count(found[0] if found else None)
+        return found
+
+    def is_answer(self, answer: Answer) -> bool:
+        """Whether it is sure enough to be given; if not, the context holds no answer, which is a normal answer."""
+        return self.predictor.is_answer(answer)
+
+    def count(self, best: Answer | None) -> None:
+        """Count the best answer to one question, or that there is none, in the metrics."""
+        is_answered = best is not None and self.is_answer(best)
+        self.metrics.answer("answered" if is_answered else "unanswerable", score=best.score if best else None)
+
+    async def read(
+        self,
+        question: str,
+        contexts: Sequence[str],
+        *,
+        above: Sequence[int] | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int | None = None,
+    ) -> list[list[Answer]]:
+        """Return the best answers of each context. The caller was admitted before.
+
+        Args:
+            question: as for `answer`.
+            contexts: read side by side.
+            above: how many characters at the start of each context are a heading: read, but never part of an answer.
+                None for no headings.
+            top_k: at most this many per context.
+            max_answer_tokens: as for `answer`.
+        """
+        start = time.perf_counter()
+        characters = len(question) + sum(map(len, contexts))
+        headed = list(zip(contexts, above or [0] * len(contexts), strict=True))
+
+        def encode() -> list[list[Encoding]]:
+            return [self.predictor.windows(question, context, above=heading) for context, heading in headed]
+
+        windows = await self.off_loop(characters, encode)
+        encoded = time.perf_counter()
+        logits = iter(await self.run_all([each for of_one in windows for each in of_one], at_once=self.windows_at_once))
+
+        def decide() -> list[list[Answer]]:
+            return [
+                self.predictor.decide(
+                    context,
+                    of_one,
+                    [next(logits) for _ in of_one],
+                    above=heading,
+                    top_k=top_k,
+                    max_answer_tokens=max_answer_tokens,
+                )
+                for (context, heading), of_one in zip(headed, windows, strict=True)
+            ]
+
+        found = await self.off_loop(characters, decide)
+        self.metrics.preprocess_seconds.observe(encoded - start)
+        return found

@@ -11,15 +11,17 @@ from typing import Annotated, Any
 import bentoml
 from pydantic import Field
 
-from nlp.api import answer_question, classify_texts, understand_text
-from nlp.engine import MAX_PASSAGES, LanguageEngine
-from nlp.schemas import (
+from nlp.api import (
     DEFAULT_PASSAGES,
     DEFAULT_TOP_K,
     AnswerResponse,
     IntentResponse,
     UnderstandResponse,
+    answer_question,
+    classify_texts,
+    understand_text,
 )
+from nlp.engine import MAX_PASSAGES, LanguageEngine
 
 
 class LanguageMethods:

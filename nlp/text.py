@@ -1,7 +1,6 @@
 """Text to token ids and back to exact places in the caller's text: one encoder for training and serving. Torch-free.
 
-Offsets count Python characters (code points) of the text as it came, before any normalisation by the tokenizer.
-Neighbours: the predictors feed what is made here to a runtime; `nlp.qa.spans` turns logits into places in the context.
+Offsets count Python characters (code points) of the text as it was sent, before any normalisation by the tokenizer.
 """
 
 from __future__ import annotations
@@ -17,15 +16,17 @@ from tokenizers import Tokenizer
 
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG
 from shared.bundle.read import Bundle
-from shared.errors import BundleError, InputError
+from shared.errors import BundleError, InputError, TooLarge
 
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105 no password
 MAX_QUESTION_SHARE = 0.25
-"""Of a window, at most, goes to the question; the rest of a longer question is cut off."""
+"""Largest share of a window for the question; the rest of a longer question is cut off."""
 _JOINERS = "\u200d\ufe0e\ufe0f"
-"""Zero-width joiner and variation selectors: what is joined to the character before them."""
+"""Zero-width joiner and variation selectors, which belong to the character before them."""
+_JSON_NAMES = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "an array",
+               dict: "an object"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Encoding:
     token_type_ids: np.ndarray
     """int64 [T]: 0 for the first text, 1 for the second."""
     offsets: np.ndarray
-    """int64 [T, 2]: where each token stands in the text (for a window: in the context), start and end."""
+    """int64 [T, 2]: start and end of each token in the text (for a window: in the context)."""
     is_text: np.ndarray
     """bool [T]: tokens of the text (for a window: of the context), not special ones and not the question's."""
 
@@ -49,15 +50,15 @@ class TextEncoder:
     """Encodes utterances, and questions with passages, as one bundle's network takes them. Safe to use from threads.
 
     Args:
-        tokenizer: its own truncation and padding are of no account.
-        max_length: most tokens of one sequence, special ones included.
+        tokenizer: its own truncation and padding settings are ignored.
+        max_length: most tokens in one sequence, special ones included.
         stride: tokens that neighbouring windows of one context share.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
         self.max_length = max_length
         self.stride = stride
-        content = tokenizer.to_str()  # truncation is a tokenizer's own state, so each use has a copy
+        content = tokenizer.to_str()  # truncation is state of the tokenizer, so each use has a copy
         self._single, self._pair, self._plain = (Tokenizer.from_str(content) for _ in range(3))
         for each in (self._single, self._pair, self._plain):
             each.no_padding()
@@ -79,22 +80,22 @@ class TextEncoder:
             values = json.loads(config.read_text(encoding="utf-8"))
             max_length, stride = int(values["max_length"]), int(values["stride"])
             encoder = cls(Tokenizer.from_file(str(tokenizer)), max_length, stride)
-            encoder.encode("a")  # some that load fail on every text
+            encoder.encode("a")  # some load and then fail on every text
             if stride:
                 encoder.windows("a", "b")
             return encoder
         except KeyError as error:
             raise BundleError(f"{config} lacks {error}; expected max_length and stride.") from error
-        except BaseException as error:  # tokenizers raises Exception itself; a panic in Rust is not even one
+        except BaseException as error:  # tokenizers raises plain Exception; a Rust panic is not even that
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
-            raise BundleError(f"{tokenizer.parent} has no tokenizer that can be read: {error}") from error
+            raise BundleError(f"{tokenizer.parent} has no readable tokenizer: {error}") from error
 
     def files(self, extra: dict[str, Any] | None = None) -> dict[str, bytes]:
         """Return tokenizer.json and tokenizer_config.json for a bundle.
 
         Args:
-            extra: what else tokenizer_config.json says, such as Hugging Face's `tokenizer_class`.
+            extra: more entries for tokenizer_config.json, such as Hugging Face's `tokenizer_class`.
         """
         values = {**(extra or {}), "max_length": self.max_length, "stride": self.stride}
         values |= {"model_max_length": self.max_length}
@@ -106,33 +107,33 @@ class TextEncoder:
         return self._plain.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> Encoding:
-        """Return one text, cut off behind `max_length` tokens.
+        """Return one text, cut off after `max_length` tokens.
 
-        Meant for short texts: it does not let other threads run meanwhile, because that costs more than it takes.
+        Meant for short texts: it does not let other threads run meanwhile, which would cost more than the encoding.
 
         Raises:
-            InputError: the text holds half a surrogate pair, which is no character.
+            InputError: the text has half a surrogate pair, which is no character.
         """
         check_text(text)
         return _encoding(self._single.encode(text), sequence=0)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Return one encoding a text; raises as `encode`."""
+        """Return one encoding per text; raises as `encode`."""
         for text in texts:
             check_text(text)
         return [_encoding(found, sequence=0) for found in self._single.encode_batch(list(texts))]
 
     def windows(self, question: str, context: str) -> list[Encoding]:
-        """Return the context behind the question in windows that overlap by `stride` tokens; at least one.
+        """Return the context after the question, in windows that overlap by `stride` tokens; at least one.
 
         Offsets are places in the context. A question longer than a quarter of a window is cut off.
 
         Raises:
-            InputError: a text holds half a surrogate pair, which is no character.
+            InputError: a text has half a surrogate pair, which is no character.
         """
         check_text(question)
         check_text(context)
-        # encode_batch lets other threads run meanwhile, encode does not: of a long context that would be felt.
+        # encode_batch lets other threads run meanwhile, encode does not, which matters for a long context.
         (found,) = self._pair.encode_batch([(self.clipped_question(question), context)])
         return [_encoding(each, sequence=1) for each in (found, *found.overflowing)]
 
@@ -148,7 +149,7 @@ class TextEncoder:
 
         Args:
             encodings: at least one.
-            names: inputs of the network, out of input_ids, attention_mask and token_type_ids.
+            names: inputs of the network: some of input_ids, attention_mask and token_type_ids.
             multiple: T is a multiple of it, as far as `max_length` allows.
         """
         length = max(len(each) for each in encodings)
@@ -176,21 +177,49 @@ def check_text(text: str) -> None:
     r"""Refuse half a surrogate pair: JSON can carry one (`"\ud83d"`), UTF-8 and tokenizers cannot.
 
     Raises:
-        InputError: says where it stands.
+        InputError: says where it is.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"the text holds half a surrogate pair at character {error.start}, which stands for nothing. "
+            f"the text has half a surrogate pair at character {error.start}, which is no character. "
             "Send whole characters."
         ) from None
 
 
-def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
-    r"""Return the span widened so that it cuts through no character that people see as one.
+def checked_text(text: Any, max_chars: int, what: str = "the text") -> str:
+    r"""Return a text that a client sent. Any character is fine, NUL and other control characters too.
 
-    Tokenizers that strip accents leave combining marks out of their offsets; emoji are joined of several code points.
+    >>> checked_text("Ça va ?", 10)
+    'Ça va ?'
+    >>> checked_text(" \n\u200b", 10)
+    Traceback (most recent call last):
+    shared.errors.InputError: the text is empty or blank. Send some words.
+
+    Args:
+        text: what the client sent.
+        max_chars: most characters.
+        what: what messages call it.
+
+    Raises:
+        InputError: it is no string, has no visible character, or has half a surrogate pair.
+        TooLarge: it is longer.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{what} must be a string; came {_JSON_NAMES.get(type(text), 'something else')}.")
+    if len(text) > max_chars:
+        raise TooLarge(f"{what} has {len(text)} characters; the limit is {max_chars}. Send a shorter one.")
+    check_text(text)
+    if not any(character.isprintable() and not character.isspace() for character in text):
+        raise InputError(f"{what} is empty or blank. Send some words.")
+    return text
+
+
+def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    r"""Return the span, widened so that it does not cut through what people see as one character.
+
+    Tokenizers that strip accents leave combining marks out of their offsets; emoji may be several code points.
 
     >>> whole_characters("cafe\u0301!", 0, 4)
     (0, 5)

@@ -47,7 +47,7 @@ class BatchClassifier:
         for place, row in enumerate(rows):
             try:
                 answers[place]["text"] = read_text(row, self._column)
-                readable.append((place, self._predictor.encode(answers[place]["text"])))
+                readable.append((place, self._predictor.encoder.encode(answers[place]["text"])))
             except InputError as error:
                 answers[place]["error"] = str(error)
         readable.sort(key=lambda item: len(item[1]))

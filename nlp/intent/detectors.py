@@ -1,7 +1,6 @@
-"""What tells utterances that belong to no intent: one number an utterance, higher where it speaks for none. numpy only.
+"""Detectors of utterances that belong to no intent: one number per utterance, higher if it belongs to none. numpy only.
 
-A detector is a name and, for some, arrays that training fitted; they lie in the bundle as out_of_scope.npz.
-Neighbours: `predictor` applies what `detecting` fitted.
+A detector is a name and, for some, arrays that training fitted, which the bundle keeps in out_of_scope.npz.
 """
 
 from __future__ import annotations
@@ -28,29 +27,29 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Detector:
-    """One of `KINDS` with what it needs."""
+    """One of `KINDS` with its arrays."""
 
     name: str
     arrays: Arrays = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in KINDS:
-            raise BundleError(f"there is no detector {self.name!r}; there is {', '.join(KINDS)}.")
+            raise BundleError(f"there is no detector {self.name!r}; there are {', '.join(KINDS)}.")
 
     @property
     def needs_features(self) -> bool:
         return KINDS[self.name].needs_features
 
     def values(self, outputs: Arrays) -> np.ndarray:
-        """Return float64 [N], higher where an utterance belongs to no intent.
+        """Return float64 [N], higher if an utterance belongs to no intent.
 
         Args:
-            outputs: `logits` [N, C] and, where `needs_features`, `features` [N, D].
+            outputs: `logits` [N, C] and, if `needs_features`, `features` [N, D].
         """
         return KINDS[self.name].values(self.arrays, outputs)
 
     def file(self) -> dict[str, bytes]:
-        """Return name -> content of the bundle's file; nothing where the detector has no arrays."""
+        """Return the bundle's file as name -> content; nothing if the detector has no arrays."""
         if not self.arrays:
             return {}
         buffer = io.BytesIO()
@@ -58,7 +57,7 @@ class Detector:
         return {DETECTOR_FILE: buffer.getvalue()}
 
     def check(self, where: str, num_labels: int, width: int | None) -> None:
-        """Refuse arrays of other names or shapes than the network's outputs need.
+        """Refuse arrays whose names or shapes do not fit the network's outputs.
 
         Raises:
             BundleError: says what was expected and what came.
@@ -66,10 +65,10 @@ class Detector:
         kind = KINDS[self.name]
         sizes = {"C": num_labels, "D": width, "1": 1}
         if kind.needs_features and width is None:
-            raise BundleError(f"{where}: the detector {self.name} needs the output {FEATURES}, which is not there.")
+            raise BundleError(f"{where}: the detector {self.name} needs the network's output {FEATURES}.")
         if set(self.arrays) != set(kind.shapes):
             raise BundleError(
-                f"{where} holds {sorted(self.arrays)}; the detector {self.name} needs {sorted(kind.shapes)}."
+                f"{where} has {sorted(self.arrays)}; the detector {self.name} needs {sorted(kind.shapes)}."
             )
         for name, shape in kind.shapes.items():
             array = self.arrays[name]
@@ -83,7 +82,7 @@ class Detector:
 
 
 def read_detector(bundle: Bundle) -> Detector:
-    """Return the detector that the bundle's decision names.
+    """Return the detector that the bundle's decision rule names.
 
     Raises:
         BundleError: there is no such detector, or its file is missing, broken or does not fit the network.
@@ -112,18 +111,18 @@ def _read(bundle: Bundle) -> dict[str, np.ndarray]:
 
 
 def _max_softmax(_: Arrays, outputs: Arrays) -> np.ndarray:
-    """Less the largest probability. Source: Hendrycks and Gimpel 2017, "A Baseline for Detecting …"."""
+    """Minus the largest probability. Source: Hendrycks and Gimpel 2017, "A Baseline for Detecting …"."""
     best: np.ndarray = probabilities_from_logits(outputs[LOGITS], 1.0, "single_label_classification").max(axis=-1)
     return -best
 
 
 def _energy(_: Arrays, outputs: Arrays) -> np.ndarray:
     """-log(sum(exp(logits))). Source: Liu et al. 2020, "Energy-based Out-of-distribution Detection", equation 4."""
-    return -_logsumexp(np.asarray(outputs[LOGITS], dtype=np.float64))
+    return np.asarray(-np.logaddexp.reduce(outputs[LOGITS].astype(np.float64), axis=-1))
 
 
 def _rejection(arrays: Arrays, outputs: Arrays) -> np.ndarray:
-    """The logit of "none", learned beside the intents, less the largest of theirs."""
+    """The logit of "none", learned along with the intents, minus the largest of theirs."""
     features = outputs[FEATURES].astype(np.float64)
     if arrays["is_cosine"][0]:
         features = _unit(features)
@@ -133,7 +132,7 @@ def _rejection(arrays: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _mahalanobis(arrays: Arrays, outputs: Arrays) -> np.ndarray:
-    """Least squared distance to an intent's centre, in the space where all intents spread alike.
+    """Smallest squared distance to an intent's centre, in a space in which all intents have the same spread.
 
     Source: Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples", equation 2.
     """
@@ -144,7 +143,7 @@ def _mahalanobis(arrays: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _knn(arrays: Arrays, outputs: Arrays) -> np.ndarray:
-    """Less the cosine to the k-th nearest training utterance.
+    """Minus the cosine to the k-th nearest training utterance.
 
     Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors".
     """
@@ -154,7 +153,7 @@ def _knn(arrays: Arrays, outputs: Arrays) -> np.ndarray:
 
 
 def _gaussian_process(arrays: Arrays, outputs: Arrays) -> np.ndarray:
-    """Energy of logits that are flattened by the variance of a Gaussian process over the features.
+    """Energy of the logits, flattened by the variance of a Gaussian process over the features.
 
     Source: Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic Deep Learning via Distance
     Awareness" (SNGP), equations 8 and 9; its spectral normalisation of the encoder is left out.
@@ -162,7 +161,7 @@ def _gaussian_process(arrays: Arrays, outputs: Arrays) -> np.ndarray:
     waves = random_waves(outputs[FEATURES], arrays["frequencies"], arrays["phases"])  # [N, R]
     variance = np.einsum("nr,rs,ns->n", waves, arrays["covariance"].astype(np.float64), waves)
     flat = np.asarray(outputs[LOGITS], dtype=np.float64) / np.sqrt(1 + np.pi / 8 * np.maximum(variance, 0))[:, None]
-    return -_logsumexp(flat)
+    return np.asarray(-np.logaddexp.reduce(flat, axis=-1))
 
 
 def random_waves(features: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
@@ -181,16 +180,11 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.maximum(lengths, 1e-12))
 
 
-def _logsumexp(logits: np.ndarray) -> np.ndarray:
-    largest = logits.max(axis=-1, keepdims=True)
-    return np.asarray(largest[..., 0] + np.log(np.exp(logits - largest).sum(axis=-1)))
-
-
 @dataclass(frozen=True)
 class _Kind:
     values: Callable[[Arrays, Arrays], np.ndarray]
     shapes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Array -> its axes: C labels, D features, 1 one number, others as they are."""
+    """Array -> its axes: C labels, D features, 1 a single number; others may have any size."""
 
     @property
     def needs_features(self) -> bool:
@@ -207,4 +201,4 @@ KINDS = {
         _gaussian_process, {"frequencies": ("D", "R"), "phases": ("R",), "covariance": ("R", "R")}
     ),
 }
-"""Name -> how it is computed and what it needs."""
+"""Name -> how it is computed and which arrays it needs."""

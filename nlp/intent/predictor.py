@@ -1,7 +1,7 @@
 """Utterances to intents, or to none, with a bundle and a runtime. Torch-free.
 
-`encode` and `decide` work on one utterance, `infer` on a batch, so that a bad one never fails its neighbours and the
-service batches only the network.
+Encoding and `decide` work on one utterance, `infer` on a batch: a bad utterance never fails others, and the service
+batches only the network.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class IntentResult:
     """What one utterance wants."""
 
     intent: str | None
-    """None where it is out of scope."""
+    """None if it is out of scope."""
     confidence: float
-    """Of the best intent, whether it is named or not."""
+    """Of the best intent, even if it is not given."""
     out_of_scope: bool
     out_of_scope_score: float
-    """0 to 1; higher where the utterance belongs to no intent."""
+    """0 to 1; higher if the utterance belongs to no intent."""
     ranking: list[IntentScore]
     """Best first."""
 
 
 class IntentPredictor:
-    """Understands utterances as the bundle says; holds no state between calls."""
+    """Classifies utterances as the bundle says; holds no state between calls."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         decision = bundle.config.decision
@@ -58,23 +58,19 @@ class IntentPredictor:
         self.detector = read_detector(bundle)
         self._inputs = [spec.name for spec in bundle.config.signature.inputs]
 
-    def encode(self, text: str) -> Encoding:
-        """Return what the network reads; raises InputError as `TextEncoder.encode`."""
-        return self.encoder.encode(text)
-
     def infer(self, batch: Sequence[Encoding]) -> list[dict[str, np.ndarray]]:
-        """Return for each utterance its row of the network's outputs: `logits` float32 [C], `features` [D] if any."""
+        """Return each utterance's row of the network's outputs: `logits` float32 [C], and `features` [D] if any."""
         if not batch:
             return []
         outputs = self.runtime.run(self.encoder.batch(batch, self._inputs))
         return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
 
     def probabilities(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return float64 [C]: the calibrated probability of each intent, given that it is one of them."""
+        """Return the calibrated probability of each intent, given that it is one of them; float64 [C]."""
         return probabilities_from_logits(outputs[LOGITS], self.decision.temperature, "single_label_classification")
 
     def out_of_scope_score(self, outputs: Mapping[str, np.ndarray]) -> float:
-        """Return 0 to 1, higher where the utterance belongs to no intent."""
+        """Return 0 to 1, higher if the utterance belongs to no intent."""
         value = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})[0]
         shifted = float(value) + self.decision.detector_shift
         return probability_from_logit(shifted, self.decision.detector_temperature)
@@ -83,16 +79,14 @@ class IntentPredictor:
         """Return what one utterance wants; "nothing that is known" is a normal answer.
 
         Args:
-            outputs: one of `infer`'s.
-            top_k: most intents of the ranking; None for all.
+            outputs: an item of what `infer` returns.
+            top_k: most intents in the ranking; None for all.
         """
         probabilities = self.probabilities(outputs)
         score = self.out_of_scope_score(outputs)
         order = np.argsort(-probabilities, kind="stable")
-        shown = order[:top_k]
-        pairs = zip(shown.tolist(), probabilities[shown].tolist(), strict=True)
-        ranking = [IntentScore(self.labels[place], confidence) for place, confidence in pairs]
         best = int(order[0])
+        ranking = [IntentScore(self.labels[place], float(probabilities[place])) for place in order[:top_k].tolist()]
         is_out = 1 - score < self.decision.abstain_below
         return IntentResult(
             intent=None if is_out else self.labels[best],
@@ -103,5 +97,6 @@ class IntentPredictor:
         )
 
     def predict(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult]:
-        """Return what each utterance wants, in their order; what notebooks and `percept predict` call."""
-        return [self.decide(outputs, top_k=top_k) for outputs in self.infer([self.encode(text) for text in texts])]
+        """Return what each utterance wants, in their order; for notebooks and `percept predict`."""
+        encodings = [self.encoder.encode(text) for text in texts]
+        return [self.decide(outputs, top_k=top_k) for outputs in self.infer(encodings)]

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from nlp.engine import Asked, LanguageEngine, SourcedAnswer
+from nlp.engine import Asked, LanguageEngine, SourcedAnswer, is_question
 from nlp.intent.predictor import IntentResult
 from nlp.knowledge import Passage
-from nlp.limits import checked_text
 from nlp.page.documents import VisitorDocuments
-from nlp.questions import is_question
+from nlp.text import checked_text
 
 RANKED = 5
 """Intents that are shown."""
@@ -88,7 +87,7 @@ class Replier:
         engine = self.engine
         message = checked_text(text, engine.settings.max_text_chars, "the message")
         start = time.perf_counter()
-        intent = await engine.classify(message, top_k=RANKED) if engine.intent else None
+        intent = await engine.intent.classify(message, top_k=RANKED) if engine.intent else None
         classified = time.perf_counter()
         lookup, wants_documents = None, False
         if engine.qa is not None:

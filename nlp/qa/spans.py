@@ -1,7 +1,7 @@
 """Start and end logits to the best places in the context: joint, exact, n-best, over windows. numpy only.
 
-transformers 5.3 dropped its question-answering pipeline, which did this; tests hold this one to a reference that tries
-every pair. Neighbours: `predictor` calls it, `nlp.text` made the windows.
+transformers 5.3 dropped its question-answering pipeline, which did this; tests compare this one with a reference that
+tries every pair.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from nlp.text import Encoding, whole_characters
 
 NO_ANSWER = 0
-"""Token whose start and end logits stand for no answer: the first, [CLS]."""
+"""The token whose start and end logits mean no answer: the first, [CLS]."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Span:
     end: int
     """Characters; `context[start:end]` is the answer."""
     margin: float
-    """Logits of its start and end less those of no answer in its window: the log-odds of the two."""
+    """Its start and end logits minus those of no answer in its window: the log-odds of the two."""
     window: int
-    """In which window it was found best."""
+    """The window with the best score for it."""
 
 
 def best_spans(
@@ -39,15 +39,15 @@ def best_spans(
     max_answer_tokens: int,
     top_k: int = 1,
 ) -> list[Span]:
-    """Return the spans with the largest margins, the best first, no place twice; none where the context has no token.
+    """Return the spans with the largest margins, best first, no place twice; none if the context has no token.
 
     Args:
         context: what the windows were made of.
         windows: from `TextEncoder.windows`.
-        start_logits: float [T] a window; values behind the window's length are of no account.
-        end_logits: likewise.
+        start_logits: float [T] per window; values after the window's length are ignored.
+        end_logits: the same for ends.
         max_answer_tokens: longer spans are no candidates.
-        top_k: how many.
+        top_k: at most this many.
 
     Source: Devlin et al. 2019, "BERT", section 4.3: span score s_i + e_j with j >= i, against s_[CLS] + e_[CLS].
     """
@@ -78,7 +78,7 @@ def _of_window(
     for extra in range(longest):
         table[extra, : len(tokens) - extra] = starts[: len(tokens) - extra] + ends[extra:]
     flat = table.ravel()
-    count = min(2 * top_k, flat.size)  # some may stand for the same place, and empty ones fall out
+    count = min(2 * top_k, flat.size)  # some may share a place, and empty ones drop out
     best = np.argpartition(-flat, count - 1)[:count]
     spans = []
     for place in best[np.argsort(-flat[best], kind="stable")]:

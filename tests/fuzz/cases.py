@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlp.answer_engine import AnswerEngine
+from nlp.engine import AnswerEngine
 from nlp.knowledge.chunks import split_passages
 from nlp.knowledge.documents import read_document
 from nlp.knowledge.pdf import read_pdf

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from nlp.answer_engine import AnswerEngine
 from nlp.demo import mount_page
-from nlp.engine import LanguageEngine
-from nlp.intent_engine import IntentEngine
+from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
 from nlp.knowledge import KnowledgeBase
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime

@@ -285,5 +285,5 @@ def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenCl
 
             await asyncio.sleep(60)
 
-        engine.intent.run = never
+        engine.intent._batcher.submit = never
         assert_error(client.post("/v1/intent", json={"text": "play"}), (504,), "within 0.05 s")

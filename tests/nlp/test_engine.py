@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlp.answer_engine import AnswerEngine
-from nlp.engine import LanguageEngine
+from nlp.engine import AnswerEngine, LanguageEngine
 from nlp.knowledge.rerank import SentenceReranker
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.read import Bundle
@@ -25,10 +24,10 @@ Use = Callable[[LanguageEngine], Awaitable[None]]
 
 def test_an_utterance_gets_its_intent_and_an_unknown_one_none(with_engine):
     async def use(engine: LanguageEngine) -> None:
-        french = await engine.classify("Réserve-moi un vol pour Lyon")
+        french = await engine.intent.classify("Réserve-moi un vol pour Lyon")
         assert (french.intent, french.out_of_scope) == ("book_flight", False)
         assert [each.name for each in french.ranking] == ["book_flight", "play_music", "weather"]
-        unknown = await engine.classify("zzz", top_k=1)
+        unknown = await engine.intent.classify("zzz", top_k=1)
         assert (unknown.intent, unknown.out_of_scope, len(unknown.ranking)) == (None, True, 1)
 
     with_engine(use)
@@ -38,12 +37,12 @@ def test_an_answer_is_a_place_in_the_context(with_engine):
     context = "🎉 C'est Émile, né en 1815."
 
     async def use(engine: LanguageEngine) -> None:
-        (best,) = await engine.answer("Qui est-ce ?", context)
-        assert engine.is_answer(best)
+        (best,) = await engine.qa.answer("Qui est-ce ?", context)
+        assert engine.qa.is_answer(best)
         assert (best.text, context[best.start : best.end]) == ("Émile", "Émile")
-        (none,) = await engine.answer("Qui est-ce ?", "Il pleut.")
-        assert not engine.is_answer(none)
-        assert len(await engine.answer("Qui ?", "ada, émile et hugo", top_k=3)) == 3
+        (none,) = await engine.qa.answer("Qui est-ce ?", "Il pleut.")
+        assert not engine.qa.is_answer(none)
+        assert len(await engine.qa.answer("Qui ?", "ada, émile et hugo", top_k=3)) == 3
 
     with_engine(use)
 
@@ -71,7 +70,12 @@ def test_nothing_is_answered_out_of_headings_which_are_read_all_the_same(with_en
         assert asked.best.text in "Le poisson nage."
         seen: list[str] = []
         windows = engine.qa.predictor.windows
-        engine.qa.predictor.windows = lambda question, context: (seen.append(context), windows(question, context))[1]
+
+        def watched(question: str, context: str, **options):
+            seen.append(context)
+            return windows(question, context, **options)
+
+        engine.qa.predictor.windows = watched
         await engine.ask("Qui nage, le poisson ?")
         assert seen[0] == "Hugo 64\nLe poisson nage."
 
@@ -123,14 +127,15 @@ def test_a_service_with_one_model_says_what_it_lacks(with_engine):
     async def intent_alone(engine: LanguageEngine) -> None:
         assert [model.name for model in engine.models] == ["tiny-intent"]
         assert (await engine.understand("qui est-ce ?")).asked is None
-        for job in (engine.answer("qui", "ada"), engine.ask("qui")):
-            with pytest.raises(NotFound, match="no question-answering model"):
-                await job
+        with pytest.raises(NotFound, match="no question-answering model"):
+            engine.needed_qa()
+        with pytest.raises(NotFound, match="no question-answering model"):
+            await engine.ask("qui")
 
     async def qa_alone(engine: LanguageEngine) -> None:
         assert (await engine.understand("Qui a décrit le moteur")).asked.answer.text == "Ada"
         with pytest.raises(NotFound, match="no intent model"):
-            await engine.classify("play")
+            engine.needed_intent()
 
     with_engine(intent_alone, qa="none")
     with_engine(qa_alone, intent="none")

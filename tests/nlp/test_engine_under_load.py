@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from nlp.engine import LanguageEngine
+from nlp.engine import LONG_TEXT, LanguageEngine, TextModel
 from nlp.text import INPUT_IDS
-from nlp.text_model import LONG_TEXT, TextModel
 from shared.errors import DeadlineExceeded, InputError, NotReady, Overloaded
 from shared.serving.settings import Settings
 
@@ -38,7 +37,7 @@ def test_many_utterances_at_once_are_batched_and_each_gets_its_own_answer(with_e
     async def use(engine: LanguageEngine) -> None:
         gate = Gate(engine.intent)
         texts = ["play " * (1 + i % 9) if i % 3 else "météo" for i in range(60)]
-        jobs = [asyncio.ensure_future(engine.classify(text)) for text in texts]
+        jobs = [asyncio.ensure_future(engine.intent.classify(text)) for text in texts]
         await asyncio.sleep(0.05)
         gate.opened.set()
         results = await asyncio.gather(*jobs)
@@ -60,9 +59,9 @@ def test_a_bad_utterance_fails_alone(with_engine):
 def test_a_short_question_gets_between_the_windows_of_a_long_context(with_engine):
     async def use(engine: LanguageEngine) -> None:
         gate = Gate(engine.qa)
-        long = asyncio.ensure_future(engine.answer("qui", "rien " * 4000))
+        long = asyncio.ensure_future(engine.qa.answer("qui", "rien " * 4000))
         await asyncio.sleep(0.2)  # its first windows are with the network, which is held
-        short = asyncio.ensure_future(engine.answer("qui", "ada"))
+        short = asyncio.ensure_future(engine.qa.answer("qui", "ada"))
         await asyncio.sleep(0.05)
         assert engine.qa._batcher.queued <= engine.qa.windows_at_once + 1
         gate.opened.set()
@@ -70,7 +69,7 @@ def test_a_short_question_gets_between_the_windows_of_a_long_context(with_engine
         assert best.text == "ada"
         assert not long.done()
         (none,) = await long
-        assert not engine.is_answer(none)
+        assert not engine.qa.is_answer(none)
         assert sum(rows for rows, _ in gate.batches) > 100
 
     with_engine(use)
@@ -82,13 +81,13 @@ def test_long_texts_are_read_off_the_event_loop(with_engine):
     async def use(engine: LanguageEngine) -> None:
         windows = engine.qa.predictor.windows
 
-        def watched(question: str, context: str):
+        def watched(question: str, context: str, **options):
             threads.append(threading.current_thread().name)
-            return windows(question, context)
+            return windows(question, context, **options)
 
         engine.qa.predictor.windows = watched
-        await engine.answer("qui", "ada")
-        await engine.answer("qui", "ada " * LONG_TEXT)
+        await engine.qa.answer("qui", "ada")
+        await engine.qa.answer("qui", "ada " * LONG_TEXT)
         assert threads[0] == threading.current_thread().name
         assert threads[1].startswith("text")
 
@@ -98,15 +97,15 @@ def test_long_texts_are_read_off_the_event_loop(with_engine):
 def test_more_questions_than_the_limit_are_overloaded_at_once_and_room_comes_back(with_engine):
     async def use(engine: LanguageEngine) -> None:
         gate = Gate(engine.qa)
-        waiting = [asyncio.ensure_future(engine.answer("qui", "ada")) for _ in range(3)]
+        waiting = [asyncio.ensure_future(engine.qa.answer("qui", "ada")) for _ in range(3)]
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="3 questions are in hand; the limit is 3"):
-            await engine.answer("qui", "ada")
+            await engine.qa.answer("qui", "ada")
         with pytest.raises(Overloaded):
             await engine.ask("qui")
         gate.opened.set()
         assert all(found[0].text == "ada" for found in await asyncio.gather(*waiting))
-        assert (await engine.answer("qui", "ada"))[0].text == "ada"
+        assert (await engine.qa.answer("qui", "ada"))[0].text == "ada"
 
     with_engine(use, max_queue=3)
 
@@ -117,7 +116,7 @@ def test_utterances_have_a_limit_of_their_own_and_one_batch_always_fits(with_eng
         batch = asyncio.ensure_future(engine.intent.classify_many(["play"] * 6))
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="6 utterances are in hand; the limit is 4"):
-            await engine.classify("play")
+            await engine.intent.classify("play")
         gate.opened.set()
         assert len(await batch) == 6
 
@@ -127,14 +126,15 @@ def test_utterances_have_a_limit_of_their_own_and_one_batch_always_fits(with_eng
 def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trace(with_engine):
     async def use(engine: LanguageEngine) -> None:
         gates = [Gate(engine.qa), Gate(engine.intent)]
-        for job in (engine.answer("qui", "ada " * 1000), engine.classify("play"), engine.understand("le moteur")):
+        jobs = (engine.qa.answer("qui", "ada " * 1000), engine.intent.classify("play"), engine.understand("le moteur"))
+        for job in jobs:
             with pytest.raises(DeadlineExceeded, match=r"within 0\.05 s"):
                 await job
         for gate, model in zip(gates, (engine.qa, engine.intent), strict=True):
             gate.opened.set()
             assert model.admission.in_hand == 0
             model.admission.deadline_s = 30.0
-        assert (await engine.answer("qui", "ada"))[0].text == "ada"
+        assert (await engine.qa.answer("qui", "ada"))[0].text == "ada"
         assert engine.qa._batcher.queued == 0
 
     with_engine(use, deadline_s=0.05)
@@ -143,13 +143,13 @@ def test_an_answer_that_takes_too_long_is_a_deadline_exceeded_and_leaves_no_trac
 def test_closing_answers_what_is_in_hand_and_refuses_what_comes(with_engine):
     async def use(engine: LanguageEngine) -> None:
         gate = Gate(engine.qa)
-        in_hand = asyncio.ensure_future(engine.answer("qui", "ada"))
+        in_hand = asyncio.ensure_future(engine.qa.answer("qui", "ada"))
         await asyncio.sleep(0.05)
         closing = asyncio.ensure_future(engine.qa.close())
         await asyncio.sleep(0)
         assert not engine.qa.is_ready
         with pytest.raises(NotReady):
-            await engine.answer("qui", "ada")
+            await engine.qa.answer("qui", "ada")
         gate.opened.set()
         assert (await in_hand)[0].text == "ada"
         await closing

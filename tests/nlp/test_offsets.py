@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from nlp.answer_engine import AnswerEngine, _decided
+from nlp.engine import AnswerEngine
 from nlp.text import INPUT_IDS, TextEncoder
 from shared.bundle.read import Bundle
 from shared.serving.settings import Settings
@@ -107,13 +107,9 @@ def engine(request: pytest.FixtureRequest, qa_bundle: Bundle, tmp_path_factory: 
 
 def check(engine: AnswerEngine, question: str, context: str, above: int, seed: int) -> None:
     engine.predictor.runtime.seed = seed
-    (windows,) = engine._windows(question, [context], [above])
+    windows = engine.predictor.windows(question, context, above=above)
     logits = engine.predictor.infer(windows)
-
-    def decide(*arguments):
-        return engine.predictor.decide(*arguments, top_k=5)
-
-    (answers,) = _decided(decide, [context], [windows], logits, [above])
+    answers = engine.predictor.decide(context, windows, logits, above=above, top_k=5)
     for answer in answers:
         assert above <= answer.start < answer.end <= len(context)
         assert context[answer.start : answer.end] == answer.text

@@ -70,7 +70,7 @@ def test_the_smoke_bundle_understands_what_it_learned(bundle: Bundle):
         assert len(result.ranking) == 2
         assert 1 >= result.ranking[0].confidence >= result.ranking[1].confidence >= 0
         assert 0 <= result.out_of_scope_score <= 1
-    everything = predictor.decide(predictor.infer([predictor.encode("pay anna now")])[0])
+    everything = predictor.decide(predictor.infer([predictor.encoder.encode("pay anna now")])[0])
     assert sum(each.confidence for each in everything.ranking) == pytest.approx(1)
     assert predictor.predict([]) == []
     assert len(predictor.predict([""])) == 1
@@ -92,10 +92,8 @@ def test_torch_onnx_and_golden_outputs_agree(first_token_bundle: Bundle, bundle:
     for each in (bundle, first_token_bundle):
         check_golden(each, OnnxRuntime(each))
         check_golden(each, TorchRuntime(each, load_network, device="cpu"))
-    inputs = IntentPredictor(first_token_bundle, OnnxRuntime(first_token_bundle)).encoder.batch(
-        [IntentPredictor(first_token_bundle, OnnxRuntime(first_token_bundle)).encode(t) for t in ("pay bela", "hello")],
-        ("input_ids", "attention_mask"),
-    )
+    encoder = IntentPredictor(first_token_bundle, OnnxRuntime(first_token_bundle)).encoder
+    inputs = encoder.batch([encoder.encode(t) for t in ("pay bela", "hello")], ("input_ids", "attention_mask"))
     left = OnnxRuntime(first_token_bundle).run(inputs)
     right = TorchRuntime(first_token_bundle, load_network, device="cpu").run(inputs)
     for name in (LOGITS, FEATURES):  # fp32 sums in another order
@@ -114,7 +112,7 @@ def test_transformers_loads_a_bundle_of_the_first_token_and_gives_its_logits(fir
     np.testing.assert_allclose(logits, first_token_bundle.golden.outputs[LOGITS], atol=1e-4)
     predictor = IntentPredictor(first_token_bundle, OnnxRuntime(first_token_bundle))
     ids = AutoTokenizer.from_pretrained(path)("Pay Bela now")["input_ids"]
-    assert ids == predictor.encode("Pay Bela now").input_ids.tolist()
+    assert ids == predictor.encoder.encode("Pay Bela now").input_ids.tolist()
 
 
 def test_transformers_refuses_a_bundle_that_it_would_read_wrongly(bundle: Bundle):

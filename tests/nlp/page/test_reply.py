@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp.answer_engine import AnswerEngine
-from nlp.engine import LanguageEngine
-from nlp.intent_engine import IntentEngine
+from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
 from nlp.knowledge import KnowledgeBase
 from nlp.page.documents import VisitorDocuments
 from nlp.page.reply import Lookup, Replier, Reply
