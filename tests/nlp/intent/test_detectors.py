@@ -180,7 +180,7 @@ def test_a_pickle_is_refused(intent_bundle: Bundle, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"keys": np.eye(4)}, r"holds \['keys'\]; the detector knn needs"),
+        ({"keys": np.eye(4)}, r"has \['keys'\]; the detector knn needs"),
         ({"keys": np.eye(3), "rank": np.array([1])}, r"keys is float64 \[3, 3\]"),
         ({"keys": np.eye(4), "rank": np.array([1, 2])}, r"rank is int64 \[2\]"),
         ({"keys": np.full((4, 4), np.nan), "rank": np.array([1])}, "finite"),
