@@ -31,8 +31,8 @@ def part_times(workload: Workload, bundles: dict[str, Path], *, repeats: int = R
 
 
 def _of_photo(bundle: Bundle, photo: Item) -> Parts:
+    from vision.api import ImageTags, ModelInfo, TagOut, TagResponse
     from vision.images import decode_image
-    from vision.schemas import ImageTags, ModelInfo, TagOut, TagResponse
     from vision.tagging.predictor import TagPredictor
 
     assert isinstance(photo, bytes)

@@ -1,41 +1,45 @@
-"""The vision API: its routes, and what they take and give. Schemas stand in `schemas`, bodies are read in `uploads`.
+"""The vision API: its routes, their bodies, and how images are read from requests.
 
-Neighbours: `service` mounts the app, `engine` answers, `shared.serving.app` adds errors, health and Open Inference.
+Images come as files of a form, as raw bytes or as base64. Nothing is fetched, and nothing touches the disk.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
 
-from shared.errors import InputError
+from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
 from shared.serving.app import DirectApi, make_app
-from shared.serving.http.bodies import check_depth, inline_schema
-from shared.serving.http.errors import classify, error_responses, invalid_body
+from shared.serving.http.answers import FunctionToApply, ItemError, LabelScore, ModelInfo, label_scores
+from shared.serving.http.bodies import Count, check_depth, inline_schema, open_form
+from shared.serving.http.errors import error_responses, invalid_body
 from shared.serving.http.middleware import answered_by
 from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
-from vision.engine import TaggingEngine
-from vision.schemas import (
-    ClassificationParameters,
-    ClassificationRequest,
-    ImageTags,
-    ItemError,
-    ItemErrorDetail,
-    LabelScore,
-    ModelInfo,
-    TagOut,
-    TagResponse,
-)
-from vision.uploads import FIELD, decode_base64, is_json, read_images
+from vision.engine import TaggingEngine, TaggingResult
 
 DEFAULT_TOP_K = 5
 """Hugging Face's own default of image classification."""
+FIELD = "image"
+_DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HOW = (
+    f"Send multipart/form-data with one or more files in the field {FIELD!r}, as `curl -F {FIELD}=@photo.jpg` does, "
+    "or the image's bytes with the content type image/* or application/octet-stream."
+)
+_EXAMPLE_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mPcEqXBwMDAxMDAwMDAAAAPPgE6YVAy8QAAAABJRU5ErkJggg=="
+)
+"""Two by two pixels, so that the documentation's example works when tried."""
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TAG_BODY = {
     "requestBody": {
@@ -59,6 +63,82 @@ _TAG_BODY = {
         },
     }
 }
+
+
+class TagOut(BaseModel):
+    """One label with its calibrated probability."""
+
+    label: str
+    score: float = Field(description="Calibrated probability, 0 to 1.")
+    parents: list[str] = Field(description="All labels above it, nearest first. Empty if there is no taxonomy.")
+
+
+class ImageTags(BaseModel):
+    """The answer for one image."""
+
+    tags: list[TagOut] = Field(description="The most probable first. Empty is a normal answer.")
+    width: int = Field(description="In pixels, after turning the image as its EXIF says.")
+    height: int
+
+
+class TagResponse(BaseModel):
+    """The answer of POST /v1/tag: one result per image, in the order they were sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": {"name": "starter-tagger", "version": "2026.11.23-1a2b3c4d"},
+                    "results": [
+                        {
+                            "tags": [
+                                {"label": "tabby", "score": 0.93, "parents": ["cat", "animal"]},
+                                {"label": "cat", "score": 0.97, "parents": ["animal"]},
+                            ],
+                            "width": 640,
+                            "height": 480,
+                        },
+                        {
+                            "error": {
+                                "type": "invalid_image",
+                                "message": "the image cannot be decoded: it is truncated or broken.",
+                            }
+                        },
+                    ],
+                }
+            ]
+        }
+    )
+
+    model: ModelInfo
+    results: list[ImageTags | ItemError]
+
+
+class ClassificationParameters(BaseModel):
+    """Hugging Face's parameters of image classification."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: Count | None = Field(default=None, description="Most labels; 5 if not given.")
+    function_to_apply: FunctionToApply | None = Field(
+        default=None,
+        description="Applied to the raw logits. If not given, scores are calibrated probabilities.",
+    )
+
+
+class ClassificationRequest(BaseModel):
+    """Hugging Face's JSON body of image classification."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"inputs": _EXAMPLE_PNG, "parameters": {"top_k": 3}}]},
+    )
+
+    inputs: str = Field(description="The image file in base64, with or without the prefix of a data URL. No other URL.")
+    parameters: ClassificationParameters | None = None
+    options: dict[str, Any] | None = Field(default=None, description="Sent by older clients; has no effect here.")
+
+
 _CLASSIFICATION_BODY = {
     "requestBody": {
         "required": True,
@@ -82,10 +162,9 @@ def create_app(
     Args:
         lifecycle: holds the engine.
         settings: limits.
-        home: where `/` leads.
+        home: where `/` redirects to.
         alongside: as in `Lifecycle.run`.
     """
-
     return make_app(
         lifecycle,
         [make_router(lifecycle, settings)],
@@ -101,7 +180,7 @@ def make_router(engine: Callable[[], TaggingEngine], settings: Settings) -> APIR
     """Return the routes.
 
     Args:
-        engine: gives the engine at every request; may raise NotReady, or NotFound where there is none.
+        engine: returns the engine, at every request; may raise NotReady, or NotFound if there is none.
         settings: limits.
     """
     router = APIRouter()
@@ -110,16 +189,16 @@ def make_router(engine: Callable[[], TaggingEngine], settings: Settings) -> APIR
     @router.post("/v1/tag", tags=["tagging"], summary="Tag images", responses=errors, openapi_extra=_TAG_BODY)
     async def tag(
         request: Request,
-        # Defaults, not Annotated: a limit from the settings cannot be read from an annotation that is kept as text.
-        top_k: int | None = Query(None, ge=1, le=settings.max_top_k, description="At most so many tags an image."),
+        # Defaults, not Annotated: an annotation that is kept as text cannot read a limit from the settings.
+        top_k: int | None = Query(None, ge=1, le=settings.max_top_k, description="Most tags per image."),
         min_score: float | None = Query(
-            None, ge=0, le=1, description="The least score of a tag; by default each label's own threshold."
+            None, ge=0, le=1, description="The lowest score of a tag; by default each label's own threshold."
         ),
     ) -> TagResponse:
         """Send one image as the body, or one or more as files of a form.
 
-        Of several images, one that cannot be answered has `{"error": {"type", "message"}}` in its place in `results`
-        and disturbs no other. A single one is answered with its HTTP error.
+        If one of several images cannot be answered, `{"error": {"type", "message"}}` takes its place in `results`, and
+        the others are answered. A single one that cannot be answered gets its HTTP error.
         """
         model = engine()
         answered_by(request, model)
@@ -138,9 +217,13 @@ def make_router(engine: Callable[[], TaggingEngine], settings: Settings) -> APIR
         answered_by(request, model)
         image, parameters = await _read_classification(request)
         seen = await model.logits(image)
-        scores = _apply(parameters.function_to_apply, seen.logits, model)
-        best = np.argsort(-scores, kind="stable")[: parameters.top_k or DEFAULT_TOP_K]
-        return [LabelScore(label=model.labels[i], score=float(scores[i])) for i in best]
+        return label_scores(
+            model.labels,
+            seen.logits,
+            partial(model.predictor.scores, seen.logits),
+            function=parameters.function_to_apply,
+            top_k=parameters.top_k or DEFAULT_TOP_K,
+        )
 
     return router
 
@@ -151,40 +234,31 @@ async def tag_images(
     """Return the answer for one or more images.
 
     Raises:
-        InputError: the only image cannot be answered; of several, it stands in the results.
+        InputError: the only image cannot be answered; with several, the error is in the results.
         ServiceError: the service cannot answer now.
     """
 
-    async def answer(image: bytes) -> ImageTags | ItemError:
+    async def answer(image: bytes) -> TaggingResult | ItemError:
         try:
-            return await _tag_one(engine, image, top_k, min_score)
+            return await engine.tag(image, top_k=top_k, min_score=min_score)
         except InputError as error:
             if len(images) == 1:
                 raise
-            _, kind, message, _ = classify(error)
-            return ItemError(error=ItemErrorDetail(type=kind, message=message))
+            return ItemError.of(error)
 
-    if len(images) == 1:
-        results = [await answer(images[0])]
-    else:
-        tasks = [asyncio.ensure_future(answer(image)) for image in images]
-        try:
-            results = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-    return TagResponse(model=ModelInfo(name=engine.name, version=engine.version), results=list(results))
-
-
-async def _tag_one(engine: TaggingEngine, image: bytes, top_k: int | None, min_score: float | None) -> ImageTags:
-    result = await engine.tag(image, top_k=top_k, min_score=min_score)
-    tags = [TagOut(label=tag.label, score=tag.score, parents=list(tag.parents)) for tag in result.tags]
-    return ImageTags(tags=tags, width=result.width, height=result.height)
+    tasks = [asyncio.ensure_future(answer(image)) for image in images]
+    try:
+        results = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return TagResponse.model_validate({"model": engine, "results": results}, from_attributes=True)
 
 
 async def _read_classification(request: Request) -> tuple[bytes, ClassificationParameters]:
     body = await request.body()
-    if not is_json(request):
+    media_type = _media_type(request)
+    if media_type != "application/json" and not media_type.endswith("+json"):
         return body, ClassificationParameters()
     check_depth(body, request.scope)
     try:
@@ -194,14 +268,78 @@ async def _read_classification(request: Request) -> tuple[bytes, ClassificationP
     return decode_base64(asked.inputs), asked.parameters or ClassificationParameters()
 
 
-def _apply(function: str | None, logits: np.ndarray, engine: TaggingEngine) -> Any:
-    """Return scores, float64 [num_labels], as `function_to_apply` asks; calibrated where it asks for nothing."""
-    raw = logits.astype(np.float64)
-    if function == "softmax":
-        exponentials = np.exp(raw - raw.max())
-        return exponentials / exponentials.sum()
-    if function == "sigmoid":
-        return 1 / (1 + np.exp(-raw))
-    if function == "none":
-        return raw
-    return engine.predictor.scores(logits)
+async def read_images(request: Request, settings: Settings) -> list[bytes]:
+    """Return the bytes of each image that a request holds, as files of a form or as its whole body.
+
+    Raises:
+        UnsupportedMedia: it is neither a form nor an image.
+        InputError: the form is broken, has another field or no file.
+        TooLarge: there are more images than the limit.
+    """
+    media_type = _media_type(request)
+    if media_type == "multipart/form-data":
+        return await _read_form(request, settings)
+    if media_type in ("", "application/octet-stream") or media_type.startswith("image/"):
+        body = await request.body()
+        if not body:
+            raise InvalidImage(f"the body is empty (0 bytes). {_HOW}")
+        _refuse_url(body)
+        return [body]
+    raise UnsupportedMedia(f"a body of type {media_type[:80]} is not accepted. {_HOW}")
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of base64, with or without the prefix of a data URL.
+
+    >>> decode_base64("data:image/png;base64,iVBORw==")
+    b'\\x89PNG'
+
+    Raises:
+        InputError: it is a URL, or not base64.
+    """
+    prefix = _DATA_URL.match(text)
+    if prefix is None:
+        _refuse_url(text[:64].encode())
+    try:
+        return base64.b64decode("".join(text[prefix.end() if prefix else 0 :].split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InputError(
+            "`inputs` must be the image file in base64; what came is not valid base64. "
+            "Encode the file's bytes, or send them as they are with the content type image/*."
+        ) from error
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refuse_url(start: bytes) -> None:
+    if len(start) < 4096 and _URL.match(start[:64].decode("latin-1")):
+        raise InputError("a URL came in place of an image. URLs are never fetched: send the image itself.")
+
+
+async def _read_form(request: Request, settings: Settings) -> list[bytes]:
+    too_many = f"the form holds more than {settings.max_images} images, which is the limit. Send fewer at once."
+    async with open_form(
+        request,
+        max_files=settings.max_images,
+        max_body_bytes=settings.max_body_bytes,
+        too_many=too_many,
+        how=_HOW,
+    ) as form:
+        strangers = sorted({name for name in form if name != FIELD})
+        if strangers:
+            raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
+        values = form.getlist(FIELD)
+        if not values:
+            raise InputError(f"the form holds no file. {_HOW}")
+        if len(values) > settings.max_images:
+            raise TooLarge(too_many)
+        return [await _read_file(value) for value in values]
+
+
+async def _read_file(value: UploadFile | str) -> bytes:
+    if isinstance(value, UploadFile):
+        return await value.read()
+    _refuse_url(value.encode("utf-8", "replace"))
+    raise InputError(f"the field {FIELD!r} holds text; expected is a file. {_HOW}")

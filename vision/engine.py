@@ -1,8 +1,7 @@
-"""The tagging engine: image bytes to tags for many callers at once.
+"""The tagging engine of one worker: image bytes to tags, for many callers at once.
 
-Decoding and preprocessing run in a few threads, and so does the network where batches are of one; else it runs in the
-batcher's, and a bad image fails before it reaches a batch. The event loop only waits. Neighbours: `vision.api` calls
-it, `vision.tagging.predictor` decides.
+Decoding and preprocessing run in a few threads, so a bad image fails before it reaches a batch. The network runs in
+those threads too if batches have one image, otherwise on the batcher's thread. The event loop only waits.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shared.bundle.layout import TensorSignature
-from shared.bundle.read import Bundle
+from shared.bundle.read import Bundle, read_bundle
 from shared.errors import DeadlineExceeded, InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, check_inputs
@@ -38,20 +37,20 @@ class Timings:
     """Where the time of one image went, in seconds."""
 
     decode_s: float
-    """Decoding and preprocessing; where images are batched, waiting for a thread too."""
+    """Decoding and preprocessing; if images are batched, also waiting for a thread."""
     infer_s: float
-    """Waiting for the network and computing."""
+    """Waiting for the network, and computing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inference:
-    """What the network said of one image."""
+    """The network's answer for one image."""
 
     logits: np.ndarray
     """float32 [num_labels], in the order of the labels."""
     width: int
     height: int
-    """As the image is seen, after the turn that its EXIF asks for."""
+    """After turning the image as its EXIF says."""
     timings: Timings
 
 
@@ -62,7 +61,6 @@ class TaggingResult:
     tags: list[Tag]
     width: int
     height: int
-    timings: Timings = field(compare=False)
 
 
 class TaggingEngine:
@@ -70,7 +68,7 @@ class TaggingEngine:
 
     Args:
         bundle: what is served.
-        runtime: computes it; closed with the engine.
+        runtime: computes the bundle's network; closed with the engine.
         settings: limits and sizes.
     """
 
@@ -100,16 +98,25 @@ class TaggingEngine:
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
         """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
-        return cls(*_load(Path(settings.tagger), settings), settings)
+        return cls._of(Path(settings.tagger), settings)
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Refuse settings without a bundle, or with one that cannot be read."""
+        read_bundle(settings.tagger)
 
     def replaced(self, task: str, path: Path) -> TaggingEngine:
-        """Return an engine for the bundle in `path`, as `load`; there is but one task."""
+        """Return an engine for the bundle in `path`, as `load`; there is only one task."""
         assert task == TASK.name
-        return TaggingEngine(*_load(path, self.settings), self.settings)
+        return self._of(path, self.settings)
+
+    @classmethod
+    def _of(cls, path: Path, settings: Settings) -> TaggingEngine:
+        return cls(*load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE), settings)
 
     @property
     def models(self) -> list[TaggingEngine]:
-        """The one that there is."""
+        """This one alone."""
         return [self]
 
     @property
@@ -118,12 +125,12 @@ class TaggingEngine:
         return not self.admission.is_closed
 
     async def tag(self, data: bytes, *, top_k: int | None = None, min_score: float | None = None) -> TaggingResult:
-        """Return the tags of one image, the most probable first; none is a normal answer.
+        """Return the tags of one image, the most probable first; no tags is a normal answer.
 
         Args:
             data: an image file's bytes.
-            top_k: at most so many tags.
-            min_score: the least score; None for each label's own threshold.
+            top_k: most tags; None for all.
+            min_score: the lowest score; None for each label's own threshold.
 
         Raises:
             InvalidImage, UnsupportedMedia, TooLarge: as `decode_image`.
@@ -136,33 +143,27 @@ class TaggingEngine:
             self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
         else:
             self.metrics.answer("untagged")
-        return TaggingResult(tags, seen.width, seen.height, seen.timings)
-
-    async def scores(self, data: bytes) -> np.ndarray:
-        """Return the calibrated probabilities of all labels for one image, float64 [num_labels]; raises as `tag`."""
-        return self.predictor.scores((await self.logits(data)).logits)
+        return TaggingResult(tags, seen.width, seen.height)
 
     async def logits(self, data: bytes) -> Inference:
-        """Return what the network says of one image; raises as `tag`."""
+        """Return the network's answer for one image; raises as `tag`."""
         async with self.admission.admitted():
             start = time.perf_counter()
             loop = asyncio.get_running_loop()
             if self._max_batch_size == 1:
                 left = threading.Event()
                 try:
-                    logits, width, height, timings = await loop.run_in_executor(
-                        self._decoders, self._look, data, start, left
-                    )
-                except BaseException:  # cancelled or too late: what has begun computes no further
+                    seen = await loop.run_in_executor(self._decoders, self._look, data, start, left)
+                except BaseException:  # cancelled or too late: the network is not run for it any more
                     left.set()
                     raise
             else:
                 pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
                 decoded = time.perf_counter()
                 logits = await self._batcher.submit(pixels)
-                timings = Timings(decoded - start, time.perf_counter() - decoded)
-        self.metrics.preprocess_seconds.observe(timings.decode_s)
-        return Inference(logits, width, height, timings)
+                seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
+        self.metrics.preprocess_seconds.observe(seen.timings.decode_s)
+        return seen
 
     async def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the network's outputs for tensors of its signature: float32 [N, 3, size, size] to [N, num_labels].
@@ -187,15 +188,15 @@ class TaggingEngine:
         await self._batcher.close()
         self.runtime.close()
 
-    # What follows runs in the threads that decode.
+    # The rest runs in the threads that decode.
 
-    def _look(self, data: bytes, came: float, left: threading.Event) -> tuple[np.ndarray, int, int, Timings]:
-        """Return what the network says of an image alone, with width, height and timings: a batch needs no gathering.
+    def _look(self, data: bytes, came: float, left: threading.Event) -> Inference:
+        """Return the network's answer for an image alone, without waiting for a batch.
 
         Args:
             data: an image file's bytes.
             came: when it was asked for, by `time.perf_counter`.
-            left: set where nobody waits any more.
+            left: set once nobody waits any more.
         """
         began = time.perf_counter()
         pixels, width, height = self._decode(data)
@@ -207,10 +208,10 @@ class TaggingEngine:
             logits = self.predictor.infer([pixels])[0]
             ended = time.perf_counter()
         self.metrics.batch(1, ended - computing, began - came + computing - decoded)
-        return logits, width, height, Timings(decoded - began, ended - decoded)
+        return Inference(logits, width, height, Timings(decoded - began, ended - decoded))
 
     def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
-        """Return float32 [3, size, size] with width and height of the image."""
+        """Return float32 [3, size, size], and the width and height of the image."""
         image = decode_image(
             data,
             target_size_px=self.predictor.preprocessor.resize_px,
@@ -218,7 +219,3 @@ class TaggingEngine:
             formats=self.settings.image_formats,
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height
-
-
-def _load(path: Path, settings: Settings) -> tuple[Bundle, Runtime]:
-    return load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE)

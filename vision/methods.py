@@ -12,10 +12,8 @@ import bentoml
 from pydantic import Field
 
 from shared.serving.settings import settings_or_exit
-from vision.api import tag_images
+from vision.api import TagResponse, decode_base64, tag_images
 from vision.engine import TaggingEngine
-from vision.schemas import TagResponse
-from vision.uploads import decode_base64
 
 _MAX_TOP_K = settings_or_exit().max_top_k
 

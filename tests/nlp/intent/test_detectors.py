@@ -196,7 +196,7 @@ def test_arrays_that_do_not_fit_the_network_are_refused(
 
 
 def test_a_detector_of_features_needs_a_network_that_gives_them(intent_bundle: Bundle, tmp_path: Path):
-    with pytest.raises(BundleError, match="needs the network.s output features"):
+    with pytest.raises(BundleError, match=r"needs the network.s output features"):
         read_detector(with_detector(intent_bundle, tmp_path / "b", KNN))
 
 
