@@ -1,1 +1,1 @@
-"""Speed on this machine, Percept beside what people use instead, in one run. docs/benchmark.md explains it."""
+"""Compares the speed of Percept with its alternatives on this machine. docs/benchmark.md explains it."""

@@ -1,4 +1,4 @@
-"""`make bench`: Percept beside what people use instead, in one run. docs/benchmark.md explains the set-up."""
+"""`make bench`: compares Percept with its alternatives. docs/benchmark.md explains the setup."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def _chosen(known: dict[str, Any]) -> Any:
             return None
         unknown = [name for name in value.split(",") if name not in known]
         if unknown:
-            raise click.BadParameter(f"{', '.join(unknown)} is unknown; there are {', '.join(known)}.")
+            raise click.BadParameter(f"{', '.join(unknown)} is unknown. Choose from {', '.join(known)}.")
         return [known[name] for name in value.split(",")]
 
     return parse
 
 
 @click.command()
-@click.option("--only", callback=_chosen(WORKLOADS), help=f"Workloads, with commas, of {', '.join(WORKLOADS)}.")
-@click.option("--stacks", callback=_chosen(STACKS), help=f"Stacks, with commas, of {', '.join(STACKS)}.")
-@click.option("--connections", help="For all workloads, with commas; each has its own by default.")
-@click.option("--rounds", type=click.IntRange(1), help="In each of which every stack is started anew.  [default: 3]")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Of each load.  [default: 3]")
-@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes of each stack.")
+@click.option("--only", callback=_chosen(WORKLOADS), help=f"Comma-separated workloads from {', '.join(WORKLOADS)}.")
+@click.option("--stacks", callback=_chosen(STACKS), help=f"Comma-separated stacks from {', '.join(STACKS)}.")
+@click.option("--connections", help="Comma-separated, for all workloads; by default each has its own.")
+@click.option("--rounds", type=click.IntRange(1), help="Every stack is restarted in each round.  [default: 3]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Length of each load.  [default: 3]")
+@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes per stack.")
 @click.option("--quick", is_flag=True, help="Short texts and small photos over 1 and 32 connections, in two minutes.")
-@click.option("--parts", is_flag=True, help="Only where the time of one request goes: Percept, one connection.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file of the result; under runs/ by default.")
-@click.option("--report", type=click.Path(exists=True, path_type=Path), help="Show an earlier result again.")
-@click.option("--plot", type=click.Path(path_type=Path), help="PNG of the result; beside the JSON file by default.")
-@click.option("--publish", "is_published", is_flag=True, help="Put the result into README and docs, with its picture.")
+@click.option("--parts", is_flag=True, help="Only show where the time of one request goes (Percept, one connection).")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the result; by default under runs/.")
+@click.option("--report", type=click.Path(exists=True, path_type=Path), help="Show an earlier result.")
+@click.option("--plot", type=click.Path(path_type=Path), help="PNG for the picture; by default next to the JSON file.")
+@click.option("--publish", "is_published", is_flag=True, help="Write tables and picture into the README and docs.")
 def main(
     only: list[Any] | None,
     stacks: list[Any] | None,
@@ -62,7 +62,7 @@ def main(
     plot: Path | None,
     is_published: bool,
 ) -> None:
-    """Measure requests a second, latency, memory and starts of all stacks on this machine."""
+    """Measure requests per second, latency, memory and startup time of all stacks on this machine."""
     if report is not None:
         _show(json.loads(report.read_text(encoding="utf-8")), report, plot, is_published)
         return
@@ -79,7 +79,7 @@ def main(
     )
     path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are stopped on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped on exit
 
     def keep(result: dict[str, Any]) -> None:
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -97,7 +97,7 @@ def main(
 
 
 def _show(result: dict[str, Any], path: Path, plot: Path | None, is_published: bool) -> None:
-    """Print the tables, draw the picture, and say where they are."""
+    """Print the tables, draw the picture, and print where they are."""
     picture = plot or path.with_suffix(".png")
     picture.write_bytes(draw(result))
     click.echo(f"\n{render(result)}\nResult {path}, picture {picture}")

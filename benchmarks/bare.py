@@ -1,7 +1,7 @@
-"""The limit: Percept's own way of one request, in so many processes, one thread each, with no HTTP around it.
+"""Measures the bare model: Percept's own processing of a request, without HTTP, in several one-thread processes.
 
-`python -m benchmarks.bare` reads what to do as JSON on standard input and prints one line of JSON; `bare` calls it, so
-that the processes know nothing of who measures.
+`python -m benchmarks.bare` reads its task as JSON from standard input and prints one line of JSON. `bare` runs it as a
+subprocess, so that its processes inherit nothing from the benchmark.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENCE_S = 120
 
 
 def bare(workload: Workload, bundles: dict[str, Path], *, processes: int, seconds: float) -> Load:
-    """Return what so many bare processes do: calls a second of all, and the latency of a call."""
+    """Return the total calls per second of this many bare processes, and the latency of a call."""
     asked = {
         "workload": workload.name,
         "bundles": {kind: str(path) for kind, path in bundles.items()},
@@ -40,7 +40,7 @@ def bare(workload: Workload, bundles: dict[str, Path], *, processes: int, second
 
 
 def make_call(kind: Kind, bundle_path: Path) -> Callable[[Any], object]:
-    """Return the whole way of one request in process: bytes or text to a result."""
+    """Return a function that does everything for one request in process: from bytes or text to a result."""
     bundle = read_bundle(bundle_path)
     runtime = OnnxRuntime(bundle, threads=1)
     if kind == "photo":

@@ -1,7 +1,7 @@
-"""`percept batch` beside the bare loop: the same photos, as many processes, nothing written and nothing to go on from.
+"""Compares `percept batch` with a bare loop over the same photos in as many processes, which writes no results.
 
-`python -m benchmarks.batch --photos FOLDER` takes turns and prints photos a second of each, from the start of the
-command to its end: interpreter, imports and loading the model are part of both.
+`python -m benchmarks.batch --photos FOLDER` alternates between the two and prints photos per second of each. Both times
+cover the whole command, including interpreter start, imports and loading the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Measure and print one line of JSON."""
+    """Measure, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.batch", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True, help="A folder of photos.")
     parser.add_argument("--bundle", type=Path, default=ROOT / "models" / "tagger")

@@ -1,7 +1,7 @@
-"""Load on one server: so many connections, each sending the next request as soon as it has its answer.
+"""Puts load on a server: several connections, each sending its next request as soon as it has an answer.
 
-wrk sends it where it is installed: its one thread takes little of the cores that the server shares with it. aiohttp
-stands in where it is not, and takes more of them.
+Uses wrk if it is installed, because its single thread takes little of the CPU it shares with the server. Otherwise it
+uses aiohttp, which takes more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Request:
-    """What is posted."""
+    """One POST request."""
 
     path: str
     content_type: str
@@ -36,40 +36,40 @@ class Request:
 
 @dataclass(frozen=True)
 class Load:
-    """What one round of load measured."""
+    """The result of one load."""
 
     seconds: float
     requests: int
-    """Answers, whatever their status."""
+    """Answers of any status."""
     p50_ms: float
     p99_ms: float
     max_ms: float
     errors: dict[str, int] = field(default_factory=dict)
-    """Kind, such as "status 429" or "timeout" -> how many."""
+    """Kind, such as "status 429" or "timeout" -> count."""
 
     @property
     def requests_per_s(self) -> float | None:
-        """None where something failed or nothing was answered: a figure with failures is no figure."""
+        """None if anything failed or nothing was answered: a rate with failures would be misleading."""
         return None if self.errors or not self.requests else self.requests / self.seconds
 
 
 def generator() -> str:
-    """Return what sends the load on this machine, for the head of a table."""
+    """Return the name of the load generator on this machine, for the head of a report."""
     path = shutil.which("wrk")
     if path is None:
-        return f"aiohttp {aiohttp.__version__} (wrk is not installed; it would take less of the cores)"
+        return f"aiohttp {aiohttp.__version__} (wrk is not installed; it would use less CPU)"
     words = subprocess.run([path, "-v"], capture_output=True, text=True, check=False).stdout.split()
     return f"wrk {words[1]}" if len(words) > 1 else "wrk"
 
 
 def drive(url: str, requests: Sequence[Request], *, connections: int, seconds: float) -> Load:
-    """Send the requests in turn, over and over, and return what came of it.
+    """Send the requests in turn, over and over, and return the result.
 
     Args:
         url: of the server, without a path.
         requests: at least one.
-        connections: open at once.
-        seconds: wrk takes whole ones: it is rounded up.
+        connections: number of open connections.
+        seconds: rounded up for wrk, which only takes whole seconds.
     """
     path = shutil.which("wrk")
     if path is None:
@@ -78,7 +78,7 @@ def drive(url: str, requests: Sequence[Request], *, connections: int, seconds: f
 
 
 def drive_wrk(wrk: str, url: str, requests: Sequence[Request], *, connections: int, seconds: float) -> Load:
-    """Send with wrk, one thread of it."""
+    """Send with one wrk thread."""
     with tempfile.TemporaryDirectory(prefix="percept-load-") as folder:
         lines = []
         for place, request in enumerate(requests):
@@ -97,7 +97,7 @@ def drive_wrk(wrk: str, url: str, requests: Sequence[Request], *, connections: i
 
 
 async def drive_aiohttp(url: str, requests: Sequence[Request], *, connections: int, seconds: float) -> Load:
-    """Send with aiohttp; what is under way at the end is waited for."""
+    """Send with aiohttp; waits for requests in flight at the end."""
     latencies: list[float] = []
     errors: Counter[str] = Counter()
     connector = aiohttp.TCPConnector(limit=connections)

@@ -1,4 +1,4 @@
-"""The measurement: every stack started alone, driven, stopped, in several rounds, so that a slow minute hits all."""
+"""Measures every stack: starts it alone, loads it, stops it. Several rounds spread a slow minute over all of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WARM_S = 1.0
 WARM_CONNECTIONS = 8
 MOST_S = 30
 ANSWERS_PER_CONNECTION = 4
-"""At least: a load lasts longer where that takes longer, up to `MOST_S`."""
+"""A load lasts until each connection has had this many answers, but at most `MOST_S`."""
 VERSIONED = ("percept", "bentoml", "fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime", "tokenizers", "pillow",
              "torch", "torchvision", "transformers", "litserve", "numpy")  # fmt: skip
 FAMILIES: tuple[Family, ...] = ("language", "vision")
@@ -36,20 +36,20 @@ FAMILIES: tuple[Family, ...] = ("language", "vision")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """What to measure."""
 
     stacks: Sequence[Stack]
     workloads: Sequence[Workload]
     rounds: int
     seconds: float
-    """Of one load, before a workload's own stretch."""
+    """Length of one load, before a workload's own stretch."""
 
     def of(self, family: Family) -> list[Workload]:
         """Return the workloads of a family."""
         return [each for each in self.workloads if each.family == family]
 
     def steps(self) -> int:
-        """Return how many loads that makes, the bare loops among them."""
+        """Return the number of loads, including the bare loops."""
         one = sum(
             sum(each.kind in stack.kinds for stack in self.stacks) * len(each.levels) + len(bare_levels(each))
             for each in self.workloads
@@ -58,17 +58,17 @@ class Plan:
 
 
 def bare_levels(workload: Workload) -> list[bool]:
-    """Return whether all cores compute, for each bare measurement: one process for one connection, all for more."""
+    """Return, for each bare measurement, whether all cores compute: one process for one connection, all for more."""
     return sorted({level > 1 for level in workload.levels})
 
 
 def measure(setup: Setup, plan: Plan, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Return what was measured, as JSON can hold it.
+    """Return the measurements, ready for JSON.
 
     Args:
         setup: models and workers.
-        plan: what.
-        keep: gets the result after each round, so that what is done is not lost.
+        plan: what to measure.
+        keep: called with the result after each round, so that finished rounds are not lost.
     """
     result: dict[str, Any] = head(setup, plan)
     result |= {"loads": [], "starts": [], "problems": []}
@@ -85,7 +85,7 @@ def measure(setup: Setup, plan: Plan, keep: Callable[[dict[str, Any]], None]) ->
 
 
 def head(setup: Setup, plan: Plan) -> dict[str, Any]:
-    """Return what a result says of itself: when, where, with what."""
+    """Return the head of a result: date, machine, versions and plan."""
     versions = {}
     for name in VERSIONED:
         try:
@@ -106,7 +106,7 @@ def head(setup: Setup, plan: Plan) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, cores, memory, system, and what kept the machine busy just before."""
+    """Return processor, cores, memory, system, and the load average just before."""
     names: list[str] = []
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -138,7 +138,7 @@ def _round(setup: Setup, plan: Plan, family: Family, number: int, bar: tqdm[Any]
                 if (level > 1) == is_all:
                     yield _row(BARE, workload, level, load)
             bar.update(1)
-    shift = number % len(plan.stacks)  # each round begins with another stack
+    shift = number % len(plan.stacks)  # each round begins with a different stack
     for stack in [*plan.stacks[shift:], *plan.stacks[:shift]]:
         own = [workload for workload in workloads if workload.kind in stack.kinds]
         if not own:
@@ -159,7 +159,7 @@ def _round(setup: Setup, plan: Plan, family: Family, number: int, bar: tqdm[Any]
 
 
 class WrongAnswer(RuntimeError):
-    """A stack that started does not answer with 200."""
+    """A stack started, but does not answer with 200."""
 
 
 def _drive(
@@ -178,7 +178,7 @@ def _drive(
 
 
 def check(url: str, requests: Sequence[Request]) -> None:
-    """Ask each request once; raises WrongAnswer where the answer is not 200."""
+    """Send each request once; raises WrongAnswer if the status is not 200."""
     for request in requests:
         status, body = ask(url, request)
         if status != 200:
@@ -186,7 +186,7 @@ def check(url: str, requests: Sequence[Request]) -> None:
 
 
 def needed_s(warm: Load, connections: int) -> float:
-    """Return the seconds in which each connection gets some answers; wrk leaves out what is under way at the end."""
+    """Return the seconds in which each connection gets some answers; wrk drops requests in flight at the end."""
     rate = max(warm.requests, 1) / warm.seconds
     return math.ceil(ANSWERS_PER_CONNECTION * connections / rate)
 

@@ -1,4 +1,4 @@
-"""Where the time of one request goes: each part alone, in process, on one thread; what HTTP adds is the difference."""
+"""Shows where the time of one request goes: times each part alone, in process, on one thread. The rest is HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.bundle.read import Bundle, read_bundle
 from shared.runtime.cpu import OnnxRuntime
 
 Parts = Iterator[tuple[str, Callable[[], object]]]
-"""Name and function of each part, one after the other: what one gives the next one takes."""
+"""Name and function of each part, in order: each takes what the one before returns."""
 REPEATS = 50
 MOST_S = 2.0
 
@@ -21,9 +21,9 @@ def part_times(workload: Workload, bundles: dict[str, Path], *, repeats: int = R
     """Return the median milliseconds of each part of one request.
 
     Args:
-        workload: what is asked.
+        workload: kind of request.
         bundles: kind -> bundle.
-        repeats: of each part; fewer where they would take more than `MOST_S`.
+        repeats: how often each part runs; fewer if that would take longer than `MOST_S`.
     """
     bundle = read_bundle(bundles[workload.kind])
     parts = {"photo": _of_photo, "intent": _of_text, "qa": _of_question}[workload.kind]
@@ -106,7 +106,7 @@ def _of_question(bundle: Bundle, asked: Item) -> Parts:
 
 
 def _median_ms(part: Callable[[], object], repeats: int) -> float:
-    part()  # the first call plans its memory
+    part()  # the first call allocates memory
     taken: list[float] = []
     end = time.perf_counter() + MOST_S
     while len(taken) < repeats and (not taken or time.perf_counter() < end):

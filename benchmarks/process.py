@@ -1,4 +1,4 @@
-"""A server as a process group of its own: started, waited for, measured, and stopped with all that it started."""
+"""Runs a server in its own process group: starts it, waits for it, measures it, and stops it with all its children."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class CannotStart(RuntimeError):
-    """A stack ended, or never answered; says what it printed."""
+    """A stack exited or never answered; the message contains what it printed."""
 
 
 @dataclass
 class Server:
-    """A server that answers."""
+    """A running server."""
 
     url: str
     pid: int
     cold_start_s: float = 0.0
-    """From starting the process to the first right answer."""
+    """From starting the process to the first successful answer."""
     peak_memory_mib: float = 0.0
-    """Most that all its processes held together: proportional set size where the system tells it, else resident."""
+    """Peak memory of all its processes together: proportional set size if the system reports it, otherwise resident."""
 
     def processes(self) -> list[psutil.Process]:
-        """Return those that live, the first one first."""
+        """Return the live processes, the first one first."""
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.pid)
             return [root, *root.children(recursive=True)]
         return []
 
     def memory_mib(self) -> dict[int, float]:
-        """Return process id -> memory."""
+        """Return process id -> memory in MiB."""
         found = {}
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
@@ -62,7 +62,7 @@ class Server:
         return found
 
     def cpu_s(self) -> float:
-        """Return the processor time that all its processes have used."""
+        """Return the CPU time used by all its processes."""
         total = 0.0
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
@@ -71,7 +71,7 @@ class Server:
         return total
 
     def settle(self) -> None:
-        """Wait until it does nothing: workers that load beside the first one would slow down what is measured."""
+        """Wait until it is idle: workers that are still loading would slow down the measurement."""
         end = time.monotonic() + SETTLE_S
         before = self.cpu_s()
         while time.monotonic() < end:
@@ -86,16 +86,16 @@ class Server:
 def running(
     command: Sequence[str], request: Request, *, port: int, variables: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """Yield a server once it answers the request with 200; end it and all that it started, whatever happens.
+    """Yield a server once it answers the request with 200; always stop it and everything it started.
 
     Args:
         command: what follows `python`.
-        request: something that it answers.
-        port: where.
-        variables: of its environment, on top of ours without any setting of Percept or BentoML.
+        request: a request it can answer.
+        port: the port it listens on.
+        variables: added to its environment, which is ours without any Percept or BentoML settings.
 
     Raises:
-        CannotStart: it ended, or did not answer in time.
+        CannotStart: it exited, or did not answer in time.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "BENTOML_"))}
     with tempfile.TemporaryDirectory(prefix="percept-bench-") as home:
@@ -140,10 +140,10 @@ def running(
 
 
 def output_of(command: Sequence[str], text: str = "") -> str:
-    """Return what `python` with these arguments prints, given a text; ends all that it started, whatever happens.
+    """Return what `python` prints with these arguments and this input; always stop everything it started.
 
     Raises:
-        RuntimeError: it failed; says what it printed.
+        RuntimeError: it failed; the message contains what it printed.
     """
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", *command],
@@ -167,14 +167,14 @@ def output_of(command: Sequence[str], text: str = "") -> str:
 
 
 def free_port() -> int:
-    """Return a port of the loopback device that nobody listens on."""
+    """Return a free port on the loopback device."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def ask(url: str, request: Request, timeout_s: float = START_S) -> tuple[int, bytes]:
-    """Return status and body of one answer, over a connection of its own; raises OSError where there is none."""
+    """Return status and body of one answer, over its own connection; raises OSError if there is none."""
     headers = {"content-type": request.content_type}
     posted = urllib.request.Request(url + request.path, request.body, headers, method="POST")
     try:
@@ -198,7 +198,7 @@ def _watch_memory(server: Server, over: threading.Event) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes], server: Server) -> None:
-    """Tell the server to stop, then end whatever is left of it, in its group or out of it."""
+    """Tell the server to stop, then kill whatever is left, inside or outside its process group."""
     started = server.processes()
     try:
         process.terminate()

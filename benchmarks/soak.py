@@ -1,6 +1,6 @@
-"""Whether memory grows: `python -m benchmarks.soak` sends 100,000 good requests of all kinds to the all-in-one service.
+"""Checks that memory does not grow: `python -m benchmarks.soak` sends 100,000 good requests to the all-in-one service.
 
-Each worker's resident memory after a warm-up is compared with that at the end.
+It compares each worker's resident memory after a warm-up with that at the end.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ STACK = STACKS["percept-all"]
 QUESTION = ("Who keeps the light?", "The light on the rock is kept by Ada Brandt. " * 3)
 PHOTOS = 4
 WORKER_MIB = 64
-"""A process that holds less is no worker: it starts them, or watches what they share."""
+"""A smaller process is not a worker: it starts the workers, or watches what they share."""
 MOST_GROWTH = 1.05
 
 
 def mixed_requests(setup: Setup) -> list[Request]:
-    """Return utterances of 12 and 60 tokens, questions and small photos, in turn; most are utterances."""
+    """Return a mix of utterances of 12 and 60 tokens, questions and small photos; most are utterances."""
     texts = [*items(WORKLOADS["intent12"], setup.bundles), *items(WORKLOADS["intent60"], setup.bundles)]
     found = STACK.requests("intent", texts)
     found[::8] = STACK.requests("qa", [QUESTION] * len(found[::8]))
@@ -55,7 +55,7 @@ def send(
     seconds: float,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[dict[str, object]]:
-    """Send at least so many requests, a load after the other, and return each worker's memory after each load.
+    """Send at least this many requests, in one load after another, and return each worker's memory after each load.
 
     Raises:
         RuntimeError: a request failed.
@@ -64,7 +64,7 @@ def send(
     while sent < count:
         load = drive(server.url, requests, connections=connections, seconds=seconds)
         if load.errors or not load.requests:
-            raise RuntimeError(f"after {sent} good requests some failed: {load.errors or 'no answer at all'}")
+            raise RuntimeError(f"after {sent} good requests, some failed: {load.errors or 'no answer at all'}")
         sent += load.requests
         progress(load.requests)
         series.append({"requests": sent, "rss_mib": rss_mib(server)})
@@ -72,25 +72,25 @@ def send(
 
 
 def growth(before: dict[int, float], after: dict[int, float]) -> dict[int, float]:
-    """Return each worker's memory at the end over that before.
+    """Return each worker's memory at the end divided by that before.
 
     Raises:
-        RuntimeError: a worker is not the one that it was: it ended on the way.
+        RuntimeError: a worker died on the way and was replaced.
     """
     if before.keys() != after.keys():
-        raise RuntimeError(f"workers {sorted(before)} began and {sorted(after)} were there at the end.")
+        raise RuntimeError(f"the workers changed: {sorted(before)} before, {sorted(after)} at the end.")
     return {pid: after[pid] / before[pid] for pid in before}
 
 
 @click.command()
 @click.option("--requests", "count", default=100_000, show_default=True)
-@click.option("--warm-up", default=5_000, show_default=True, help="Requests before the first look at the memory.")
+@click.option("--warm-up", default=5_000, show_default=True, help="Requests before memory is first measured.")
 @click.option("--connections", default=16, show_default=True)
 @click.option("--workers", default=os.cpu_count() or 1, show_default=True)
-@click.option("--seconds", default=10.0, show_default=True, help="Of one load, after which memory is looked at.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file of the memory over the requests.")
+@click.option("--seconds", default=10.0, show_default=True, help="Length of one load; memory is measured after each.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the memory over time.")
 def main(count: int, warm_up: int, connections: int, workers: int, seconds: float, output: Path | None) -> None:
-    """Send many good requests and say whether the workers' memory grew; the exit status is 1 if by more than 5 %."""
+    """Send many good requests and report whether the workers' memory grew; exits with 1 if by more than 5 %."""
     setup = Setup(workers=workers)
     requests = mixed_requests(setup)
     with (
@@ -111,7 +111,7 @@ def main(count: int, warm_up: int, connections: int, workers: int, seconds: floa
         click.echo(
             f"process {pid}: {before[pid]:.0f} MiB after the warm-up, {after[pid]:.0f} at the end, × {ratio:.3f}"
         )
-    click.echo(f"{series[-1]['requests']:,} requests, none failed; the most growth is × {max(found.values()):.3f}")
+    click.echo(f"{series[-1]['requests']:,} requests, none failed; the largest growth is × {max(found.values()):.3f}")
     if max(found.values()) > MOST_GROWTH:
         raise SystemExit(1)
 

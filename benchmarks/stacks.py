@@ -1,6 +1,6 @@
-"""The stacks that are compared: how each is started, and in which form it takes a request.
+"""The stacks to compare: how to start each one, and which request format it accepts.
 
-All get the same model files, as many workers, and one thread a worker to compute on.
+All get the same model files, the same number of workers, and one compute thread per worker.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from shared.project import PROJECT_ROOT
 
 MODELS = PROJECT_ROOT / "models"
 PERCEPT_SETTINGS = {"PERCEPT_MAX_QUEUE": "1024"}
-"""The peers let any number of requests wait; with its own limit Percept would refuse some at 128 connections."""
+"""The other stacks queue any number of requests; with its default, Percept would refuse some at 128 connections."""
 _BOUNDARY = "percept-benchmark"
 
 
 @dataclass
 class Setup:
-    """What all stacks of one run share."""
+    """What all stacks in a run share."""
 
     workers: int = os.cpu_count() or 1
     bundles: dict[str, Path] = field(
         default_factory=lambda: {"intent": MODELS / "intent", "qa": MODELS / "qa", "photo": MODELS / "tagger"}
     )
     eager: Path | None = None
-    """Where the eager peers' networks lie, once `make_eager` made them."""
+    """Folder of the eager peers' networks, once `make_eager` has created them."""
 
     def make_eager(self, folder: Path) -> None:
-        """Make the networks of the eager peers: fp32, of the bundles' architectures."""
+        """Create the eager peers' networks: fp32, with the bundles' architectures."""
         named = [f"{kind}={self.bundles[kind]}" for kind in ("intent", "qa")]
         output_of(["-m", "benchmarks.peers.eager_weights", str(folder), *named])
         self.eager = folder
@@ -49,10 +49,10 @@ Form = Callable[[Kind, Item], Request]
 
 @dataclass(frozen=True)
 class Stack:
-    """One way to serve these models."""
+    """One way to serve the models."""
 
     name: str
-    """On the command line."""
+    """Its name on the command line."""
     title: str
     command: Command
     """(setup, family, port) -> what follows `python`."""
@@ -66,12 +66,12 @@ class Stack:
 
     @contextmanager
     def started(self, setup: Setup, family: Family, first: Request) -> Iterator[Server]:
-        """Yield the server with the models of a family, alone on this machine; raises CannotStart.
+        """Yield the server with the models of a family; raises CannotStart.
 
         Args:
             setup: models and workers.
             family: language or vision.
-            first: a request that it must answer before it counts as started.
+            first: a request it must answer before it counts as started.
         """
         port = free_port()
         kinds = ("intent", "qa") if family == "language" else ("photo",)

@@ -1,7 +1,7 @@
-"""What Lightning costs: our modules under a trainer beside a bare PyTorch loop with the same network and data.
+"""Measures what Lightning costs, compared with a plain PyTorch loop with the same network and data.
 
-`python -m benchmarks.training`: both train in one process, in turns, from the same loader. The overhead is what of the
-trainer's time the bare loop does not need: its loops, our hooks, logging, and a generator of its own for each step.
+`python -m benchmarks.training`: both train in one process, alternating, from the same loader. The overhead is the time
+that only the trainer needs: its loops, our hooks, logging, and a new random generator for each step.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ BF16_FLOPS = {
     "H200": 989e12,  # NVIDIA H200 SXM data sheet, dense
     "A100": 312e12,  # NVIDIA A100 data sheet, dense
 }
-"""Part of a GPU's name -> the most operations a second that it can do in bf16."""
+"""Part of a GPU's name -> its peak operations per second in bf16."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One round of one of the two."""
+    """The result of one round, with or without Lightning."""
 
     per_s: float
     waiting: float = 0.0
-    """Share of the time in which the loader was waited for."""
+    """Share of the time spent waiting for the loader."""
 
 
 class Clock(Callback):
-    """Times the steps behind the first ones."""
+    """Times the steps after the warm-up steps."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -69,7 +69,7 @@ class Clock(Callback):
 
 
 def with_lightning(subject: Subject, options: Options, folder: Path) -> tuple[Speed, torch.optim.Optimizer]:
-    """Return how fast the module trains under a trainer as `percept fit` sets it up, without validation."""
+    """Return how fast the module trains with a trainer set up as in `percept fit`, without validation."""
     clock = Clock(options.device)
     trainer = Trainer(
         accelerator="gpu" if options.device == "cuda" else "cpu",
@@ -120,14 +120,14 @@ def bare(subject: Subject, options: Options, groups: list[dict[str, Any]]) -> Sp
 
 
 def autocast(options: Options) -> contextlib.AbstractContextManager[Any]:
-    """Return what Lightning's precision of that name does."""
+    """Return the context that Lightning uses for this precision."""
     if options.precision == "32-true":
         return contextlib.nullcontext()
     return torch.autocast(options.device, dtype=torch.bfloat16)
 
 
 def share_of_peak(subject: Subject, options: Options, per_s: float) -> float | None:
-    """Return the share of the GPU's bf16 peak that the operations of so many samples a second are; None elsewhere."""
+    """Return the share of the GPU's bf16 peak used at this many samples per second; None without such a GPU."""
     if options.device != "cuda" or options.precision != "bf16-mixed":
         return None
     name = torch.cuda.get_device_name()
@@ -154,12 +154,12 @@ def _wait(device: str) -> None:
 
 
 def measure(name: str, options: Options, rounds: int) -> Iterator[dict[str, Any]]:
-    """Yield a round's speeds of both; the first of each round takes turns."""
+    """Yield both speeds of each round; the two take turns going first."""
     with tempfile.TemporaryDirectory(prefix="percept-bench-") as place:
         folder = Path(place) / "data"
         folder.mkdir()
         subject = SUBJECTS[name](folder, options)
-        _, optimizer = with_lightning(subject, options, Path(place) / "log")  # warm: what is compiled, what is cached
+        _, optimizer = with_lightning(subject, options, Path(place) / "log")  # warm up: compilation, caches
         assert isinstance(optimizer, torch.optim.AdamW)
         groups = [{**group, "lr": group["initial_lr"]} for group in optimizer.param_groups]
         for number in range(rounds):
@@ -177,18 +177,18 @@ def measure(name: str, options: Options, rounds: int) -> Iterator[dict[str, Any]
 @click.command()
 @click.option("--task", "tasks", type=click.Choice(list(SUBJECTS)), multiple=True, default=list(SUBJECTS))
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Of one round; the first few are not counted.")
+@click.option("--steps", default=20, show_default=True, help="Steps per round; the first few are not counted.")
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["32-true", "bf16-mixed"]), default="32-true", show_default=True)
-@click.option("--loader-workers", default=0, show_default=True, help="Processes that read and augment.")
-@click.option("--architecture", default="mobilenet_v3_small", show_default=True, help="Of tagging.")
+@click.option("--loader-workers", default=0, show_default=True, help="Processes that read and augment data.")
+@click.option("--architecture", default="mobilenet_v3_small", show_default=True, help="Architecture of the tagger.")
 @click.option("--image-size-px", default=128, show_default=True)
 @click.option("--channels-last/--no-channels-last", default=True, show_default=True)
-@click.option("--compile", "compile_network", is_flag=True, help="torch.compile, for both.")
+@click.option("--compile", "compile_network", is_flag=True, help="Use torch.compile for both.")
 @click.option("--json", "as_json", is_flag=True)
 def main(tasks: tuple[str, ...], rounds: int, device: str, loader_workers: int, as_json: bool, **values: Any) -> None:
-    """Measure samples a second of Percept's Lightning modules and of a bare PyTorch loop, in turns."""
+    """Measure samples per second of Percept's Lightning modules and of a plain PyTorch loop, alternating."""
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     options = Options(device=chosen, workers=loader_workers, **values)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -206,7 +206,7 @@ def main(tasks: tuple[str, ...], rounds: int, device: str, loader_workers: int, 
 
 
 def line(rows: list[dict[str, Any]]) -> str:
-    """Return the medians of one task's rounds for people."""
+    """Return one readable line with the medians of one task's rounds."""
     overheads = [100 * (row["bare"] / row["lightning"] - 1) for row in rows]
     lightning, plain = (median(row[key] for row in rows) for key in ("lightning", "bare"))
     shares = [row["share_of_peak"] for row in rows if row["share_of_peak"] is not None]

@@ -1,4 +1,4 @@
-"""What the training benchmark trains: the two Lightning modules on drawn data, and their losses without Lightning."""
+"""What the training benchmark trains: two Lightning modules on generated data, and their losses without Lightning."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMOOTHING = 0.1
 
 @dataclass(frozen=True)
 class Options:
-    """How both train."""
+    """Training options, for both loops."""
 
     device: str
     precision: Precision
@@ -46,22 +46,22 @@ class Options:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is trained."""
+    """A module with its data, and its loss."""
 
     module: LightningModule
     data: LightningDataModule
     loss: Callable[[Batch], Tensor]
-    """Of a batch on the device, without Lightning."""
+    """The loss of a batch on the device, without Lightning."""
     unit: str
 
 
 def tagging(folder: Path, options: Options) -> Subject:
-    """Return a tagger and drawn photos of 0.1 megapixels, so many that an epoch has the steps."""
+    """Return a tagger and generated photos of 0.1 megapixels, enough for the steps of an epoch."""
     for number in range(LABELS):
         (folder / f"label{number}").mkdir()
     photos = [make_photo(0.1, seed) for seed in range(LABELS)]
     for number in range(_examples(options)):
-        extra = str(number).encode()  # behind the end of a JPEG's picture: no two files are one photo
+        extra = str(number).encode()  # after the end of the JPEG's image data, so that no two files are equal
         (folder / f"label{number % LABELS}" / f"{number}.jpg").write_bytes(photos[number % LABELS] + extra)
     data = TaggingData(
         str(folder),
@@ -93,7 +93,7 @@ def tagging(folder: Path, options: Options) -> Subject:
 
 
 def intent(folder: Path, options: Options) -> Subject:
-    """Return the starter's encoder with random weights, and sentences of 12 tokens."""
+    """Return the starter's encoder with random weights, and generated sentences of 12 tokens."""
     bundle = read_bundle(PROJECT_ROOT / "models" / "intent")
     config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))["encoder_config"]
     (folder / "config.json").write_text(json.dumps(config))
@@ -131,5 +131,5 @@ SUBJECTS = {"tagging": tagging, "intent": intent}
 
 
 def _examples(options: Options) -> int:
-    """Return how many fill the steps, with what validates and tests on top."""
+    """Return how many examples fill the steps, plus those held back for validation and testing."""
     return int((options.steps + 1) * options.batch_size / 0.75)

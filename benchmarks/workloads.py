@@ -1,6 +1,6 @@
-"""What is sent: texts of so many tokens, questions with contexts of so many windows, photos of so many megapixels.
+"""The requests to send: texts by number of tokens, questions by number of windows, photos by megapixels.
 
-Every stack gets the same texts and photos, in the form that it takes them in (`stacks`).
+Every stack gets the same texts and photos, in the format it accepts (`stacks`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from shared.bundle.read import read_bundle
 Kind = Literal["intent", "qa", "photo"]
 Family = Literal["language", "vision"]
 Item = str | tuple[str, str] | bytes
-"""An utterance; a question and its context; a photo's bytes."""
+"""An utterance, a question with its context, or a photo's bytes."""
 
 VARIANTS = 16
-"""Different texts that take turns, so that nothing is measured but work."""
+"""Number of different texts, sent in turn, so that caches do not help."""
 _TEXT = (
     "please book a table for two people at the old harbour tonight and tell me how long the train to the city will "
     "take when it rains because my sister wants to see the green house near the river before the shop is closed"
@@ -34,16 +34,16 @@ _QUESTION = "when did the old house near the river open to the public"
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of request, the connections that it is sent over, and how long one figure takes."""
+    """One kind of request, the numbers of connections to send it over, and how long to measure."""
 
     name: str
     title: str
     kind: Kind
     size: float
-    """Tokens of a text, windows of a question with more than one, megapixels of a photo."""
+    """Tokens of a text, windows of a question that has several, or megapixels of a photo."""
     levels: tuple[int, ...]
     stretch: float = 1.0
-    """Of the seconds: more where one request takes long."""
+    """Factor on the seconds: more if one request takes long."""
 
     @property
     def family(self) -> Family:
@@ -65,15 +65,15 @@ QUICK = ("intent12", "photo1")
 QUICK_LEVELS = (1, 32)
 _MOST_WORDS = 6000
 WINDOWS_FROM = 100
-"""A `size` of a question below this counts windows, not tokens."""
+"""Below this, a question's `size` counts windows, not tokens."""
 
 
 def items(workload: Workload, bundles: dict[str, Path]) -> list[Item]:
-    """Return what is sent for a workload, in turns.
+    """Return the items to send for a workload, in turn.
 
     Args:
-        workload: says what.
-        bundles: "intent" and "qa" -> bundle, whose tokenizer counts.
+        workload: kind and size.
+        bundles: "intent" and "qa" -> bundle whose tokenizer counts the tokens.
     """
     return list(_items(workload.kind, workload.size, bundles.get(workload.kind)))
 
@@ -90,17 +90,17 @@ def _items(kind: Kind, size: float, bundle: Path | None) -> tuple[Item, ...]:
 
 
 def make_text(encoder: TextEncoder, tokens: int, seed: int = 0) -> str:
-    """Return words that make exactly so many tokens, special ones included."""
+    """Return words that make exactly this many tokens, including special ones."""
     generator = np.random.default_rng(seed)
     words: list[str] = []
     while (length := len(encoder.encode(" ".join(words)))) < tokens:
         words.append(str(generator.choice(_TEXT.split())))
-    assert length == tokens, f"{tokens} tokens cannot be reached; the bundle cuts off behind {encoder.max_length}"
+    assert length == tokens, f"{tokens} tokens cannot be reached; the bundle truncates after {encoder.max_length}"
     return " ".join(words)
 
 
 def make_context(encoder: TextEncoder, size: int, seed: int = 0) -> str:
-    """Return a context that makes, with the question, one window of so many tokens, or so many windows."""
+    """Return a context that, with the question, makes one window of this many tokens, or this many windows."""
     generator = np.random.default_rng(seed)
     words = [str(word) for word in generator.choice(_TEXT.split(), _MOST_WORDS)]
 
@@ -113,7 +113,7 @@ def make_context(encoder: TextEncoder, size: int, seed: int = 0) -> str:
 
 
 def make_photo(megapixels: float = 1.0, seed: int = 0) -> bytes:
-    """Return a JPEG of 4:3 with smooth shapes and some grain, so that it decodes like a photo."""
+    """Return a 4:3 JPEG with smooth shapes and some grain, so that it decodes like a photo."""
     generator = np.random.default_rng(seed)
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = height * 4 // 3

@@ -1,5 +1,5 @@
--- wrk's part of `load`: sends the requests of a list in turn, counts answers that are not 200, prints one line of JSON.
--- Each line of the list (first argument): path, content type and file of the body, with tabs between them.
+-- Used by `load`: sends the requests in a list in turn, counts answers that are not 200, and prints one line of JSON.
+-- Each line of the list (first argument) has the path, content type and body file, separated by tabs.
 
 local threads = {}
 

@@ -1,10 +1,10 @@
-"""What people use instead: small servers as one writes them after reading each library's first pages.
+"""The alternatives: small servers as you would write them after reading each library's getting-started pages.
 
-All of them take the same model files (`FOLDERS` names their variables) and compute on one thread a worker.
+All use the same model files (`FOLDERS` has their environment variables) and one compute thread per worker.
 """
 
 FOLDERS = {"intent": "BENCH_INTENT", "qa": "BENCH_QA", "photo": "BENCH_TAGGER"}
-"""Kind of request -> variable that names the folder of the model."""
+"""Kind of request -> environment variable with the model's folder."""
 WORKERS = "BENCH_WORKERS"
 EAGER = "BENCH_EAGER"
-"""Variable that names the folder of `eager_weights`."""
+"""Environment variable with the folder that `eager_weights` wrote."""

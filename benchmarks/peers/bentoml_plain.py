@@ -1,4 +1,4 @@
-"""BentoML as its first pages show it: typed `@bentoml.api` methods, nothing tuned. `bentoml serve` starts a class."""
+"""BentoML as its getting-started pages show it: typed `@bentoml.api` methods, untuned. `bentoml serve` runs a class."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Language:
 
 @bentoml.service(workers=_WORKERS)
 class Vision:
-    """POST /tag with a form that holds `image`."""
+    """POST /tag with `image` in a form."""
 
     def __init__(self) -> None:
         self.tags = Tags()

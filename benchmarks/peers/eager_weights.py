@@ -1,7 +1,7 @@
-"""fp32 networks for the eager peers: `python -m benchmarks.peers.eager_weights OUT KIND=BUNDLE …`.
+"""Writes fp32 networks for the eager peers: `python -m benchmarks.peers.eager_weights OUT KIND=BUNDLE …`.
 
-The bundles that ship with Percept hold ONNX alone, so these have their architecture and random weights: they are as
-fast as trained ones, and what they answer is of no account.
+The language bundles that ship with Percept contain only ONNX, so these networks have the same architecture with random
+weights. They are as fast as trained ones; their answers are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MODELS = {"intent": AutoModelForSequenceClassification, "qa": AutoModelForQuesti
 
 
 def make(kind: str, bundle: Path, folder: Path) -> None:
-    """Write a Hugging Face folder of the bundle's architecture."""
+    """Write a Hugging Face folder with the bundle's architecture."""
     written = json.loads((bundle / "config.json").read_text())
     values = dict(written.get("encoder_config", written))
     labels = {"id2label": written["id2label"], "label2id": written["label2id"]} if kind == "intent" else {}

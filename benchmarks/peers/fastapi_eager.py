@@ -1,7 +1,7 @@
-"""FastAPI with a transformers pipeline, and with torchvision eager: what most write first. uvicorn starts `create`.
+"""FastAPI with a transformers pipeline and eager torchvision: what most people write first. uvicorn calls `create`.
 
-transformers 5 has no pipeline for questions any more: that one is its model and its tokenizer, as its documentation
-shows it.
+transformers 5 no longer has a question-answering pipeline, so this uses its model and tokenizer as its documentation
+shows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vision.tagging import TASK
 
 
 def create() -> FastAPI:
-    """Return an app that answers for the models whose folders are named."""
+    """Return an app for the models whose folders are set."""
     torch.set_num_threads(1)
     app = FastAPI()
     folder = Path(os.environ[EAGER])
@@ -57,7 +57,7 @@ def create() -> FastAPI:
 
 
 class Answers:
-    """Questions with contexts to the best span of all windows, which run as one batch."""
+    """Maps a question and context to the best span over all windows, which run as one batch."""
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -75,7 +75,7 @@ class Answers:
 
 
 class Tags:
-    """A photo to its five most probable labels."""
+    """Maps a photo to its five most probable labels."""
 
     def __init__(self, folder: Path) -> None:
         bundle = read_bundle(folder)

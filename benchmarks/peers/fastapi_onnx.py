@@ -1,4 +1,4 @@
-"""FastAPI with ONNX Runtime: plain `def` routes, which FastAPI runs in its threads. uvicorn starts `create`."""
+"""FastAPI with ONNX Runtime: plain `def` routes, which FastAPI runs in threads. uvicorn calls `create`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Question(BaseModel):
 
 
 def create() -> FastAPI:
-    """Return an app that answers for the models whose folders are named."""
+    """Return an app for the models whose folders are set."""
     app = FastAPI()
     if FOLDERS["intent"] in os.environ:
         intents = Intents()

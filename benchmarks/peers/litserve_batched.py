@@ -1,6 +1,6 @@
 """LitServe with batches of 16: `python -m benchmarks.peers.litserve_batched PORT KIND…`.
 
-`decode_request` has no annotation, as in LitServe's own examples: it would read from one what a request is.
+`decode_request` has no type annotation, as in LitServe's own examples: LitServe would take one for the request's type.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class IntentAPI(litserve.LitAPI):
 
 
 class AnswerAPI(litserve.LitAPI):
-    """POST /answer with `question` and `context`; windows make a batch of their own."""
+    """POST /answer with `question` and `context`; the windows of one question form a batch."""
 
     def setup(self, device: str) -> None:
         self.model = Answers()
@@ -52,7 +52,7 @@ class AnswerAPI(litserve.LitAPI):
 
 
 class TagAPI(litserve.LitAPI):
-    """POST /tag with a form that holds `image`."""
+    """POST /tag with `image` in a form."""
 
     def setup(self, device: str) -> None:
         self.model = Tags()
@@ -68,7 +68,7 @@ class TagAPI(litserve.LitAPI):
 
 
 def apis(kinds: list[str]) -> list[litserve.LitAPI]:
-    """Return what answers for these kinds of requests."""
+    """Return the APIs for these kinds of requests."""
     batched = {"max_batch_size": BATCH, "batch_timeout": BATCH_TIMEOUT_S}
     known = {
         "intent": lambda: IntentAPI(api_path="/intent", **batched),

@@ -1,4 +1,4 @@
-"""Models in ONNX Runtime as a competent person writes them: tokenizers or a full decode, run, softmax or best span."""
+"""Models in ONNX Runtime, written competently: tokenizers or a full decode, run, softmax or best span."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_ANSWER_TOKENS = 60
 
 
 def session(folder: Path) -> onnxruntime.InferenceSession:
-    """Return model.onnx on one thread."""
+    """Return a one-thread session for model.onnx."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -33,7 +33,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class _Model:
-    """What every model here has: its folder, its configuration and its session."""
+    """Folder, configuration and session of a model."""
 
     kind: str
 
@@ -44,7 +44,7 @@ class _Model:
         self.labels = [self.config["id2label"][str(i)] for i in range(len(self.config["id2label"]))]
 
     def tokenizer(self) -> Tokenizer:
-        """Return the tokenizer, which cuts off and pads as the network takes it."""
+        """Return the tokenizer, which truncates and pads for the network."""
         found = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         limits = json.loads((self.folder / "tokenizer_config.json").read_text())
         strategy = "only_second" if limits["stride"] else "longest_first"
@@ -54,7 +54,7 @@ class _Model:
 
 
 class Intents(_Model):
-    """Utterances to the five most probable intents."""
+    """Maps utterances to their five most probable intents."""
 
     kind = "intent"
 
@@ -75,7 +75,7 @@ class Intents(_Model):
 
 
 class Answers(_Model):
-    """Questions with contexts to the best span of all windows, which run as one batch."""
+    """Maps a question and context to the best span over all windows, which run as one batch."""
 
     kind = "qa"
 
@@ -96,7 +96,7 @@ class Answers(_Model):
 
 
 def best_span(context: str, windows: list[Any], starts: np.ndarray, ends: np.ndarray) -> dict[str, Any]:
-    """Return the span of at most `MAX_ANSWER_TOKENS` tokens with the largest sum of logits, less those of [CLS]."""
+    """Return the span of at most `MAX_ANSWER_TOKENS` tokens with the largest sum of logits, minus those of [CLS]."""
     best = {"score": -np.inf, "answer": "", "start": 0, "end": 0}
     for window, start_logits, end_logits in zip(windows, starts, ends, strict=True):
         inside = np.array([each == 1 for each in window.sequence_ids])
@@ -111,14 +111,14 @@ def best_span(context: str, windows: list[Any], starts: np.ndarray, ends: np.nda
 
 
 def _allowed(scores: np.ndarray) -> np.ndarray:
-    """Return [T, T] with -inf where the end stands before the start or too far behind it."""
+    """Return [T, T] with -inf where the end is before the start or too far after it."""
     places = np.arange(len(scores))
     length = places[None, :] - places[:, None]
     return np.where((length >= 0) & (length < MAX_ANSWER_TOKENS), scores, -np.inf)
 
 
 class Tags(_Model):
-    """A photo, decoded whole, to its five most probable labels."""
+    """Maps fully decoded photos to their five most probable labels."""
 
     kind = "photo"
 
@@ -151,5 +151,5 @@ class Tags(_Model):
 
 
 def opened(body: bytes) -> Image.Image:
-    """Return a photo out of the bytes of a file."""
+    """Open a photo from the bytes of a file."""
     return Image.open(io.BytesIO(body))

@@ -1,4 +1,4 @@
-// node build/example.js URL PHOTO…: asks the service for tags of the photos, intents and answers, and prints them.
+// node build/example.js URL PHOTO…: prints tags of the photos, then intents and an answer.
 
 import { readFile } from "node:fs/promises";
 

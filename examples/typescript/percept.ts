@@ -1,4 +1,4 @@
-// A client of both services in one file: fetch, with types of their OpenAPI description (`npm run types` makes them).
+// A client for both services in one file: uses fetch, and types generated from the OpenAPI description (`npm run types`).
 
 import type { paths } from "./percept-api.js";
 
@@ -13,7 +13,7 @@ export type Intents = Answer<"/v1/intent">;
 export type Answered = Answer<"/v1/answer">;
 export type Understood = Answer<"/v1/understand">;
 
-/** The service said no: what it said, and what its log calls the request. */
+/** The service refused: its message, and the request's id in its log. */
 export class PerceptError extends Error {
   constructor(
     message: string,
@@ -34,24 +34,24 @@ export class Percept {
     private readonly apiKey?: string,
   ) {}
 
-  /** Tags of one photo or several; of several, a bad one has its error in its place. */
+  /** Tags for one or several photos. If one of several is bad, its error takes its place. */
   tag(...photos: Blob[]): Promise<Tagged> {
     const form = new FormData();
     for (const photo of photos) form.append("image", photo, "photo");
     return this.post("/v1/tag", form);
   }
 
-  /** What people want. */
+  /** The intents of one or several texts. */
   intents(...texts: string[]): Promise<Intents> {
     return this.post("/v1/intent", JSON.stringify({ texts }));
   }
 
-  /** The answer out of a context, or out of the knowledge base where there is none. */
+  /** The answer from a context, or from the knowledge base if you give none. */
   answer(question: string, context?: string): Promise<Answered> {
     return this.post("/v1/answer", JSON.stringify({ question, context }));
   }
 
-  /** One call for a chatbot: the intent, and the answer to what is asked. */
+  /** One call for a chatbot: the intent, and the answer if it is a question. */
   understand(text: string): Promise<Understood> {
     return this.post("/v1/understand", JSON.stringify({ text }));
   }
@@ -81,7 +81,7 @@ async function refusal(response: Response): Promise<PerceptError> {
   }
 }
 
-/** `context[start:end]` of an answer: offsets count code points, and JavaScript's strings UTF-16 units. */
+/** The text of an answer: offsets count code points, but JavaScript strings count UTF-16 units. */
 export function slice(context: string, start: number, end: number): string {
   return Array.from(context).slice(start, end).join("");
 }
