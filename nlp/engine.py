@@ -21,11 +21,9 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from nlp.embedding import NETWORK as EMBEDDING
-from nlp.first_documents import open_knowledge
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import IntentPredictor, IntentResult
-from nlp.knowledge import KnowledgeBase, Passage
-from nlp.knowledge.rerank import SentenceReranker
+from nlp.knowledge import KnowledgeBase, Passage, SentenceReranker, open_knowledge
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder

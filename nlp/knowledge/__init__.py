@@ -1,11 +1,9 @@
-"""What questions are answered from: documents in one file, cut into passages and found by BM25.
+"""Documents that questions are answered from, kept in one SQLite file, cut into passages and found by BM25.
 
-`KnowledgeBase.open(path)` is all that a service needs. `documents` reads Markdown, plain text, HTML and PDF, `chunks`
-cuts them, `store` keeps and searches them in SQLite. Needs neither torch nor transformers.
+`KnowledgeBase.open(path)` is all a service needs. Needs neither torch nor transformers.
 """
 
-from nlp.knowledge.index import Passage
-from nlp.knowledge.ranking import Reranker
-from nlp.knowledge.store import DocumentInfo, KnowledgeBase
+from nlp.knowledge.search import Passage, Reranker, SentenceReranker
+from nlp.knowledge.store import DocumentInfo, KnowledgeBase, open_knowledge
 
-__all__ = ["DocumentInfo", "KnowledgeBase", "Passage", "Reranker"]
+__all__ = ["DocumentInfo", "KnowledgeBase", "Passage", "Reranker", "SentenceReranker", "open_knowledge"]

@@ -9,32 +9,50 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
-from nlp.knowledge.sections import Builder
+from nlp.knowledge.passages import Builder, normalise
 from nlp.knowledge.webpage import flat_text
 from shared.errors import InputError, TooLarge
 
 MAX_CHARS = 500_000
 """The parser takes 0.4 s for them (markdown-it-py 4.3, two busy cores, 2026-11-24). Plain text has no such limit."""
 MAX_NESTING = 100
-"""Levels of lists and quotations, two a list; the parser leaves out what is nested deeper, with all that follows."""
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n)*?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
+"""Levels of lists and quotations, two per list; what is nested deeper the parser drops, and everything after it."""
 MAX_BRACKETS = 50
-"""In one paragraph; where there are more, those that close nowhere, or lie deeper than the next number, begin no link.
-The parser looks from each of them to the end of the paragraph, and again from each within: 20 KB of `![# ` took it a
-minute (found by `make fuzz`)."""
+"""In one paragraph; if there are more, a bracket that never closes, or is nested too deep, starts no link. From each of
+them the parser looks to the end of the paragraph, and again from each inside: 20 KB of `![# ` took it a minute (found
+by `make fuzz`)."""
 MAX_BRACKET_DEPTH = 5
 """A picture that is a link is two deep."""
+_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(?:.*\n)*?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)")
 _BRACKET = re.compile(r"[\[\]]")
 
 
-def _escape_open_brackets(state: StateCore) -> None:
-    for token in state.tokens:
-        if token.type == "inline" and token.content.count("[") > MAX_BRACKETS:
-            token.content = without_open_brackets(token.content)
+def read_markdown(text: str) -> Builder:
+    """Return the blocks of a Markdown document (CommonMark, with tables); front matter and HTML tags are left out.
+
+    Raises:
+        InputError: lists or quotations are nested too deep.
+        TooLarge: more than `MAX_CHARS` characters.
+    """
+    text = normalise(text)
+    if len(text) > MAX_CHARS:
+        raise TooLarge(
+            f"the Markdown document has {len(text)} characters; the limit is {MAX_CHARS}. "
+            "Split it, or send it as text/plain."
+        )
+    tokens = _PARSER.parse(_FRONT_MATTER.sub("", text, count=1))
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        raise InputError(
+            f"the Markdown document nests lists or quotations {MAX_NESTING} levels deep, which is too deep to read. "
+            "Send it as text/plain."
+        )
+    reader = _Reader()
+    reader.read(tokens)
+    return reader.builder
 
 
 def without_open_brackets(text: str) -> str:
-    r"""Return a paragraph's Markdown with each bracket escaped that closes nowhere, or stands too deep.
+    r"""Return a paragraph's Markdown with every bracket escaped that never closes or is nested too deep.
 
     >>> without_open_brackets("[a] " + "[" * 3 + "b](c)")
     '[a] \\[\\[[b](c)'
@@ -51,77 +69,75 @@ def without_open_brackets(text: str) -> str:
     return _BRACKET.sub(lambda bracket: bracket[0] if bracket.start() in kept else f"\\{bracket[0]}", text)
 
 
+def plain(tokens: Sequence[Token]) -> str:
+    """Return what a reader sees of inline tokens: the words of links, the names of pictures, code as written."""
+    parts = []
+    for token in tokens:
+        if token.type in ("text", "code_inline"):
+            parts.append(token.content)
+        elif token.type == "softbreak":
+            parts.append(" ")
+        elif token.type == "image":
+            parts.append(plain(token.children or ()))
+        elif token.type == "hardbreak" or (token.type == "html_inline" and token.content.lower().startswith("<br")):
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _escape_open_brackets(state: StateCore) -> None:
+    for token in state.tokens:
+        if token.type == "inline" and token.content.count("[") > MAX_BRACKETS:
+            token.content = without_open_brackets(token.content)
+
+
 _PARSER = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING}).enable(["table", "strikethrough"])
 _PARSER.core.ruler.before("inline", "open_brackets", _escape_open_brackets)
-_OPENING = {"bullet_list_open", "ordered_list_open"}
-
-
-def read_markdown(text: str) -> Builder:
-    """Return the blocks of a Markdown document (CommonMark, with tables); front matter and HTML tags are left out.
-
-    Raises:
-        InputError: lists or quotations are nested too deep.
-        TooLarge: more than `MAX_CHARS` characters.
-    """
-    if len(text) > MAX_CHARS:
-        raise TooLarge(
-            f"the Markdown document has {len(text)} characters; the limit is {MAX_CHARS}. "
-            "Split it, or send it as text/plain."
-        )
-    tokens = _PARSER.parse(_FRONT_MATTER.sub("", text, count=1))
-    if any(token.level >= MAX_NESTING - 1 for token in tokens):
-        raise InputError(
-            f"the Markdown document nests lists or quotations {MAX_NESTING} levels deep, which is not read. "
-            "Send it as text/plain."
-        )
-    builder = Builder()
-    _Reader(builder).read(tokens)
-    return builder
 
 
 class _Reader:
-    """Walks over the parser's tokens with what is open around them."""
+    """Walks over the parser's tokens and remembers what is open around them."""
 
-    def __init__(self, builder: Builder) -> None:
-        self.builder = builder
+    def __init__(self) -> None:
+        self.builder = Builder()
+        self.level = 0
+        """Of the heading that is open; 0 for none."""
         self.lists: list[int | None] = []
         """Open lists: the next item's number, or None for a bullet."""
         self.marker = ""
-        """What stands in front of the item that was opened last, until its first words took it."""
+        """The number or bullet of the item that was opened last, until its first words take it."""
         self.row: list[str] | None = None
-        """Cells of the table's row that is open."""
+        """Cells of the table row that is open."""
         self.is_below_row = False
 
     def read(self, tokens: Sequence[Token]) -> None:
-        level = 0
         for token in tokens:
             kind = token.type
             if kind == "heading_open" and token.level == 0:
-                level = int(token.tag[1:])
+                self.level = int(token.tag[1:])
             elif kind == "inline":
-                self._inline(plain(token.children or ()), level)
-                level = 0
+                self._inline(plain(token.children or ()))
             elif kind in ("fence", "code_block"):
                 self._block(token.content)
             elif kind == "html_block":
                 self._block(flat_text(token.content))
-            elif kind in _OPENING:
+            elif kind in ("bullet_list_open", "ordered_list_open"):
                 self.lists.append(int(token.attrGet("start") or 1) if kind == "ordered_list_open" else None)
             elif kind in ("bullet_list_close", "ordered_list_close"):
                 self.lists.pop()
             elif kind == "list_item_open":
                 self._item()
+            elif kind == "table_open":
+                self.is_below_row = False
             elif kind == "tr_open":
                 self.row = []
             elif kind == "tr_close":
                 self.builder.paragraph(" | ".join(self.row or ()), is_tight=self.is_below_row)
                 self.row, self.is_below_row = None, True
-            elif kind == "table_open":
-                self.is_below_row = False
 
-    def _inline(self, text: str, level: int) -> None:
-        if level:
-            self.builder.heading(level, text)
+    def _inline(self, text: str) -> None:
+        if self.level:
+            self.builder.heading(self.level, text)
+            self.level = 0
         elif self.row is not None:
             self.row.append(text)
         else:
@@ -134,23 +150,8 @@ class _Reader:
     def _item(self) -> None:
         number = self.lists[-1]
         indent = "  " * (len(self.lists) - 1)
-        self.marker = f"{indent}- " if number is None else f"{indent}{number}. "
-        if number is not None:
+        if number is None:
+            self.marker = f"{indent}- "
+        else:
+            self.marker = f"{indent}{number}. "
             self.lists[-1] = number + 1
-
-
-def plain(tokens: Sequence[Token]) -> str:
-    """Return what a reader sees of inline tokens: words of links, names of pictures, code as it stands."""
-    parts = []
-    for token in tokens:
-        if token.type in ("text", "code_inline"):
-            parts.append(token.content)
-        elif token.type == "softbreak":
-            parts.append(" ")
-        elif token.type == "hardbreak":
-            parts.append("\n")
-        elif token.type == "image":
-            parts.append(plain(token.children or ()))
-        elif token.type == "html_inline" and token.content.lower().startswith("<br"):
-            parts.append("\n")
-    return "".join(parts)

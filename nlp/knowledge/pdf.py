@@ -1,7 +1,6 @@
 """PDF to readable text, page by page, read in a process of its own that has little time and memory.
 
-A PDF is a program in a format of a thousand corners: some files take hours or all memory to read, by accident or on
-purpose. Here such a file ends its own process and nothing else. Neighbour: `pdf_process` is what runs in there.
+Some PDFs take hours or all memory to read, by accident or on purpose. Such a file ends its own process, nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp.knowledge import pdf_process
-from nlp.knowledge.sections import Builder, one_line
+from nlp.knowledge.passages import Builder, one_line
 from shared.errors import InputError, ServiceError, TooLarge
 
 MAX_PAGES = 2000
@@ -22,34 +21,26 @@ MAX_CHARS = 5_000_000
 TIMEOUT_S = 60
 MAX_MEMORY_BYTES = 1 << 30
 _AT_ONCE = threading.Semaphore(2)
-"""Processes at a time, each of which fills a core."""
+"""Processes at a time, each of which keeps a core busy."""
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ft", "ﬆ": "st"})
-_REFUSALS = {
-    "encrypted": "the PDF is encrypted. Send a copy without a password.",
-    "broken": "the PDF cannot be read: it is truncated or broken. Send a complete file.",
-}
+_BROKEN = "the PDF cannot be read: it is truncated or broken. Send a complete file."
 
 
 def read_pdf(content: bytes, *, timeout_s: float = TIMEOUT_S) -> Builder:
     """Return the text of each page, under the bookmarks that lead to it and the page's number.
 
     Raises:
-        InputError: it is broken, encrypted or holds no text.
+        InputError: it is broken, encrypted or has no text.
         TooLarge: more pages or text than the limits, or more time than `timeout_s`.
     """
     if b"%PDF-" not in content[:1024]:  # where readers look for it (ISO 32000-2, annex I)
-        raise InputError("the document is no PDF: it does not begin with %PDF-. Send the file as it is.")
+        raise InputError("the document is not a PDF: it does not begin with %PDF-. Send the file as it is.")
     found = _run(content, timeout_s)
-    problem = found.get("problem")
-    if problem in ("pages", "characters"):
-        limit = f"{MAX_PAGES} pages" if problem == "pages" else f"{MAX_CHARS} characters"
-        raise TooLarge(f"the PDF has more than {limit}, which is the limit. Split it.")
-    if problem:
-        raise InputError(_REFUSALS[problem])
-    builder = Builder()
+    _check(found.get("problem"))
     bookmarks: dict[int, list[tuple[int, str]]] = {}
     for level, title, page in found["outline"]:
         bookmarks.setdefault(page, []).append((level, one_line(title)))
+    builder = Builder()
     path: list[tuple[int, str]] = []
     for index, text in enumerate(found["pages"]):
         for level, title in bookmarks.get(index, ()):
@@ -57,14 +48,14 @@ def read_pdf(content: bytes, *, timeout_s: float = TIMEOUT_S) -> Builder:
         headings = tuple(title for _, title in path if title)
         builder.page((*headings, f"Page {index + 1}"), text.translate(_LIGATURES))
     if builder.is_empty:
-        raise InputError("the PDF holds no text, as scans do not. Send one that went through text recognition (OCR).")
+        raise InputError("the PDF has no text, as is usual for scans. Send one with recognised text (OCR).")
     builder.title = one_line(found["title"]) or None
     return builder
 
 
 def _run(content: bytes, timeout_s: float) -> dict[str, Any]:
     limits = [str(limit) for limit in (MAX_PAGES, MAX_CHARS, int(timeout_s) + 1, MAX_MEMORY_BYTES)]
-    # By its file, and -P: the process imports pypdf and nothing of Percept.
+    # Run as a file, with -P: the process imports pypdf and nothing of Percept.
     command = [sys.executable, "-P", str(Path(pdf_process.__file__)), *limits]
     try:
         with _AT_ONCE:
@@ -73,7 +64,17 @@ def _run(content: bytes, timeout_s: float) -> dict[str, Any]:
         raise TooLarge(f"the PDF takes more than {timeout_s:g} s to read. Split it, or send its text.") from error
     except OSError as error:
         raise ServiceError("no PDF can be read now: the service has no room for another process. Try again.") from error
-    if done.returncode != 0:  # killed at its limit of memory or time, or a fault of pypdf's
-        raise InputError(_REFUSALS["broken"])
+    if done.returncode != 0:  # killed at its limit of memory or time, or a bug in pypdf
+        raise InputError(_BROKEN)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _check(problem: str | None) -> None:
+    if problem == "encrypted":
+        raise InputError("the PDF is encrypted. Send a copy without a password.")
+    if problem == "broken":
+        raise InputError(_BROKEN)
+    if problem:
+        limit = f"{MAX_PAGES} pages" if problem == "pages" else f"{MAX_CHARS} characters"
+        raise TooLarge(f"the PDF has more than {limit}, which is the limit. Split it.")

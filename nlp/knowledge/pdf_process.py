@@ -1,6 +1,6 @@
-"""The program that reads one PDF from its input and prints its text as JSON. `pdf` runs it as a file, in a process.
+"""A program of its own that reads one PDF from standard input and prints its text as JSON. `pdf` runs it as a file.
 
-Prints {"title", "pages": [text], "outline": [[level, title, page index]]}, or {"problem": …}. Imports nothing
+It prints {"title", "pages": [text], "outline": [[level, title, page index]]}, or {"problem": …}, and imports nothing
 of Percept.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def main(max_pages: int, max_chars: int, cpu_s: int, max_memory_bytes: int) -> None:
-    """Print what the PDF on the standard input holds."""
+    """Print what is in the PDF on standard input."""
     _bound(cpu_s, max_memory_bytes)
     json.dump(read(sys.stdin.buffer.read(), max_pages, max_chars), sys.stdout)
 
@@ -45,7 +45,7 @@ def read(content: bytes, max_pages: int, max_chars: int) -> dict[str, Any]:
 
 
 def _title(reader: Any) -> str:
-    with contextlib.suppress(Exception):  # a broken title is none
+    with contextlib.suppress(Exception):  # a broken title counts as none
         return str((reader.metadata or {}).get("/Title") or "")
     return ""
 
@@ -72,7 +72,7 @@ def _bound(cpu_s: int, max_memory_bytes: int) -> None:
     except ImportError:  # not on Windows: there the parent's clock is the only bound
         return
     for kind, limit in ((resource.RLIMIT_AS, max_memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
-        with contextlib.suppress(OSError, ValueError):  # a system may have lower ones, or none
+        with contextlib.suppress(OSError, ValueError):  # a system may have lower limits, or none
             resource.setrlimit(kind, (limit, limit))
 
 

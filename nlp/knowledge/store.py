@@ -1,31 +1,38 @@
 """The knowledge base: documents in one SQLite file, found again by what they say.
 
 Several processes may have one file open, and several threads one `KnowledgeBase`. A document is there whole or not at
-all, whatever ends the process. Neighbours: `documents` and `chunks` read, `disk` and `index` keep, `ranking` sorts.
+all, however a process ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from nlp.knowledge import index
-from nlp.knowledge.chunks import Chunk, split_passages
-from nlp.knowledge.disk import Disk
-from nlp.knowledge.documents import media_type_of, read_document, readable_title
-from nlp.knowledge.duplicates import Seen
-from nlp.knowledge.folder import documents_in
-from nlp.knowledge.index import Passage
-from nlp.knowledge.names import MAX_ID_CHARS, checked_id, checked_title
-from nlp.knowledge.queries import match_expression
-from nlp.knowledge.ranking import RERANKED, Reranker, reranked
-from shared.errors import ConfigError, InputError, NotFound, TooLarge
+from nlp.knowledge import search
+from nlp.knowledge.database import Database
+from nlp.knowledge.documents import (
+    MAX_ID_CHARS,
+    checked_id,
+    checked_title,
+    documents_in,
+    media_type_of,
+    read_document,
+    readable_title,
+)
+from nlp.knowledge.passages import Section, split_passages
+from nlp.knowledge.search import Passage, Reranker
+from shared.errors import ConfigError, InputError, NotFound, ServiceError, TooLarge
+from shared.project import PROJECT_ROOT
+from shared.serving.settings import Settings
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +40,13 @@ MAX_DOCUMENTS = 10_000
 MAX_BYTES = 10 << 20
 """Of one document's file."""
 MAX_PASSAGES = 20_000
-"""Of one document: 10 MB of running text have about 12,000."""
+"""Of one document; 10 MB of running text have about 12,000."""
 MAX_LIMIT = 100
-_READER_VERSION = 1
-"""Goes up when documents are read, cut or indexed otherwise: then `put` and `add_folder` take unchanged files anew."""
+_READER_VERSION = 2
+"""Goes up when documents are read, cut or indexed differently: `put` and `add_folder` then redo unchanged files."""
+OWN_FOLDER = "percept"
+"""What the ids of this project's own documentation begin with."""
+Change = Literal["new", "replaced", "none"]
 
 
 @dataclass(frozen=True)
@@ -65,11 +75,11 @@ _INSERT = f"INSERT INTO documents ({_FIELDS}, fingerprint, text) VALUES (?, ?, ?
 class KnowledgeBase:
     """Documents that can be put, replaced, removed and searched. Make one with `open`."""
 
-    def __init__(self, disk: Disk, reranker: Reranker | None, max_documents: int, max_bytes: int) -> None:
+    def __init__(self, database: Database, reranker: Reranker | None, max_documents: int, max_bytes: int) -> None:
         self.reranker = reranker
         self.max_documents = max_documents
         self.max_bytes = max_bytes
-        self._disk = disk
+        self._database = database
 
     @classmethod
     def open(
@@ -80,18 +90,18 @@ class KnowledgeBase:
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
     ) -> KnowledgeBase:
-        """Return the knowledge base in a file, which is made with its folder where there is none.
+        """Return the knowledge base in a file; a missing file is made, and its folder.
 
         Args:
             path: on a local disk: SQLite's write-ahead log needs memory that processes share.
             reranker: sorts what BM25 found; None for BM25's own order.
-            max_documents: most documents.
-            max_bytes: most bytes of one document's file.
+            max_documents: the limit of documents.
+            max_bytes: the limit of one document's file.
 
         Raises:
-            ConfigError: the file cannot be opened, is no knowledge base or one of another version.
+            ConfigError: the file cannot be opened, is not a knowledge base or is one of another version.
         """
-        return cls(Disk(Path(path)), reranker, max_documents, max_bytes)
+        return cls(Database(Path(path)), reranker, max_documents, max_bytes)
 
     def put(
         self,
@@ -103,22 +113,22 @@ class KnowledgeBase:
     ) -> tuple[DocumentInfo, bool]:
         """Add a document or replace the one of that id; return what is known of it and whether it is new.
 
-        A document that is there already, the same in every byte and word said of it, stays untouched.
+        A document that is there already, with the same bytes, media type and title, stays untouched.
 
         Args:
             id: a relative path such as guides/serving.md, at most 200 characters.
             content: the file's bytes.
             media_type: Markdown, plain text, HTML or PDF, with or without a charset; None to go by the id.
-            title: None for the document's own, or else one made of the id.
+            title: None for the document's own, or one made from the id.
 
         Raises:
             InputError: the id, the title or the document cannot be used.
-            UnsupportedMedia: a kind of document that is not read here.
+            UnsupportedMedia: not a kind of document that is read here.
             TooLarge: too many bytes, passages or documents.
             ServiceError: the disk is full, cannot be written to or is busy; nothing has changed.
         """
-        info, is_new, _ = self._put(id, content, media_type, title)
-        return info, is_new
+        info, change = self._put(id, content, media_type, title)
+        return info, change == "new"
 
     def delete(self, id: str) -> None:  # noqa: A002
         """Remove a document.
@@ -127,7 +137,7 @@ class KnowledgeBase:
             NotFound: there is none of that id.
             ServiceError: as `put`.
         """
-        with self._disk.transaction() as connection:
+        with self._database.transaction() as connection:
             found = connection.execute("SELECT key FROM documents WHERE id = ?", (checked_id(id),)).fetchone()
             if found is None:
                 raise _not_found(id)
@@ -138,17 +148,17 @@ class KnowledgeBase:
         return DocumentInfo(*self._one(_INFO, id))
 
     def text(self, id: str) -> str:  # noqa: A002
-        """Return a document's whole plain text, which passages count in, or raise NotFound."""
+        """Return a document's whole plain text, in which passages have their places, or raise NotFound."""
         return str(self._one("SELECT text FROM documents WHERE id = ?", id)[0])
 
     def search(self, query: str, limit: int = 5) -> list[Passage]:
-        """Return the passages that fit best, the best first; none where no word of the query is known.
+        """Return the passages that fit best, best first; none if no word of the query is known.
 
         A passage that says nearly the same as a better one is left out.
 
         Args:
-            query: any text. Its words count, not their order; see `queries`.
-            limit: at most so many, 1 to 100.
+            query: any text. Its words count, not their order.
+            limit: the most passages to return, 1 to 100.
 
         Raises:
             InputError: the limit is out of range.
@@ -156,26 +166,20 @@ class KnowledgeBase:
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise InputError(f"limit is {limit}; it must be 1 to {MAX_LIMIT}.")
-        expression = match_expression(query)
+        expression = search.match_expression(query)
         if expression is None:
             return []
-        wanted = max(limit, RERANKED) if self.reranker else limit
-        found: list[Passage] = []
-        seen = Seen()
-        with self._disk.reading() as connection:
-            for passage in index.ranked(connection, expression):
-                if seen.is_new(passage.text):
-                    found.append(passage)
-                if len(found) == wanted:
-                    break
+        wanted = max(limit, search.RERANKED) if self.reranker else limit
+        with self._database.reading() as connection:
+            found = list(islice(search.distinct(search.ranked(connection, expression)), wanted))
         if self.reranker and found:
-            found = reranked(self.reranker, query, found)
+            found = search.reranked(self.reranker, query, found)
         return found[:limit]
 
     def add_folder(self, folder: Path) -> list[DocumentInfo]:
-        """Put every document of a folder and return those that were new or changed; what is broken is logged and left.
+        """Put every document of a folder and return those that were new or changed; broken ones are logged and skipped.
 
-        Ids are paths from the folder on. Documents whose files are gone stay. Several processes may do it at once.
+        Ids are paths inside the folder. Documents whose files are gone stay. Several processes may do it at once.
 
         Raises:
             ConfigError: there is no such folder.
@@ -183,93 +187,124 @@ class KnowledgeBase:
         """
         if not folder.is_dir():
             raise ConfigError(
-                f"{folder} is no folder, so no documents can be read from it. Name a folder of documents."
+                f"{folder} is not a folder, so no documents can be read from it. Name a folder of documents."
             )
         changed = []
         for name, file in documents_in(folder):
             try:
                 with file.open("rb") as opened:
                     content = opened.read(self.max_bytes + 1)
-                info, _, is_changed = self._put(name, content, None, None)
+                info, change = self._put(name, content, None, None)
             except (InputError, OSError) as error:
                 _log.warning("%s was left out of the knowledge base: %s", name.encode(errors="replace").decode(), error)
                 continue
-            if is_changed:
+            if change != "none":
                 changed.append(info)
         return changed
 
     def list(self) -> list[DocumentInfo]:
         """Return what is known of every document, by id."""
-        with self._disk.reading() as connection:
+        with self._database.reading() as connection:
             return [DocumentInfo(*row) for row in connection.execute(_LIST)]
 
     def close(self) -> None:
-        """Close the file. What is running ends first; whoever comes later is told that it is closed."""
-        self._disk.close()
+        """Close the file. What is running finishes first; later calls raise NotReady."""
+        self._database.close()
 
-    def _put(
-        self, name: str, content: bytes, media_type: str | None, title: str | None
-    ) -> tuple[DocumentInfo, bool, bool]:
-        """Put a document; return what is known of it, whether it is new and whether anything changed."""
+    def _put(self, name: str, content: bytes, media_type: str | None, title: str | None) -> tuple[DocumentInfo, Change]:
+        """Put a document; return what is known of it and what changed."""
         name, title = checked_id(name), checked_title(title)
         if len(content) > self.max_bytes:
             raise TooLarge(f"the document has {len(content)} bytes; the limit is {self.max_bytes}. Split it.")
         kind = media_type_of(name, content, media_type)
         sha256 = hashlib.sha256(content).hexdigest()
         fingerprint = repr((sha256, kind, (media_type or "").lower(), title, _READER_VERSION))
-        with self._disk.reading() as connection:
+        with self._database.reading() as connection:
             known = _unchanged(connection, name, fingerprint)
         if known:
-            return known, False, False
+            return known, "none"
         document = read_document(name, content, media_type)
-        chunks = split_passages(document.text, document.sections)
-        if len(chunks) > MAX_PASSAGES:
-            raise TooLarge(f"the document has {len(chunks)} passages; the limit is {MAX_PASSAGES}. Split it.")
+        passages = split_passages(document.text, document.sections)
+        if len(passages) > MAX_PASSAGES:
+            raise TooLarge(f"the document has {len(passages)} passages; the limit is {MAX_PASSAGES}. Split it.")
         info = DocumentInfo(
             id=name,
             title=title or document.title or readable_title(name),
             media_type=kind,
-            passages=len(chunks),
+            passages=len(passages),
             characters=len(document.text),
             sha256=sha256,
             updated=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
-        return self._write(info, fingerprint, document.text, chunks)
+        return self._write(info, fingerprint, document.text, passages)
 
     def _write(
-        self, info: DocumentInfo, fingerprint: str, text: str, chunks: Sequence[Chunk]
-    ) -> tuple[DocumentInfo, bool, bool]:
-        with self._disk.transaction() as connection:
+        self, info: DocumentInfo, fingerprint: str, text: str, passages: Sequence[Section]
+    ) -> tuple[DocumentInfo, Change]:
+        with self._database.transaction() as connection:
             known = _unchanged(connection, info.id, fingerprint)
             if known:  # another process was faster
-                return known, False, False
+                return known, "none"
             old = connection.execute("SELECT key FROM documents WHERE id = ?", (info.id,)).fetchone()
             if old:
                 _remove(connection, old[0])
             elif connection.execute("SELECT count(*) FROM documents").fetchone()[0] >= self.max_documents:
                 raise TooLarge(f"the knowledge base is full: {self.max_documents} documents. Remove some first.")
             cursor = connection.execute(_INSERT, (*astuple(info), fingerprint, text))
-            index.add(connection, int(cursor.lastrowid or 0), info.title, text, chunks)
-        return info, old is None, True
+            search.add(connection, int(cursor.lastrowid or 0), info.title, text, passages)
+        return info, "replaced" if old else "new"
 
     def _one(self, statement: str, name: str) -> Any:
-        with self._disk.reading() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(statement, (checked_id(name),)).fetchone()
         if found is None:
             raise _not_found(name)
         return found
 
 
+def open_knowledge(settings: Settings, reranker: Reranker | None = None) -> KnowledgeBase:
+    """Return the knowledge base of a service, with the documents that its settings name put into it.
+
+    Every worker does this at its start; what is there already stays untouched. Our own documentation is removed again
+    if the settings do not ask for it: it came for a demonstration.
+
+    Raises:
+        ConfigError: the file cannot be opened, or there is no such folder of documents.
+    """
+    knowledge = KnowledgeBase.open(settings.knowledge_file, reranker=reranker)
+    wanted = settings.knowledge_documents
+    try:
+        if isinstance(wanted, Path):
+            knowledge.add_folder(wanted)
+        for name, file in _own_documents():
+            if wanted == "own":
+                knowledge.put(name, file.read_bytes())
+            else:
+                with contextlib.suppress(NotFound):
+                    knowledge.delete(name)
+    except (InputError, ServiceError, OSError) as error:  # another worker may have done it; questions can be answered
+        _log.warning("the first documents were not put into the knowledge base: %s", error)
+    return knowledge
+
+
+def _own_documents() -> Iterator[tuple[str, Path]]:
+    """Return id and file of each page of this project's documentation that is installed here."""
+    pages = sorted((PROJECT_ROOT / "docs").glob("*.md"))
+    for file in (PROJECT_ROOT / "README.md", PROJECT_ROOT / "CONTRIBUTING.md", *pages):
+        if file.is_file():
+            yield f"{OWN_FOLDER}/{file.relative_to(PROJECT_ROOT).as_posix()}", file
+
+
 def _unchanged(connection: sqlite3.Connection, name: str, fingerprint: str) -> DocumentInfo | None:
-    """Return what is known of a document where it is there already, as it came."""
+    """Return what is known of a document that is there already, exactly as it came."""
     found = connection.execute(_UNCHANGED, (name, fingerprint)).fetchone()
     return DocumentInfo(*found) if found else None
 
 
 def _remove(connection: sqlite3.Connection, key: int) -> None:
-    index.remove(connection, key)
+    search.remove(connection, key)
     connection.execute("DELETE FROM documents WHERE key = ?", (key,))
 
 
 def _not_found(name: str) -> NotFound:
-    return NotFound(f"there is no document {name[:MAX_ID_CHARS]!r}. GET /v1/knowledge lists those that there are.")
+    return NotFound(f"there is no document {name[:MAX_ID_CHARS]!r}. GET /v1/knowledge lists the documents there are.")

@@ -1,23 +1,18 @@
-"""HTML to readable text: headings, paragraphs, lists and tables kept; scripts, styles and what steers a site left out.
-
-Text stays text: what comes out holds the words of a page and none of its markup. Neighbour: `tags` cuts the markup.
-"""
+"""HTML to readable text: keeps headings, paragraphs, lists and tables; leaves out markup, scripts and navigation."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
-from nlp.knowledge.sections import Builder, one_line
-from nlp.knowledge.tags import Raw, Start, pieces, unescape
+from lxml import etree
+
+from nlp.knowledge.passages import Builder, one_line
 from shared.errors import TooLarge
 
-_VOID = frozenset(
-    {
-        "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "img", "input", "keygen",
-        "link", "meta", "param", "source", "track", "wbr"
-    }
-)  # fmt: skip
+_RAW = frozenset({"script", "style", "textarea", "xmp", "iframe", "noembed", "noframes"})
+"""Elements whose content is not markup and never read."""
 _NOISE = frozenset(
     {
         "audio", "button", "canvas", "datalist", "footer", "math", "nav", "noscript", "object", "select",
@@ -25,28 +20,33 @@ _NOISE = frozenset(
     }
 )  # fmt: skip
 _NOISY_ROLES = frozenset({"navigation", "search", "contentinfo", "menu", "menubar", "toolbar"})
-_BLOCKS = frozenset(
-    {
-        "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog",
-        "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup",
-        "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "p", "pre", "section", "summary", "table",
-        "tbody", "tfoot", "thead", "tr", "ul"
-    }
-)  # fmt: skip
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+_BLOCKS = _HEADINGS | {
+    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog",
+    "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hgroup",
+    "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "p", "pre", "section", "summary", "table",
+    "tbody", "tfoot", "thead", "tr", "ul"
+}  # fmt: skip
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _SPACES = re.compile(r"[^\S\n\u00a0\u202f]+|\n")
-MAX_TAGS = 200_000
-"""Of one page: 5 s on a busy core. The HTML standard in one page has about as many."""
+_DIV = re.compile(r"(</?)div(?=[\s/>])", re.IGNORECASE)
+_CHUNK_CHARS = 1 << 16
+MAX_ELEMENTS = 200_000
+"""Of one page: 2 s on a busy core. The HTML standard in one page has about 100,000."""
+MAX_DEPTH_TIMES_ENDS = 500_000_000
+"""At each end tag the parser may look through all open elements: 2.5 s on a busy core for so many."""
 _MIN_MAIN_CHARS = 200
-"""A <main> with fewer is not believed to hold the page."""
+"""A <main> with fewer is unlikely to be the page's content."""
 
 
-def read_webpage(text: str) -> Builder:
-    """Return the blocks of an HTML page. Where it has a <main>, that is the page; its <title> is the fallback title."""
+def read_webpage(markup: str) -> Builder:
+    """Return the blocks of an HTML page: those of its <main> if it has one, and its <title> if no heading is the title.
+
+    Raises:
+        TooLarge: too many elements, or nested too deep.
+    """
     for keeps_noise in (False, True):
-        reader = _Reader(keeps_noise)
-        reader.read(text)
+        reader = _Reader(markup, keeps_noise=keeps_noise)
         builder = reader.build()
         if not builder.is_empty:
             break
@@ -55,53 +55,37 @@ def read_webpage(text: str) -> Builder:
 
 
 def flat_text(markup: str) -> str:
-    """Return the words of a piece of HTML, its blocks on lines of their own.
+    """Return the words of a piece of HTML, its blocks on lines of their own; raises as `read_webpage`.
 
     >>> flat_text("<p align=center>Tagger <b>starter</b><script>alert(1)</script><br>2026</p>")
     'Tagger starter\\n2026'
     """
-    reader = _Reader(keeps_noise=False)
-    reader.read(markup)
-    return "\n".join(text for _, text, _, _ in reader.blocks)
+    return "\n".join(text for _, text, _, _ in _Reader(markup).blocks)
 
 
 class _Reader:
-    """Walks over tags and text; keeps only what is open, never a tree, so depth costs nothing."""
+    """Is told by the parser of each tag and text; keeps only what is open, never a tree, so depth needs no memory."""
 
-    def __init__(self, keeps_noise: bool) -> None:
-        self.keeps_noise = keeps_noise
+    def __init__(self, markup: str, *, keeps_noise: bool = False) -> None:
         self.title = ""
         self.blocks: list[tuple[int, str, bool, bool]] = []
         """Heading level or 0, text, is_tight, is_main."""
-        self._open: list[tuple[str, bool]] = []
-        """Name, and whether it is left out."""
-        self._counts: Counter[str] = Counter()
+        self._keeps_noise = keeps_noise
+        self._end_tags = markup.count("</")
+        self._elements = 0
+        self._depth = 0
         self._skipped = 0
+        """Open elements that are left out, the outermost and all inside it."""
+        self._open: Counter[str] = Counter()
+        """Open elements that are not left out, by name."""
         self._words: list[str] = []
         self._level = 0
         self._is_tight = False
         self._is_below_row = False
-
-    def read(self, text: str) -> None:
-        tags = 0
-        for piece in pieces(text):
-            tags += not isinstance(piece, str)
-            if tags > MAX_TAGS:
-                raise TooLarge(f"the page has more than {MAX_TAGS} tags, which is the limit. Split it.")
-            if isinstance(piece, str):
-                if not self._skipped:
-                    self._words.append(piece if self._counts["pre"] else _SPACES.sub(" ", piece))
-            elif isinstance(piece, Raw):
-                if piece.name == "title" and not self.title and not self._skipped:
-                    self.title = unescape(piece.content)
-            elif isinstance(piece, Start):
-                self._start(piece)
-            else:
-                self._end(piece.name)
-        self._flush()
+        self._read(markup)
 
     def build(self) -> Builder:
-        """Return the blocks, those of <main> alone where it holds enough."""
+        """Return the blocks, those of <main> alone if it has enough text."""
         only_main = sum(len(text) for _, text, _, is_main in self.blocks if is_main) >= _MIN_MAIN_CHARS
         builder = Builder()
         for level, text, is_tight, is_main in self.blocks:
@@ -113,24 +97,35 @@ class _Reader:
                 builder.paragraph(text, is_tight=is_tight)
         return builder
 
-    def _start(self, tag: Start) -> None:
-        name = tag.name
-        if name in _BLOCKS or name in _HEADINGS:
-            self._flush()
-        if name == "br" and not self._skipped:
-            self._words.append("\n")
-        elif name == "img" and not self._skipped:
-            self._words.append(f" {tag.values().get('alt', '')} ")
-        if name in _VOID:
-            return
-        is_left_out = self._is_noise(tag)
-        self._open.append((name, is_left_out))
-        self._counts[name] += 1
-        self._skipped += is_left_out
+    def _read(self, markup: str) -> None:
+        # huge_tree: without it, libxml2 drops long texts without a word. No tree is made here.
+        parser = etree.HTMLParser(target=self, huge_tree=True)
+        # In libxml2 no end tag but its own closes a <div>: one left open in a <nav> would hide the rest of the page.
+        # Browsers close it; libxml2 closes a <center>, which means the same here.
+        markup = _DIV.sub(r"\1center", markup.replace("\0", ""))
+        for place in range(0, len(markup) + 1, _CHUNK_CHARS):  # an error of ours ends the parsing at a chunk's end
+            parser.feed(markup[place : place + _CHUNK_CHARS])
+        parser.close()
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        self._elements += 1
+        self._depth += 1
+        self._check_limits()
         if self._skipped:
+            self._skipped += 1
             return
+        if name in _BLOCKS:
+            self._flush()
+        if self._is_left_out(name, attributes):
+            self._skipped = 1
+            return
+        self._open[name] += 1
         if name in _HEADINGS:
-            self._level = _HEADINGS[name]
+            self._level = int(name[1])
+        elif name == "br":
+            self._words.append("\n")
+        elif name == "img":
+            self._words.append(f" {attributes.get('alt', '')} ")
         elif name == "li":
             self._words.append("- ")
             self._is_tight = True
@@ -142,44 +137,62 @@ class _Reader:
         elif name in ("td", "th") and self._words:
             self._words.append(" | ")
 
-    def _end(self, name: str) -> None:
-        if name in _BLOCKS or name in _HEADINGS:
+    def data(self, text: str) -> None:
+        if self._skipped:
+            return
+        if self._open["title"]:
+            self.title += text
+        else:
+            self._words.append(text if self._open["pre"] else _SPACES.sub(" ", text))
+
+    def end(self, name: str) -> None:
+        self._depth -= 1
+        if self._skipped:
+            self._skipped -= 1
+            return
+        if name in _BLOCKS:
             self._flush()
         if name in _HEADINGS:
             self._level = 0
-        if not self._counts[name]:
-            return
-        while True:  # what was left open inside ends with it
-            closed, was_left_out = self._open.pop()
-            self._counts[closed] -= 1
-            self._skipped -= was_left_out
-            if closed == name:
-                return
+        self._open[name] -= 1
 
-    def _is_noise(self, tag: Start) -> bool:
-        if self.keeps_noise:
-            return False
-        if tag.name in _NOISE:
+    def close(self) -> None:
+        self._flush()
+
+    def _check_limits(self) -> None:
+        if self._elements > MAX_ELEMENTS:
+            raise TooLarge(f"the page has more than {MAX_ELEMENTS} elements, which is the limit. Split it.")
+        if self._depth * self._end_tags > MAX_DEPTH_TIMES_ENDS:
+            raise TooLarge(
+                f"the page nests its elements too deep: {self._depth} levels, with {self._end_tags} end tags in all. "
+                "Send it as text/plain."
+            )
+
+    def _is_left_out(self, name: str, attributes: Mapping[str, str]) -> bool:
+        if name in _RAW or (name == "title" and self.title):
             return True
-        if not tag.attributes or tag.name in ("html", "body", "main"):
+        if self._keeps_noise:
             return False
-        values = tag.values()
+        if name in _NOISE:
+            return True
+        if not attributes or name in ("html", "body", "main"):
+            return False
         return (
-            "hidden" in values
-            or values.get("aria-hidden", "").lower() == "true"
-            or values.get("role", "").lower() in _NOISY_ROLES
-            or _HIDDEN_STYLE.search(values.get("style", "")) is not None
+            "hidden" in attributes
+            or attributes.get("aria-hidden", "").lower() == "true"
+            or attributes.get("role", "").lower() in _NOISY_ROLES
+            or _HIDDEN_STYLE.search(attributes.get("style", "")) is not None
         )
 
     def _flush(self) -> None:
         words = "".join(self._words)
-        if not self._counts["pre"]:
+        if not self._open["pre"]:
             words = "\n".join(line.strip() for line in re.sub(" {2,}", " ", words).split("\n")).strip()
         if words.strip() == "-":
             return  # <li><p>…: the bullet waits for the item's words
         self._words = []
         if self._level:
-            words = words.rstrip("¶#\uf0c1 ")  # signs of links to the heading, as Sphinx and MkDocs set them
+            words = words.rstrip("¶#\uf0c1 ")  # links to the heading itself, as Sphinx and MkDocs set them
         if words.strip():
-            self.blocks.append((self._level, words, self._is_tight, self._counts["main"] > 0))
+            self.blocks.append((self._level, words, self._is_tight, self._open["main"] > 0))
             self._is_tight = False

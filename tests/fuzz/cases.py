@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from nlp.engine import AnswerEngine
-from nlp.knowledge.chunks import split_passages
 from nlp.knowledge.documents import read_document
+from nlp.knowledge.passages import split_passages
 from nlp.knowledge.pdf import read_pdf
 from nlp.text import TextEncoder
 from shared.errors import InputError

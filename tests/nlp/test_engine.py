@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nlp.engine import AnswerEngine, LanguageEngine
-from nlp.knowledge.rerank import SentenceReranker
+from nlp.knowledge import SentenceReranker
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError, InputError, NotFound

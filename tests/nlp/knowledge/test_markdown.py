@@ -8,7 +8,7 @@ from markdown_it.parser_inline import ParserInline
 from nlp.knowledge import markdown
 from nlp.knowledge.documents import MARKDOWN, read_document
 from nlp.knowledge.markdown import read_markdown
-from nlp.knowledge.sections import Document
+from nlp.knowledge.passages import Document
 from shared.errors import InputError, TooLarge
 
 TEXT = """---

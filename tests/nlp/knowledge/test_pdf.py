@@ -50,7 +50,7 @@ def test_what_is_no_pdf_is_refused():
 
 
 def test_pdf_without_text_says_that_scans_have_none():
-    with pytest.raises(InputError, match="holds no text, as scans do not"):
+    with pytest.raises(InputError, match="has no text, as is usual for scans"):
         read_document("x.pdf", pdf_of_streams([b"0 0 m 100 100 l S"]))
 
 

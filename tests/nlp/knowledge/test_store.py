@@ -113,10 +113,10 @@ def test_unchanged_document_stays_untouched_but_a_new_title_or_kind_counts(knowl
     content = b"# Lamps\n\noil"
     first_info, _ = knowledge.put("a.md", content)
     with_key = "SELECT key FROM documents"
-    with knowledge._disk.reading() as connection:
+    with knowledge._database.reading() as connection:
         key = connection.execute(with_key).fetchone()
     assert knowledge.put("a.md", content) == (first_info, False)
-    with knowledge._disk.reading() as connection:
+    with knowledge._database.reading() as connection:
         assert connection.execute(with_key).fetchone() == key
     assert knowledge.put("a.md", content, title="Other")[0].title == "Other"
     assert knowledge.put("a.md", content, media_type="text/plain")[0].title == "A"
@@ -208,7 +208,7 @@ def test_folder_is_read_once_and_what_is_broken_is_logged_and_left(
         added = knowledge.add_folder(folder)
     assert [info.id for info in added] == ["museum.md", "fr/musée.md"]
     assert [record.message for record in caplog.records] == [
-        "broken.pdf was left out of the knowledge base: the document is no PDF: it does not begin with %PDF-. "
+        "broken.pdf was left out of the knowledge base: the document is not a PDF: it does not begin with %PDF-. "
         "Send the file as it is."
     ]
     assert knowledge.add_folder(folder) == []
@@ -219,7 +219,7 @@ def test_folder_is_read_once_and_what_is_broken_is_logged_and_left(
 
 
 def test_folder_that_is_not_there_is_named(knowledge: KnowledgeBase, tmp_path: Path):
-    with pytest.raises(ConfigError, match="gone is no folder"):
+    with pytest.raises(ConfigError, match="gone is not a folder"):
         knowledge.add_folder(tmp_path / "gone")
 
 
@@ -292,7 +292,7 @@ def test_index_holds_what_the_documents_hold(knowledge: KnowledgeBase):
 
 def check_index(knowledge: KnowledgeBase) -> None:
     """Have FTS5 compare its index with the passages, word by word."""
-    with knowledge._disk.transaction() as connection:
+    with knowledge._database.transaction() as connection:
         for table in ("stems", "forms"):
             connection.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)")  # noqa: S608
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -1,4 +1,4 @@
-"""A process that writes to a knowledge base without end: `test_disk` runs several of it and kills some.
+"""A process that writes to a knowledge base without end: `test_database` runs several of it and kills some.
 
 python -m tests.nlp.knowledge.writer FILE NAME [ROUNDS]
 """

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlp.embedding.predictor import EMBEDDINGS
-from nlp.knowledge import KnowledgeBase, rerank
-from nlp.knowledge.rerank import SentenceReranker
+from nlp.knowledge import KnowledgeBase, Passage, search
+from nlp.knowledge.search import MAX_WORDS, RERANKED, SentenceReranker, match_expression, reranked, words_of
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.layout import BundleConfig, TensorSignature
 from shared.bundle.read import Bundle, Golden
@@ -15,6 +19,93 @@ from shared.bundle.write import write_bundle
 from shared.errors import BundleError
 from shared.runtime.protocol import Tensors
 from tests.language_bundles import make_tokenizer, vocabulary
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What are the opening hours of the museum?", ["opening", "hours", "museum"]),
+        ("Quels sont les horaires d’ouverture du musée ?", ["horaires", "ouverture", "musée"]),
+        ("Où se trouve la mairie", ["trouve", "mairie"]),
+        ("comment on the pull request", ["comment", "the", "pull", "request"]),
+        ("Comment faire du thé ?", ["thé"]),
+        ("Who was the Who?", ["who", "was", "the"]),
+        ("max_length", ["max_length"]),
+        ("hours hours HOURS", ["hours"]),
+        ("?!", []),
+        ("", []),
+    ],
+)
+def test_words_that_every_question_has_are_left_out(question: str, expected: list[str]):
+    assert words_of(question) == expected
+
+
+def test_long_text_is_searched_by_its_first_words():
+    assert len(words_of(" ".join(f"word{number}" for number in range(500)))) == MAX_WORDS
+
+
+HOSTILE = st.one_of(
+    st.text(),
+    st.text(st.sampled_from("\"'*^:+-(){}[]~\\\x00\ud800 ANDORNOT NEAR/,é_;%")),
+    st.sampled_from(["AND", "NOT", "NEAR(a b)"]),
+)
+
+
+@pytest.fixture(scope="module")
+def index() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE VIRTUAL TABLE stems USING fts5 (title, text, tokenize = 'porter unicode61')")
+    return connection
+
+
+@given(question=HOSTILE)
+def test_no_question_is_a_syntax_error(index: sqlite3.Connection, question: str):
+    expression = match_expression(question)
+    if expression is not None:
+        index.execute("SELECT * FROM stems WHERE stems MATCH ?", (expression,)).fetchall()
+
+
+class Loudest:
+    """Likes passages with exclamation marks."""
+
+    def __init__(self) -> None:
+        self.seen: list[Sequence[str]] = []
+
+    def scores(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        self.seen.append(texts)
+        return np.array([text.count("!") / 10 for text in texts], dtype=np.float32)
+
+
+def passage(text: str, score: float) -> Passage:
+    return Passage("a", "A", ("B", "C"), text, 0, len(text), score)
+
+
+def test_passages_are_sorted_by_the_rerankers_scores_and_their_share_of_the_best_bm25():
+    reranker = Loudest()
+    found = reranked(reranker, "query", [passage("best", 4.0), passage("good!!!!!!!!", 2.0), passage("last!", 2.0)])
+    assert [each.text for each in found] == ["good!!!!!!!!", "best", "last!"]
+    assert [each.score for each in found] == pytest.approx([1.3, 1.0, 0.6])
+    assert reranker.seen[0][0] == "A\nB\nC\nbest"
+
+
+def test_of_equal_scores_the_order_of_bm25_holds():
+    found = reranked(Loudest(), "query", [passage("one", 1.0), passage("two", 1.0)])
+    assert [each.text for each in found] == ["one", "two"]
+
+
+def test_reranker_sees_more_passages_than_are_asked_for(file: Path):
+    reranker = Loudest()
+    knowledge = KnowledgeBase.open(file, reranker=reranker)
+    for number in range(RERANKED + 10):
+        knowledge.put(f"{number}.txt", f"lamp {number} w{number} v{number} u{number} {'!' * number}".encode())
+    found = knowledge.search("lamp", 3)
+    assert [len(texts) for texts in reranker.seen] == [RERANKED]
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+    assert len(found) == 3
+    assert knowledge.search("nowhere") == []
+    assert len(reranker.seen) == 1
+    knowledge.close()
+
 
 SIZE = len(vocabulary())
 
@@ -83,7 +174,7 @@ def test_score_is_the_cosine_of_the_embeddings(bundle: Bundle):
 
 
 def test_passages_are_embedded_once_and_the_oldest_forgotten(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rerank, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(search, "MAX_REMEMBERED", 2)
     runtime = BagOfWords()
     reranker = SentenceReranker(bundle, runtime)
     first = reranker.scores("song", ["play", "rain", "play"])

@@ -6,13 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from nlp.knowledge import KnowledgeBase
-from shared.errors import ServiceError
+from nlp.knowledge import KnowledgeBase, database
+from shared.errors import ConfigError, ServiceError
 from tests.nlp.knowledge.test_store import check_index
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,13 +29,13 @@ def check_documents(knowledge: KnowledgeBase) -> None:
     for info in knowledge.list():
         versions = re.findall(r"version\d+", knowledge.text(info.id))
         assert len(set(versions)) == 1
-        with knowledge._disk.reading() as connection:
+        with knowledge._database.reading() as connection:
             rows = connection.execute(
                 "SELECT passages.text FROM passages JOIN documents ON documents.key = document WHERE id = ?", (info.id,)
             ).fetchall()
         assert len(rows) == info.passages > 0
         assert all(versions[0] in text for (text,) in rows)
-    with knowledge._disk.reading() as connection:
+    with knowledge._database.reading() as connection:
         (strays,) = connection.execute(
             "SELECT count(*) FROM passages WHERE document NOT IN (SELECT key FROM documents)"
         ).fetchone()
@@ -71,14 +72,14 @@ def test_two_processes_make_one_file_and_write_to_it_at_once(file: Path):
 def test_full_disk_is_a_service_error_and_loses_nothing(file: Path):
     knowledge = KnowledgeBase.open(file)
     info, _ = knowledge.put("a.txt", b"the lamp burns oil")
-    with knowledge._disk.transaction() as connection:
+    with knowledge._database.transaction() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(ServiceError, match=r"disk is full\. Nothing was changed"):
         knowledge.put("a.txt", b"gas " * 50_000)
     assert knowledge.list() == [info]
     assert knowledge.search("oil")[0].text == "the lamp burns oil"
-    with knowledge._disk.transaction() as connection:
+    with knowledge._database.transaction() as connection:
         connection.execute("PRAGMA max_page_count = 1000000")
     knowledge.put("a.txt", b"gas " * 50_000)
     check_index(knowledge)
@@ -88,10 +89,10 @@ def test_full_disk_is_a_service_error_and_loses_nothing(file: Path):
 def test_file_that_can_only_be_read_is_a_service_error_for_writers_alone(file: Path):
     knowledge = KnowledgeBase.open(file)
     knowledge.put("a.txt", b"the lamp burns oil")
-    knowledge._disk._writer.execute("PRAGMA query_only = ON")
-    with pytest.raises(ServiceError, match="can only be read at present"):
+    knowledge._database._writer.execute("PRAGMA query_only = ON")
+    with pytest.raises(ServiceError, match="is read-only at present"):
         knowledge.put("a.txt", b"gas")
-    with pytest.raises(ServiceError, match="can only be read at present"):
+    with pytest.raises(ServiceError, match="is read-only at present"):
         knowledge.delete("a.txt")
     assert knowledge.search("oil")[0].document == "a.txt"
     knowledge.close()
@@ -100,7 +101,7 @@ def test_file_that_can_only_be_read_is_a_service_error_for_writers_alone(file: P
 def test_writer_that_waits_too_long_says_that_the_file_is_busy_while_readers_go_on(file: Path):
     knowledge = KnowledgeBase.open(file)
     knowledge.put("a.txt", b"the lamp burns oil")
-    knowledge._disk._writer.execute("PRAGMA busy_timeout = 10")
+    knowledge._database._writer.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(ServiceError, match="is busy with other documents"):
@@ -129,10 +130,82 @@ def test_error_of_the_caller_within_a_transaction_rolls_it_back(knowledge: Knowl
     knowledge.put("a.txt", b"the lamp burns oil")
 
     def fail() -> None:
-        with knowledge._disk.transaction() as connection:
+        with knowledge._database.transaction() as connection:
             connection.execute("DELETE FROM documents")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert len(knowledge.list()) == 1
+
+
+def test_file_and_its_folder_are_made_in_write_ahead_mode(file: Path):
+    KnowledgeBase.open(file).close()
+    connection = sqlite3.connect(file)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA user_version").fetchone() == (database.SCHEMA_VERSION,)
+    connection.close()
+
+
+def test_newer_file_is_refused_and_left_alone(file: Path):
+    KnowledgeBase.open(file).close()
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(
+        ConfigError, match=r"knowledge\.sqlite is a knowledge base of format 99; .* reads format 1\. Update"
+    ):
+        KnowledgeBase.open(file)
+
+
+def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path):
+    file = tmp_path / "notes.txt"
+    file.write_text("these are notes, " * 100)
+    with pytest.raises(
+        ConfigError, match=r"notes\.txt is not a knowledge base: it is not an SQLite database\. Name another"
+    ):
+        KnowledgeBase.open(file)
+    assert file.read_text() == "these are notes, " * 100
+
+
+def test_other_programs_database_is_refused_and_left_alone(tmp_path: Path):
+    file = tmp_path / "other.sqlite"
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE customers (name)")
+    connection.commit()
+    with pytest.raises(ConfigError, match="another program's database"):
+        KnowledgeBase.open(file)
+    assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
+    connection.close()
+
+
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be opened: unable to open database file"):
+        KnowledgeBase.open(tmp_path)
+
+
+def test_python_without_fts5_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch, file: Path):
+    monkeypatch.setattr(database, "_FTS5", "fts5000")
+    with pytest.raises(ConfigError, match="is built without FTS5, which the knowledge base searches with"):
+        KnowledgeBase.open(file)
+
+
+def test_many_open_a_new_file_at_once(tmp_path: Path):
+    for turn in range(10):
+        file, together, failures = tmp_path / f"{turn}.sqlite", threading.Barrier(4), []
+
+        def work(
+            file: Path = file, together: threading.Barrier = together, failures: list[Exception] = failures
+        ) -> None:
+            together.wait()
+            try:
+                KnowledgeBase.open(file).close()
+            except ConfigError as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []

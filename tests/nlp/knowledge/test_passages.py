@@ -7,9 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nlp.knowledge.chunks import CHARS_PER_WORD, MAX_WORDS, split_passages
 from nlp.knowledge.documents import read_document
-from nlp.knowledge.sections import Section
+from nlp.knowledge.passages import CHARS_PER_WORD, MAX_WORDS, Section, split_passages
 from shared.errors import InputError
 
 HOSTILE = st.text(
@@ -68,7 +67,7 @@ def test_long_paragraph_is_cut_at_sentence_ends_into_about_equal_parts():
     ],
 )
 def test_sentences_end_where_people_end_them(text: str, borders: list[str]):
-    from nlp.knowledge.chunks import _sentences, _span
+    from nlp.knowledge.passages import _sentences, _span
 
     found = [text[each.start : each.end] for each in _sentences(text, _span(text, 0, len(text)))]
     assert [each.strip() for each in found] == borders
