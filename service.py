@@ -1,36 +1,30 @@
 """The all-in-one service: what `bentoml serve .` starts and the root's `bentofile.yaml` builds.
 
-The vision and the language service on one port, with one page: whatever of them there are bundles for.
+The vision and the language service on one port, with one page: as much of both as there are bundles for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import bentoml
-from starlette.applications import Starlette
 
 from nlp.api import make_routers as language_routers
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
-from shared.bundle.read import read_bundle
 from shared.errors import ConfigError, NotFound
-from shared.serving.app import make_app
-from shared.serving.host.server import before_start
-from shared.serving.host.service import load_or_exit, tuned_service
+from shared.serving.app import DirectApi, make_app
+from shared.serving.host.hosted import Hosted
 from shared.serving.lifecycle.engine import Lifecycle, LoadedModel
-from shared.serving.lifecycle.swaps import load_chosen
-from shared.serving.page.late import LatePage, has_gradio
 from shared.serving.settings import Settings, settings_or_exit
 from vision.api import make_router as vision_router
 from vision.engine import TaggingEngine
 from vision.methods import VisionMethods
 
-UI = "/ui"
-SETTINGS = settings_or_exit()
-PAGE = LatePage(UI, is_wanted=SETTINGS.ui and has_gradio())
+if TYPE_CHECKING:
+    from shared.serving.page.tabs import Page
 
 
 class Everything:
@@ -42,7 +36,7 @@ class Everything:
         self.models: list[LoadedModel] = [model for engine in (tagging, language) if engine for model in engine.models]
         names = [model.name for model in self.models]
         if len(set(names)) < len(names):
-            raise ConfigError(f"two of the bundles {', '.join(names)} have one name; models are asked for by name.")
+            raise ConfigError(f"two of the bundles {', '.join(names)} have the same name. Rename one.")
 
     @classmethod
     def load(cls, settings: Settings) -> Everything:
@@ -66,7 +60,7 @@ class Everything:
         if not has_tagging and not has_language:
             raise ConfigError("there is no bundle to serve. Name one: percept serve BUNDLE…")
         if has_tagging:
-            read_bundle(settings.tagger)
+            TaggingEngine.check(settings)
         if has_language:
             LanguageEngine.check(settings)
 
@@ -77,7 +71,7 @@ class Everything:
         return Everything(self.tagging, self.language.replaced(task, path) if self.language else None)
 
     async def close(self) -> None:
-        """Answer what waits, then free all."""
+        """Answer what waits, then free everything."""
         await asyncio.gather(*(engine.close() for engine in (self.tagging, self.language) if engine))
 
 
@@ -86,54 +80,46 @@ def _parts(settings: Settings) -> tuple[bool, bool]:
 
 
 def _tagging() -> TaggingEngine:
-    engine = LIFECYCLE().tagging
+    engine = HOSTED.lifecycle().tagging
     if engine is None:
         raise NotFound("this service has no tagger. Start it with a bundle: percept serve BUNDLE…")
     return engine
 
 
 def _language() -> LanguageEngine:
-    engine = LIFECYCLE().language
+    engine = HOSTED.lifecycle().language
     if engine is None:
         raise NotFound("this service has no language model. Start it with a bundle: percept serve BUNDLE…")
     return engine
 
 
-def _build_page(engine: Everything) -> Starlette:
+def _create_app(lifecycle: Lifecycle[Everything], settings: Settings, **options: Any) -> DirectApi:
+    return make_app(
+        lifecycle,
+        [vision_router(_tagging, settings), *language_routers(_language, settings)],
+        settings,
+        title="Percept",
+        description="Photos to tags, utterances to intents, questions to answers, with calibrated scores. "
+        'Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
+        **options,
+    )
+
+
+def _pages(engine: Everything) -> list[Page]:
     import nlp.demo
     import vision.demo  # they take seconds, and Gradio need not be installed
-    from shared.serving.page.tabs import mount_pages
 
     pages = [vision.demo.page(engine.tagging)] if engine.tagging else []
-    pages += [nlp.demo.page(engine.language)] if engine.language else []
-    return mount_pages(pages, UI, root_path=SETTINGS.root_path, has_docs=SETTINGS.docs)
+    return [*pages, nlp.demo.page(engine.language)] if engine.language else pages
 
 
-def _open_page(engine: Everything) -> AbstractAsyncContextManager[None]:
-    return PAGE.open(lambda: _build_page(engine))
+HOSTED = Hosted(Everything, settings_or_exit(), _create_app, _pages)
+APP = HOSTED.app
 
 
-LIFECYCLE = Lifecycle(
-    load_or_exit(lambda: load_chosen(Everything.load, SETTINGS)), drain_s=SETTINGS.drain_s, owns_process=True
-)
-LIFECYCLE.on_drain(PAGE.hang_up)
-APP = make_app(
-    LIFECYCLE,
-    [vision_router(_tagging, SETTINGS), *language_routers(_language, SETTINGS)],
-    SETTINGS,
-    title="Percept",
-    description="Photos to tags, utterances to intents, questions to answers, with calibrated scores. "
-    'Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
-    home=UI if PAGE.is_wanted else "/docs",
-    alongside=_open_page if PAGE.is_wanted else None,
-)
-
-
-@bentoml.asgi_app(APP, path="/")
-@bentoml.asgi_app(PAGE, path=UI)
-@tuned_service(SETTINGS, name="percept", model=LIFECYCLE.model)
+@HOSTED.service("percept")
 class Percept(VisionMethods, LanguageMethods):
-    """Vision and language on one port; the methods are for `bentoml.SyncHTTPClient`, the routes at /docs for all."""
+    """Vision and language on one port. `bentoml.SyncHTTPClient` calls the methods, all others the routes at /docs."""
 
     tagging = staticmethod(_tagging)
     language = staticmethod(_language)
@@ -141,5 +127,5 @@ class Percept(VisionMethods, LanguageMethods):
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """End the server before it starts when there is no bundle that can be served."""
-        before_start(lambda: Everything.check(SETTINGS))
+        """End the server before it starts if there is no bundle that can be served."""
+        HOSTED.check()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
 
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
@@ -28,7 +27,7 @@ from nlp.page.render import ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
 from shared.errors import Overloaded, PerceptError
 from shared.serving.page.kept_files import upload_folder
-from shared.serving.page.tabs import Page, mount_pages
+from shared.serving.page.tabs import Page
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -156,12 +155,6 @@ def page(engine: LanguageEngine) -> Page:
         css=(_PAGE / "page.css").read_text("utf-8"),
         kept=[folder],
     )
-
-
-def mount_page(engine: LanguageEngine, path: str = "/ui") -> FastAPI:
-    """Return an application with the language page at `path`."""
-    settings = engine.settings
-    return mount_pages([page(engine)], path, root_path=settings.root_path, has_docs=settings.docs)
 
 
 def _summaries(engine: LanguageEngine) -> Sequence[str]:

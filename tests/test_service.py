@@ -177,4 +177,4 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path, intent_bundle: Bundl
         "service.Everything.load(settings)\n"
     )
     result = in_process(script, tmp_path, FOLDER=str(tmp_path), INTENT=str(intent_bundle.path))
-    assert "ConfigError: two of the bundles tiny-intent, tiny-intent have one name" in result.stderr
+    assert "ConfigError: two of the bundles tiny-intent, tiny-intent have the same name" in result.stderr

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
 from gradio.media import MEDIA_ROOT
 
 from shared.errors import InputError, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S
-from shared.serving.page.tabs import Page, mount_pages
+from shared.serving.page.tabs import Page
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
@@ -190,12 +189,6 @@ def page(engine: TaggingEngine) -> Page:
         js=(_PAGE / "page.js").read_text("utf-8"),
         sample_files=[sample.path for sample in SAMPLES],
     )
-
-
-def mount_page(engine: TaggingEngine, path: str = "/ui") -> FastAPI:
-    """Return an application with the tagger's page at `path`."""
-    settings = engine.settings
-    return mount_pages([page(engine)], path, root_path=settings.root_path, has_docs=settings.docs)
 
 
 def _min_score(use_own: bool, threshold: float) -> float | None:

@@ -1,61 +1,42 @@
-"""The vision service: the API and its page in BentoML, one process a core.
+"""The vision service: the API and its page in BentoML, one process per core.
 
-`percept serve models/tagger` or `bentoml serve vision.service:Vision` starts it. Nothing is loaded at import: BentoML's
-parent process imports this module too, and so do tests and `bentoml build`.
+Start it with `percept serve models/tagger` or `bentoml serve vision.service:Vision`. Nothing is loaded at import:
+BentoML's parent process, tests and `bentoml build` import this module too.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
 
 import bentoml
-from starlette.applications import Starlette
 
-from shared.bundle.read import read_bundle
-from shared.serving.host.server import before_start
-from shared.serving.host.service import load_or_exit, tuned_service
-from shared.serving.lifecycle.engine import Lifecycle
-from shared.serving.lifecycle.swaps import load_chosen
-from shared.serving.page.late import LatePage, has_gradio
+from shared.serving.host.hosted import Hosted
 from shared.serving.settings import settings_or_exit
 from vision.api import create_app
 from vision.engine import TaggingEngine
 from vision.methods import VisionMethods
 
-UI = "/ui"
-SETTINGS = settings_or_exit()
-PAGE = LatePage(UI, is_wanted=SETTINGS.ui and has_gradio())
+if TYPE_CHECKING:
+    from shared.serving.page.tabs import Page
 
 
-def _build_page(engine: TaggingEngine) -> Starlette:
-    from vision.demo import mount_page  # takes seconds, and Gradio need not be installed
+def _pages(engine: TaggingEngine) -> list[Page]:
+    from vision.demo import page  # takes seconds, and Gradio need not be installed
 
-    return mount_page(engine, UI)
-
-
-def _open_page(engine: TaggingEngine) -> AbstractAsyncContextManager[None]:
-    return PAGE.open(lambda: _build_page(engine))
+    return [page(engine)]
 
 
-LIFECYCLE = Lifecycle(
-    load_or_exit(lambda: load_chosen(TaggingEngine.load, SETTINGS)), drain_s=SETTINGS.drain_s, owns_process=True
-)
-LIFECYCLE.on_drain(PAGE.hang_up)
-APP = create_app(
-    LIFECYCLE, SETTINGS, home=UI if PAGE.is_wanted else "/docs", alongside=_open_page if PAGE.is_wanted else None
-)
+HOSTED = Hosted(TaggingEngine, settings_or_exit(), create_app, _pages)
 
 
-@bentoml.asgi_app(APP, path="/")
-@bentoml.asgi_app(PAGE, path=UI)
-@tuned_service(SETTINGS, name="vision", model=LIFECYCLE.model)
+@HOSTED.service("vision")
 class Vision(VisionMethods):
-    """Photos to tags; the methods are for `bentoml.SyncHTTPClient`, all other clients use the routes at /docs."""
+    """Photos to tags. `bentoml.SyncHTTPClient` calls the methods, all others the routes at /docs."""
 
-    tagging = staticmethod(LIFECYCLE)
+    tagging = staticmethod(HOSTED.lifecycle)
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """End the server before it starts when there is no bundle that can be served."""
-        before_start(lambda: read_bundle(SETTINGS.tagger))
+        """End the server before it starts if there is no bundle that can be served."""
+        HOSTED.check()

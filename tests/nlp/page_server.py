@@ -7,11 +7,12 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from nlp.demo import mount_page
+from nlp.demo import page
 from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
 from nlp.knowledge import KnowledgeBase
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime
+from shared.serving.page.tabs import mount_pages
 from shared.serving.settings import Settings
 from tests.browser import NamesItsWorker
 
@@ -30,6 +31,6 @@ def language_engine(folder: Path) -> LanguageEngine:
 
 def create() -> Starlette:
     """Return the page of what lies in the folder that PAGE_FOLDER names."""
-    app = mount_page(language_engine(Path(os.environ["PAGE_FOLDER"])))
+    app = mount_pages([page(language_engine(Path(os.environ["PAGE_FOLDER"])))])
     app.add_middleware(NamesItsWorker)
     return app

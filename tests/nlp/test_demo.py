@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from nlp.demo import MAX_READ, LanguagePage, mount_page
+from nlp.demo import MAX_READ, LanguagePage, page
 from nlp.engine import LanguageEngine
 from nlp.page.documents import VisitorDocuments
 from shared.errors import Overloaded
 from shared.serving.page.guard import MAX_EVENT_BYTES
+from shared.serving.page.tabs import mount_pages
 
 VISITOR = "e" * 32
 CALL = "/ui/gradio_api/component_server/"
@@ -32,7 +33,7 @@ def client(language_settings: Callable[..., Any], folder: Path) -> Iterator[Test
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         engine = LanguageEngine.load(language_settings(folder, max_text_chars=200))
-        with TestClient(mount_page(engine), raise_server_exceptions=False) as client:
+        with TestClient(mount_pages([page(engine)]), raise_server_exceptions=False) as client:
             yield client
             client.portal.call(engine.close)
 

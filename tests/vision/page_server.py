@@ -9,15 +9,16 @@ from starlette.applications import Starlette
 
 from shared.bundle.read import read_bundle
 from shared.runtime.cpu import OnnxRuntime
+from shared.serving.page.tabs import mount_pages
 from shared.serving.settings import Settings
 from tests.browser import NamesItsWorker
-from vision.demo import mount_page
+from vision.demo import page
 from vision.engine import TaggingEngine
 
 
 def create() -> Starlette:
     """Return the page of the bundle that PAGE_BUNDLE names."""
     bundle = read_bundle(Path(os.environ["PAGE_BUNDLE"]))
-    app = mount_page(TaggingEngine(bundle, OnnxRuntime(bundle), Settings(max_body_bytes=200_000)))
+    app = mount_pages([page(TaggingEngine(bundle, OnnxRuntime(bundle), Settings(max_body_bytes=200_000)))])
     app.add_middleware(NamesItsWorker)
     return app

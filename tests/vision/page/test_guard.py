@@ -14,8 +14,9 @@ from starlette.testclient import TestClient
 from shared.bundle.read import Bundle
 from shared.runtime.cpu import OnnxRuntime
 from shared.serving.page.guard import MAX_EVENT_BYTES
+from shared.serving.page.tabs import mount_pages
 from shared.serving.settings import Settings
-from vision.demo import mount_page
+from vision.demo import page
 from vision.engine import TaggingEngine
 
 
@@ -24,7 +25,7 @@ def client(tagger_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("photos")))
         settings = Settings(max_body_bytes=100_000)
-        app = mount_page(TaggingEngine(tagger_bundle, OnnxRuntime(tagger_bundle), settings))
+        app = mount_pages([page(TaggingEngine(tagger_bundle, OnnxRuntime(tagger_bundle), settings))])
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 
