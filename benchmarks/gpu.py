@@ -1,7 +1,7 @@
-"""`python -m benchmarks.gpu`: the GPU runtime beside plain torch in fp32 on one NVIDIA GPU. Parity, then speed.
+"""`python -m benchmarks.gpu`: compares the GPU runtime with plain fp32 torch on one NVIDIA GPU. Parity, then speed.
 
-The networks have the shapes that Percept ships and random weights, on which speed does not depend. Every figure
-includes the transfer to the GPU and back. The two are measured in turns, so that both see the same clock rate.
+The networks have the shapes that Percept ships, with random weights, which do not affect speed. Every figure includes
+the transfer to the GPU and back. The two alternate, so that both see the same clock rate.
 """
 
 from __future__ import annotations
