@@ -1,4 +1,4 @@
-"""`percept batch BUNDLE INPUTS OUTPUT`: a folder of photos or a table, answered in bulk, into parquet."""
+"""`percept batch BUNDLE INPUTS OUTPUT`: processes a folder of photos or a table in bulk, into parquet files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from scripts import options as shared_options
 
 if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
@@ -17,20 +19,24 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(min=1), help="Processes; one a core if not given.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; one per core if not given.")
 @click.option(
-    "--shard-rows", type=click.IntRange(min=1), help="Rows of one file; a 64th of all, 32 to 1,024, if not given."
+    "--shard-rows", type=click.IntRange(min=1), help="Rows per file; a 64th of all, between 32 and 1,024, if not given."
 )
-@click.option("--top-k", type=click.IntRange(min=1), help="At most so many tags, or intents of a ranking.")
-@click.option("--min-score", type=click.FloatRange(0, 1), help="Of tags; each label's threshold if not given.")
-@click.option("--text", "text_column", help="Column of the utterance or question [text, question].")
-@click.option("--context", "context_column", help="Column that answers are looked for in [context].")
-@click.option("--image", "image_column", help="Column of a parquet file that holds the photos [image].")
-@click.option("--keep", multiple=True, metavar="COLUMN", help="Put this column of the table beside the answers.")
-@click.option("--ray", metavar="ADDRESS", help="Compute on this Ray cluster; it must see all three paths.")
+@click.option("--top-k", type=click.IntRange(min=1), help="The most tags, or intents of a ranking.")
 @click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="What computes."
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="The lowest score of a tag; each label's own threshold if not given.",
 )
+@click.option("--text", "text_column", help="Column of the utterances or questions [text, question].")
+@click.option("--context", "context_column", help="Column of the texts to find the answers in [context].")
+@click.option("--image", "image_column", help="Column of a parquet file that has the photos [image].")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column of the table to the output.")
+@click.option(
+    "--ray", metavar="ADDRESS", help="Compute on this Ray cluster, which must be able to read all three paths."
+)
+@shared_options.device
 def command(
     bundle: Path,
     inputs: str,
@@ -46,11 +52,11 @@ def command(
     ray: str | None,
     device: str,
 ) -> None:
-    """Ask BUNDLE of all INPUTS and write parquet files into the folder OUTPUT.
+    """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
     A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, or a parquet file with a
-    column of photos; intents and answers take a table: CSV, TSV, JSON lines or parquet. What cannot be answered is a
-    row with its error. The same command, called again after it was stopped or killed, goes on.
+    column of photos. Intents and answers take a table: CSV, TSV, JSON lines or parquet. An input that cannot be
+    processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
     """
     if ray:
         from shared.batch.cluster import Cluster
@@ -59,7 +65,7 @@ def command(
     else:
         from shared.batch.pool import Pool
 
-        computing = Pool(workers)  # before all else: what it starts is ready when the inputs are known
+        computing = Pool(workers)  # first of all, so that it is ready when the inputs are known
     with computing as processes:
         from scripts.tasks import find_task
         from shared.batch.run import run_batch
@@ -86,7 +92,7 @@ def _asked(
     min_score: float | None,
     ray: str | None,
 ) -> tuple[dict[str, Any], Inputs]:
-    """Return the options of the task's answers and its inputs; refuse what is not for the task."""
+    """Return the options and the inputs for the task; refuse what is not for it."""
     from shared.batch.inputs import table_inputs
     from shared.errors import ConfigError
 
@@ -102,7 +108,7 @@ def _asked(
         _refuse(task, top_k=top_k, min_score=min_score, image=image)
         options = {"text": text or "question", "context": context or "context"}
         return options, table_inputs(Path(inputs), [options["text"], options["context"], *keep])
-    raise ConfigError(f"there is no bulk run for {task}.")
+    raise ConfigError(f"percept batch cannot run a bundle for {task}.")
 
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:
@@ -114,7 +120,9 @@ def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | N
 
     if inputs.endswith(".parquet") and not is_uri(inputs):
         if ray:
-            raise ConfigError("photos in a parquet file are not for --ray: put them into a folder or an object store.")
+            raise ConfigError(
+                "--ray cannot read photos from a parquet file: put them into a folder or an object store."
+            )
         return parquet_photos(Path(inputs), column or "image", keep)
     _refuse("photos that are files", keep=keep, image=column)
     if is_uri(inputs):

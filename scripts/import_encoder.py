@@ -1,4 +1,4 @@
-"""`percept import-encoder FOLDER`: a Hugging Face sentence encoder to a bundle."""
+"""`percept import-encoder FOLDER`: makes a bundle from a Hugging Face sentence encoder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The bundle's folder.")
-@click.option("--name", help="The model's name; the bundle's folder's if not given.")
+@click.option("--name", help="The model's name; that of the bundle's folder if not given.")
 @click.option("--int8", is_flag=True, help="Try int8: a quarter of the size, and faster.")
 @click.option(
-    "--max-int8-loss", default=0.02, show_default=True, help="Most that int8 may change similarities, on average."
+    "--max-int8-loss", default=0.02, show_default=True, help="The most that int8 may change similarities, on average."
 )
 def command(folder: Path, output: Path, name: str | None, int8: bool, max_int8_loss: float) -> None:
-    """Pack the sentence encoder in FOLDER, as sentence-transformers saves it, to sort what the knowledge base finds.
+    """Make a bundle from the sentence encoder in FOLDER, to re-rank what the knowledge base finds.
 
-    The mean of its tokens must be its embedding.
+    FOLDER is as sentence-transformers saves it. The embedding must be the mean of the tokens.
     """
     from nlp.embedding.packing import pack_encoder
 

@@ -1,4 +1,4 @@
-"""`percept info BUNDLE`: what a model folder says of itself, with its files checked."""
+"""`percept info BUNDLE`: shows what is in a bundle, and checks its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_LABELS = 12
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(bundle: Path, as_json: bool) -> None:
-    """Show what BUNDLE holds; each file is compared with the size and SHA-256 it was written with."""
+    """Show what is in BUNDLE, and check that each file has the size and SHA-256 it was written with."""
     found = read_bundle(bundle)
     if as_json:
         click.echo(json.dumps(_described(found), ensure_ascii=False, indent=2))
@@ -32,7 +32,7 @@ def command(bundle: Path, as_json: bool) -> None:
         "task": f"{config.task}, {config.problem_type.replace('_', ' ')}" if config.problem_type else config.task,
         "network": ", ".join(config.architectures),
         "labels": f"{len(found.labels)}: {labels}",
-        "parents": f"{len(parents)} of them stand above others" if parents else "none",
+        "parents": f"{len(parents)} of them are above others" if parents else "none",
         "decision": _decided(config.decision),
         "model.onnx": f"{exported.precision}, opset {exported.opset}" if exported else "none",
         "trained": f"{config.provenance.created}, from {config.provenance.start_weights}",
@@ -45,7 +45,7 @@ def command(bundle: Path, as_json: bool) -> None:
 
 
 def _decided(decision: Decision) -> str:
-    """Return the decision's values in one line; of thresholds, their range.
+    """Return the values of the decision rule in one line; thresholds as their range.
 
     >>> from shared.bundle.layout import AnswerDecision
     >>> _decided(AnswerDecision(temperature=2.0, shift=-1.5, abstain_below=0.4, max_answer_tokens=30))
@@ -79,7 +79,7 @@ def _described(bundle: Bundle) -> dict[str, object]:
 
 
 def _size(count: int) -> str:
-    """Return a count of bytes as people write it.
+    """Return a number of bytes as people write it.
 
     >>> _size(950), _size(14_200), _size(9_100_000)
     ('950 B', '14 kB', '9.1 MB')

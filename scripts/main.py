@@ -1,32 +1,33 @@
-"""`percept`: the group of subcommands, each imported only when it is called, and what errors look like.
+"""`percept`: the group of subcommands, each imported only when it is called, and how errors are shown.
 
-`percept --help` imports no library but click, and works in an install without training or demo extras.
+`percept --help` imports no library but click, and works without the training and demo extras.
 """
 
 from __future__ import annotations
 
+import platform
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import click
 
-from shared.errors import PerceptError
+from shared.errors import ConfigError, PerceptError
 
 SUBCOMMANDS = {
     "serve": "Serve bundles over HTTP, with a demo page.",
-    "predict": "Tag photos, name intents, answer questions on the command line.",
-    "batch": "Answer a folder of photos or a table, into parquet; goes on where it was cut off.",
-    "info": "Show what a bundle holds, and check its files.",
-    "fit": "Train or fine-tune a model; ends in a bundle.",
+    "predict": "Tag photos, recognise intents, answer questions on the command line.",
+    "batch": "Process a folder of photos or a table into parquet; continues if interrupted.",
+    "info": "Show what is in a bundle, and check its files.",
+    "fit": "Train or fine-tune a model; the result is a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
-    "export": "Make model.onnx anew, or a copy for CPU serving.",
-    "package": "Build a bento, ask it, and write the recipe of its image.",
-    "key": "Make, list and remove the keys of who may ask a service.",
-    "openapi": "Write the OpenAPI description of the services' routes.",
+    "export": "Make model.onnx again, or a copy to serve on a CPU.",
+    "package": "Build a bento, test it, and write the Dockerfile of its image.",
+    "key": "Make, list and remove the API keys of a service.",
+    "openapi": "Write the OpenAPI description of the service.",
     "import-encoder": "Pack a sentence encoder that sorts what the knowledge base finds.",
 }
-"""Subcommand -> its line in `percept --help`; the module of the same name has it as `command`."""
+"""Subcommand -> its line in `percept --help`. The module of the same name has the `command`."""
 
 EXTRA_OF = {
     "datasets": "train",
@@ -45,12 +46,12 @@ EXTRA_OF = {
     "tqdm": "batch",
     "ray": "ray",
 }
-"""Module that is missing -> the extra that brings it."""
+"""Missing module -> the extra that installs it."""
 EXIT_USAGE = 2
 
 
 class LazyGroup(click.Group):
-    """Imports a subcommand when it is called; turns expected errors into one line and exit status 2."""
+    """Imports a subcommand when it is called, and turns expected errors into one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(SUBCOMMANDS)
@@ -85,13 +86,15 @@ def _version() -> str:
     try:
         return version("percept")
     except PackageNotFoundError:
-        return "of a checkout that is not installed"
+        return "unknown (a checkout that is not installed)"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="percept")
 def main() -> None:
     """Train, measure and serve calibrated models as REST microservices."""
+    if platform.system() == "Windows":
+        raise ConfigError("Percept runs on Linux and macOS. On Windows, install it in the Windows Subsystem for Linux.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`percept package vision|nlp|all`: from bundles to a bento that was served and asked, with the recipe of its image."""
+"""`percept package vision|nlp|all`: builds a bento from bundles, tests it, and writes the Dockerfile of its image."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import click
 
 @click.command()
 @click.argument("service", type=click.Choice(["vision", "nlp", "all"]))
-@click.option("--bundle", "named", multiple=True, metavar="FOLDER|TAG", help="A model; the starters if none is named.")
-@click.option("--version", help="Version of the bento; made by BentoML if not given.")
+@click.option(
+    "--bundle", "named", multiple=True, metavar="FOLDER|TAG", help="A model; the starter models if none is named."
+)
+@click.option("--version", help="Version of the bento; BentoML makes one if not given.")
 @click.option(
     "--alias", "aliases", multiple=True, help="A further tag for the models in the store, such as production."
 )
-@click.option("--gpu", is_flag=True, help="With torch and the models' weights, to compute on an NVIDIA GPU.")
-@click.option("--base-image", help="The image to build on; as pinned in the recipe if not given.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="A new folder that gets a copy: what docker build needs."
-)
+@click.option("--gpu", is_flag=True, help="With torch and the models' weights, for an NVIDIA GPU.")
+@click.option("--base-image", help="The image to build on; the one that the Dockerfile pins if not given.")
+@click.option("--output", type=click.Path(path_type=Path), help="Copy the bento to this new folder, for docker build.")
 @click.option(
     "--home", type=click.Path(path_type=Path), help="BentoML's store; $BENTOML_HOME or ~/bentoml if not given."
 )
-@click.option("--no-check", is_flag=True, help="Do not serve and ask what was built.")
-@click.option("--dockerfile", is_flag=True, help="Print the image's recipe, and build nothing.")
+@click.option("--no-check", is_flag=True, help="Do not test the bento.")
+@click.option("--dockerfile", is_flag=True, help="Print the Dockerfile, and build nothing.")
 def command(
     service: str,
     named: tuple[str, ...],
@@ -37,9 +37,10 @@ def command(
     no_check: bool,
     dockerfile: bool,
 ) -> None:
-    """Build a bento of the vision or the language service, or of both on one port, and ask it what its models know.
+    """Build a bento of the vision or the language service, or of both on one port, and test its answers.
 
-    Models go into BentoML's store under their version; a tag of it, such as percept-tagger:production, names one too.
+    Models go into BentoML's store under their version. A tag of the store, such as percept-tagger:production, also
+    names a model.
     """
     from shared.packaging.dockerfile import render_dockerfile
 

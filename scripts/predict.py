@@ -1,4 +1,4 @@
-"""`percept predict BUNDLE INPUTS…`: tags photos, names intents and answers questions on the command line."""
+"""`percept predict BUNDLE INPUTS…`: tags photos, recognises intents and answers questions on the command line."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 import click
 
+from scripts import options
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-@click.option("--top-k", type=click.IntRange(min=1), help="At most so many tags, intents or answers each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+@click.option("--top-k", type=click.IntRange(min=1), help="The most tags, intents or answers per input.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    help="Of tags, the least score; each label's threshold if not given.",
+    help="The lowest score of a tag; each label's own threshold if not given.",
 )
-@click.option("--context", help="For questions: the text in which the answer is looked for, or a file of it.")
-@click.option(
-    "--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]), help="What computes."
-)
+@click.option("--context", help="For questions: the text to find the answer in, or a file with it.")
+@options.device
 def command(
     bundle: Path,
     inputs: tuple[str, ...],
@@ -31,9 +31,9 @@ def command(
     context: str | None,
     device: str,
 ) -> None:
-    """Ask BUNDLE of INPUTS: photos or folders of photos for a tagger, texts for intents, questions for answers.
+    """Run BUNDLE on INPUTS: photos or folders of photos for a tagger, texts for intents, questions for answers.
 
-    Inputs that cannot be read are named and do not stop the others; the exit status is 1 if there were any.
+    An input that cannot be read is named and does not stop the others; the exit status is then 1.
     """
     from scripts.tasks import find_task
     from shared.bundle.read import read_bundle
@@ -48,7 +48,7 @@ def command(
         seen += 1
         failed += result.is_error
         line = json.dumps(result.values, ensure_ascii=False) if as_json else result.text
-        line = line.encode("utf-8", "replace").decode()  # an argument may hold what is no character
+        line = line.encode("utf-8", "replace").decode()  # an argument may hold bytes that are no character
         click.echo(line, err=result.is_error and not as_json)
     if failed:
         click.echo(f"{failed} of {seen} inputs could not be answered.", err=True)

@@ -47,7 +47,7 @@ EXTRAS_OF = {
     "shared/runtime/cuda.py": ["gpu"],
     "shared/serving/page/tabs.py": ["demo"],
     "*/demo.py": ["demo"],
-    "scripts/settings.py": ["train"],
+    "scripts/options.py": ["train"],
     "*/service.py": ["demo"],
     "service.py": ["demo"],
     "percept/*": ["client"],

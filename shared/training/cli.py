@@ -159,7 +159,7 @@ class _Attribute:
         return getattr(data, self.name)
 
 
-def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
+def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> Bundle | None:
     """Train as the arguments say and return the bundle; None on ranks that do not write it.
 
     Raises:
@@ -213,7 +213,7 @@ def fit_main(task: Task, args: Sequence[str]) -> Bundle | None:
         max_int8_loss=config.max_int8_loss,
         weights=config.stored_weights,
         seed=cli.datamodule.seed,
-        command=" ".join(["percept", "fit", task.name, *args]) if args else "percept " + " ".join(sys.argv[1:]),
+        command=command or " ".join(["percept", "fit", task.name, *args]),
     )
     return resolve(task.pack)(cli.model, cli.datamodule, run)  # type: ignore[no-any-return]
 

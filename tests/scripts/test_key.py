@@ -44,7 +44,7 @@ def test_the_list_says_whose_keys_there_are(file: Path):
     run("add", "old", "--expires", "2020-01-01")
     lines = run("list").stdout.splitlines()
     assert [line.split("  ")[:4] for line in lines] == [
-        ["shop", "user", "60 a minute", "never expires"],
+        ["shop", "user", "60 per minute", "never expires"],
         ["boss", "admin", "no limit", "never expires"],
         ["old", "user", "no limit", "expired 2020-01-01"],
     ]

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 import shared.serving.host.server
 import shared.training.cli
 from scripts.main import EXTRA_OF, SUBCOMMANDS, main
+from scripts.options import find_recipe
 from scripts.tasks import TASKS, find_task
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
@@ -91,10 +92,12 @@ def test_a_bug_is_not_swallowed(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(run("info", "x").exception, ZeroDivisionError)
 
 
-@pytest.mark.parametrize(("subcommand", "args"), [("evaluate", ["b"]), ("export", ["b"]), ("fit", ["tagging"])])
+@pytest.mark.parametrize(
+    ("subcommand", "args"), [("evaluate", ["b"]), ("export", ["b", "--int8"]), ("fit", ["tagging"])]
+)
 def test_without_the_training_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, subcommand: str, args):
     for name in list(sys.modules):
-        if name.partition(".")[0] == "jsonargparse" or name in ("scripts.settings", "shared.training.cli"):
+        if name.partition(".")[0] == "jsonargparse" or name == "shared.training.cli":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "jsonargparse", None)
     monkeypatch.setitem(sys.modules, "pytorch_lightning.callbacks", None)
@@ -129,22 +132,35 @@ def test_every_part_of_a_task_can_be_imported(name: str):
 def test_fit_passes_everything_after_the_task_on(monkeypatch: pytest.MonkeyPatch, tagger_bundle: Bundle):
     seen: list[object] = []
 
-    def fit_main(task: object, args: list[str]) -> Bundle:
-        seen.extend((task, args))
+    def fit_main(task: object, args: list[str], *, command: str) -> Bundle:
+        seen.extend((task, args, command))
         return tagger_bundle
 
     monkeypatch.setattr(shared.training.cli, "fit_main", fit_main)
-    args = ["-c", "a.yaml", "--data.source", "photos", "--help", "--", "-x"]
-    result = run("fit", "tagging", *args)
+    recipe = "configs/vision/tagging.yaml"
+    result = run("fit", "tagging", "--data.source", "photos", "-c", recipe, "--help", "--model.lr=1")
     assert result.exit_code == 0, result.output
-    assert seen == [TASKS["tagging"], args]
+    others = ["--data.source", "photos", "--help", "--model.lr=1"]
+    command = f"percept fit tagging -c {recipe} {' '.join(others)}"
+    assert seen == [TASKS["tagging"], ["-c", str(find_recipe(recipe)), *others], command]
     assert f"percept serve {tagger_bundle.path}" in result.stdout
 
 
 def test_fit_help_names_the_tasks_and_trains_nothing():
     result = run("fit", "--help")
     assert result.exit_code == 0
-    assert f"TASK ({', '.join(TASKS)})" in result.stdout
+    assert all(f"  {name} " in result.stdout for name in TASKS)
+
+
+def test_a_recipe_that_comes_with_percept_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe("configs/nlp/intent.yaml") == ROOT / "configs" / "nlp" / "intent.yaml"
+    own = tmp_path / "configs" / "nlp" / "intent.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("data: {}\n")
+    assert find_recipe("configs/nlp/intent.yaml").resolve() == own
+    with pytest.raises(ConfigError, match=r"no recipe none.yaml. .* configs/nlp/qa.yaml"):
+        find_recipe("none.yaml")
 
 
 def test_fit_of_an_unknown_task_lists_the_known_ones():
@@ -201,9 +217,8 @@ def test_info_of_a_damaged_bundle_names_the_file(tmp_path: Path):
     assert "model.onnx is not the file that was written" in result.stderr
 
 
-def test_a_bundle_of_another_task_is_refused(tmp_path: Path):
-    from scripts.tasks import task_of
-
-    config = make_tagger_bundle(tmp_path / "b").config.model_copy(update={"task": "intent"})
-    with pytest.raises(ConfigError, match="takes a bundle for tagging; tiny-tagger is one for intent"):
-        task_of(config, only="tagging")
+def test_on_windows_it_says_where_percept_runs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.system", lambda: "Windows")
+    result = run("info", "somewhere")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("percept: Percept runs on Linux and macOS.")

@@ -152,7 +152,7 @@ def test_photos_as_plain_bytes_under_another_name(tagger_bundle: Bundle, tmp_pat
         ((), "holds no photos but string"),
         (("--image", "picture"), "has no column 'picture'; it has image, id"),
         (("--keep", "nothing"), "has no column 'nothing'"),
-        (("--ray", "local"), "not for --ray"),
+        (("--ray", "local"), "--ray cannot read photos from a parquet file"),
         (("--text", "id"), "--text is not for tagging"),
     ],
 )
