@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +27,8 @@ TRAINING_LIBRARIES = [
     "datasets",
     "matplotlib",
 ]
+MAX_FILES_IN_A_ROOM = 12
+LINES_OF_A_SCREEN = 55
 
 # Spelled in pieces, so that this file does not hold what it looks for.
 MACHINE_PATHS = ["/" + name + "/" for name in ("work", "root", "opt/pypi", "opt/wheels")]
@@ -52,6 +57,33 @@ def test_imports_obey_the_contracts():
     command = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"
     result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """For type checking neither: what two modules need of each other belongs together, or in a third."""
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=False, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def test_a_room_holds_no_more_than_one_can_take_in():
+    rooms = Counter(path.parent for path in SOURCES if path.is_relative_to(ROOT / "shared" / "serving"))
+    assert {name_of(room): count for room, count in rooms.items() if count > MAX_FILES_IN_A_ROOM} == {}
+
+
+def test_the_drawing_of_the_house_fits_a_screen_and_is_true():
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    drawing = re.search(r"^## The house\n.*?^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1].splitlines()
+    assert len(drawing) <= LINES_OF_A_SCREEN
+    drawn: list[str] = []
+    above: list[str] = []
+    for line in drawing:
+        name = line.split()[0]
+        above = [*above[: (len(line) - len(line.lstrip())) // 2], name.rstrip("/")]
+        drawn.append("/".join(above))
+    assert [place for place in drawn if not (ROOT / place).exists()] == []
+    rooms = {name_of(path.parent) for path in SOURCES}
+    assert sorted(rooms - set(drawn)) == []
 
 
 @pytest.mark.parametrize("service", SERVICES)
