@@ -15,9 +15,9 @@ from nlp.text import checked_text
 from shared.errors import InputError, TooLarge
 from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import ItemError, ModelInfo
-from shared.serving.http.bodies import Whole, json_body, read_json
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
+from shared.serving.http.requests import Whole, json_body, read_json
 from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
 

@@ -19,9 +19,9 @@ from nlp.qa.predictor import Answer
 from nlp.text import checked_text
 from shared.errors import InputError, TooLarge
 from shared.serving.http.answers import FunctionToApply, LabelScore, label_scores
-from shared.serving.http.bodies import Count, json_body, read_json
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
+from shared.serving.http.requests import Count, json_body, read_json
 
 FALLBACK = "nlu_fallback"
 """Rasa Open Source 3.6, FallbackClassifier: puts it first in the ranking and leaves the others as they are."""

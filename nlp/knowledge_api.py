@@ -17,8 +17,8 @@ from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
 from shared.errors import InputError
 from shared.serving.access.policy import admin_only
-from shared.serving.http.bodies import open_form
 from shared.serving.http.errors import error_responses
+from shared.serving.http.requests import open_form
 from shared.serving.settings import Settings
 
 FIELD = "document"

@@ -20,9 +20,9 @@ from starlette.datastructures import UploadFile
 from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
 from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import FunctionToApply, ItemError, LabelScore, ModelInfo, label_scores
-from shared.serving.http.bodies import Count, check_depth, inline_schema, open_form
-from shared.serving.http.errors import error_responses, invalid_body
+from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
+from shared.serving.http.requests import Count, check_depth, inline_schema, invalid_body, open_form
 from shared.serving.lifecycle.engine import Alongside, Lifecycle
 from shared.serving.settings import Settings
 from vision.engine import TaggingEngine, TaggingResult

@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSche
 from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, NotFound, NotReady, TooLarge, UnsupportedMedia
 from shared.runtime.protocol import check_inputs
-from shared.serving.http.bodies import DEFAULT_MAX_JSON_DEPTH, MAX_JSON_DEPTH, inline_schema, is_deeper
 from shared.serving.http.middleware import answered_by
+from shared.serving.http.requests import DEFAULT_MAX_JSON_DEPTH, MAX_JSON_DEPTH, inline_schema, is_deeper
 
 _MAX_DIMENSIONS = 8
 _MAX_TENSORS = 64

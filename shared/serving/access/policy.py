@@ -26,8 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Forbidden, RateLimited, Unauthorized
 from shared.serving.access.keys import ApiKey, KeyRing, Rates
-from shared.serving.http.errors import error_response, route_path
-from shared.serving.http.middleware import CALLER, OPEN_ROUTES
+from shared.serving.http.errors import error_response
+from shared.serving.http.middleware import OPEN_ROUTES
+from shared.serving.http.requests import CALLER, route_path
 from shared.serving.observe import metrics
 from shared.serving.settings import PREFIX, Settings
 

@@ -27,7 +27,7 @@ from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from shared.serving.http.middleware import LEFT, TASK
+from shared.serving.http.requests import LEFT, TASK
 from shared.serving.settings import Settings
 
 _UNREAD_BYTES = 256 << 10

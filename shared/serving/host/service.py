@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,21 +34,19 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.resource import system_resources
 from fastapi import FastAPI
 from pydantic import ValidationError
-from starlette._utils import get_route_path
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute
 
 from shared.errors import PerceptError, UnsupportedMedia
-from shared.serving.app import edge_layers
+from shared.serving.app import ApiFirst, edge_layers
 from shared.serving.host.connection import use_connections
 from shared.serving.host.server import or_exit
-from shared.serving.http.bodies import check_depth
-from shared.serving.http.errors import error_response, install_error_handlers, invalid_body
+from shared.serving.http.errors import error_response, install_error_handlers
 from shared.serving.http.middleware import ModelId
+from shared.serving.http.requests import check_depth, invalid_body
 from shared.serving.lifecycle.swaps import SharedChoice
 from shared.serving.settings import START_REPORT, Settings
 
@@ -122,37 +120,6 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
             os._exit(_STARTUP_FAILURE)
 
     return checked
-
-
-class ApiFirst:
-    """Leads a request to the API that is mounted at "/" at once, the innermost layer.
-
-    Those for a `@bentoml.api` method, its schema or another mounted app go BentoML's way, which has six layers more:
-    35 us of 115 that an answer took outside of the model and the socket (Starlette 1.3, BentoML 1.4.39, 2026-11).
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-        self._api: ASGIApp = app
-        self._own: frozenset[str] | None = None
-        self._mounted: tuple[str, ...] = ()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        if self._own is None:
-            self._look_at(scope["app"].router.routes)
-        path = get_route_path(scope)
-        is_elsewhere = path in (self._own or ()) or f"{path}/".startswith(self._mounted)
-        await (self.app if is_elsewhere else self._api)(scope, receive, send)
-
-    def _look_at(self, routes: Sequence[BaseRoute]) -> None:
-        """Read what stands where, at the first request: the layers are made before the routes."""
-        mounts = [route for route in routes if isinstance(route, Mount)]
-        self._api = next((mount.app for mount in mounts if not mount.path), self.app)
-        self._mounted = tuple(f"{mount.path}/" for mount in mounts if mount.path)
-        self._own = frozenset(route.path for route in routes if isinstance(route, Route))
 
 
 class TunedService(Service[T]):

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,9 +38,9 @@ from shared.errors import (
     Unauthorized,
     UnsupportedMedia,
 )
+from shared.serving.http.requests import REQUEST_ID, route_path
 from shared.serving.observe import metrics
 
-_log = logging.getLogger(__name__)
 STATUS: dict[type[PerceptError], tuple[int, str]] = {
     InvalidImage: (400, "invalid_image"),
     UnsupportedMedia: (415, "unsupported_media"),
@@ -58,16 +58,17 @@ STATUS: dict[type[PerceptError], tuple[int, str]] = {
     PerceptError: (500, "internal"),
 }
 """Exception class -> status and type. A class that is not listed takes its nearest listed ancestor's."""
-
 for _, _kind in STATUS.values():
-    metrics.REJECTED.labels(_kind)  # there from the start, at 0
+    metrics.REJECTED.labels(_kind)  # so that each is there from the start, at 0
+
 NOT_READY_RETRY_S = 5
+INFERENCE_PROTOCOL = "/v2"
+"""Path of the Open Inference Protocol's routes, which its clients have built in."""
 _DISK_ERRORS = {
     errno.ENOSPC: "the service's disk is full",
-    errno.EDQUOT: "the service has used up its share of the disk",
-    errno.EROFS: "the service's disk can only be read at present",
+    errno.EDQUOT: "the service has used up its disk quota",
+    errno.EROFS: "the service's disk is read-only at present",
 }
-_SHOWN_PROBLEMS = 5
 _HTTP_TYPES = {
     401: "unauthorized",
     403: "forbidden",
@@ -81,10 +82,33 @@ _HTTP_MESSAGES = {
     405: "this route does not answer this method. GET /openapi.json lists the routes with their methods.",
 }
 _INTERNAL = "the service failed on this request. It is not your input's fault; the log has it under its X-Request-ID."
-REQUEST_ID = "percept.request_id"
-"""Key in the ASGI scope."""
-INFERENCE_PROTOCOL = "/v2"
-"""Where the Open Inference Protocol's routes stand: its clients have the path built in."""
+_SHOWN_PROBLEMS = 5
+_EXAMPLE_ID = "0f8e3a1c9d7b4e6f"
+_EXAMPLES = {
+    400: ("invalid_image", "the image cannot be decoded: it is truncated or broken. Send a complete file."),
+    401: ("unauthorized", "this needs the key of the service's admin. Send it as …"),
+    403: ("forbidden", "this service was started without a key. Set PERCEPT_ADMIN_KEY."),
+    404: ("not_found", _HTTP_MESSAGES[404]),
+    413: ("too_large", "the image is 9000x7000 px; the limit is 40 megapixels."),
+    415: ("unsupported_media", "the image is a TIFF; accepted are JPEG, …"),
+    422: ("validation_error", "query.top_k: Input should be greater than or equal to 1"),
+    429: ("overloaded", "64 requests wait already, which is the limit. Send it again later."),
+    503: ("not_ready", "the model is not loaded yet. Send the request again."),
+    504: ("deadline_exceeded", "the answer was not there within 30 s. Send the request again later."),
+}
+_DESCRIPTIONS = {
+    400: "The input cannot be answered",
+    401: "No key, or a wrong one",
+    403: "No key opens this here",
+    404: "No such model or route",
+    413: "Too many bytes, pixels or items",
+    415: "A kind of body or image that is not accepted",
+    422: "A parameter or field is wrong",
+    429: "Overloaded; see Retry-After",
+    503: "Starting or draining; see Retry-After",
+    504: "Not answered in time",
+}
+_log = logging.getLogger(__name__)
 
 
 class ErrorDetail(BaseModel):
@@ -96,18 +120,12 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success, but for those under /v2."""
+    """The body of every error response, except under /v2."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {
-                    "error": {
-                        "type": "invalid_image",
-                        "message": "the image cannot be decoded: it is truncated or broken. Send a complete file.",
-                        "request_id": "0f8e3a1c9d7b4e6f",
-                    }
-                }
+                {"error": {"type": _EXAMPLES[400][0], "message": _EXAMPLES[400][1], "request_id": _EXAMPLE_ID}}
             ]
         }
     )
@@ -116,7 +134,7 @@ class ErrorBody(BaseModel):
 
 
 class InferenceErrorBody(BaseModel):
-    """The body of every answer under /v2 that is not a success, as the Open Inference Protocol has it."""
+    """The body of every error response under /v2, as the Open Inference Protocol defines it."""
 
     error: str = Field(description="A sentence for people: what was expected, what came, what to do.")
 
@@ -124,8 +142,11 @@ class InferenceErrorBody(BaseModel):
 def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     """Return status, type, message and extra headers for any exception.
 
-    Pydantic's own ValidationError is a fault of ours: who parses a body on its own raises `invalid_body` of it.
+    pydantic's own ValidationError is a bug of ours: a route that parses a body itself raises `invalid_body` of it.
     """
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        _log.error("something could not be written: %s", error)
+        error = ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later.")
     if isinstance(error, PerceptError):
         status, kind = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
         if status == 500:
@@ -147,47 +168,40 @@ def classify(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     return 500, "internal", _INTERNAL, {}
 
 
-def invalid_body(error: ValidationError) -> RequestValidationError:
-    """Return the error of a request whose body is not what its schema says; without the body, as it may be logged."""
-    return RequestValidationError(error.errors(include_url=False, include_input=False, include_context=False))
+def is_expected(error: Exception) -> bool:
+    """Return whether an exception is raised on purpose, or says that the disk is full or read-only."""
+    is_ours = isinstance(error, (PerceptError, RequestValidationError, HTTPException))
+    return is_ours or (isinstance(error, OSError) and error.errno in _DISK_ERRORS)
 
 
 def error_response(error: Exception, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer that an exception becomes for the request of an ASGI scope."""
+    """Return the response to the request of an ASGI scope that ended in an exception."""
     status, kind, message, own = classify(error)
     if status != 500:
         metrics.REJECTED.labels(kind).inc()
     message = message.encode("utf-8", "replace").decode()  # half a surrogate pair in it would end in a 500
     detail = {"type": kind, "message": message, "request_id": scope.get(REQUEST_ID, "")}
-    body = orjson.dumps({"error": message if _is_inference_protocol(route_path(scope)) else detail})
+    is_inference_protocol = f"{route_path(scope)}/".startswith(f"{INFERENCE_PROTOCOL}/")
+    body = orjson.dumps({"error": message if is_inference_protocol else detail})
     return Response(body, status, {**own, **(headers or {})}, media_type="application/json")
 
 
 def install_error_handlers(app: FastAPI | Starlette) -> None:
-    """Make an app answer every error in the one shape; an unexpected exception is logged by the edge."""
+    """Make an app answer every error in the one shape; an unexpected exception is logged by `RequestEdge`."""
     for kind in (PerceptError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _handle)
     install_disk_handler(app)
 
 
 def install_disk_handler(app: FastAPI | Starlette) -> None:
-    """Make an app answer 503 where the disk is full or cannot be written to; any other error stays what it is."""
+    """Make an app answer 503 if the disk is full or read-only; any other error stays what it is."""
     app.add_exception_handler(OSError, _handle_disk)
 
 
 async def _handle_disk(request: Request, error: Exception) -> Response:
-    response = disk_response(error, request.scope)
-    if response is None:
+    if not is_expected(error):
         raise error
-    return response
-
-
-def disk_response(error: Exception, scope: Scope) -> Response | None:
-    """Return the answer where the disk is full or cannot be written to, None for any other error."""
-    if not isinstance(error, OSError) or error.errno not in _DISK_ERRORS:
-        return None
-    _log.error("something could not be written: %s", error)
-    return error_response(ServiceError(f"{_DISK_ERRORS[error.errno]}. Nothing was kept; send it again later."), scope)
+    return error_response(error, request.scope)
 
 
 async def _handle(request: Request, error: Exception) -> Response:
@@ -198,33 +212,14 @@ async def _handle(request: Request, error: Exception) -> Response:
 
 
 def _documented_methods(request: Request) -> str:
-    """Return the methods of this path as Allow lists them; the router names those of one function alone."""
+    """Return all methods of this path as Allow lists them; the router names those of one function only."""
     app, path = request.scope.get("app"), getattr(request.scope.get("route"), "path_format", None)
     operations = app.openapi()["paths"].get(path, {}) if isinstance(app, FastAPI) else {}
     return ", ".join(sorted(method.upper() for method in operations))
 
 
-def header(scope: Scope, name: bytes) -> str:
-    """Return the first header of a request by that name in lower case; empty where there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            found: str = value.decode("latin-1")
-            return found
-    return ""
-
-
-def route_path(scope: Scope) -> str:
-    """Return the path of a request below where a proxy shows the service."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
-
-
-def _is_inference_protocol(path: str) -> bool:
-    return path == INFERENCE_PROTOCOL or path.startswith(f"{INFERENCE_PROTOCOL}/")
-
-
 def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[int | str, dict[str, Any]]:
-    """Return FastAPI's `responses` for a route: each status with its body and an example.
+    """Return FastAPI's `responses` of a route: each status with its body and an example.
 
     Args:
         statuses: those that the route may answer with.
@@ -232,57 +227,18 @@ def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[i
     """
 
     def example(status: int) -> dict[str, Any]:
-        _, kind, message = _DESCRIPTIONS[status]
-        detail = {"type": kind, "message": message, "request_id": "0f8e3a1c9d7b4e6f"}
+        kind, message = _EXAMPLES[status]
+        detail = {"type": kind, "message": message, "request_id": _EXAMPLE_ID}
         return {"error": message if body is InferenceErrorBody else detail}
 
     return {
         status: {
             "model": body,
-            "description": _DESCRIPTIONS[status][0],
+            "description": _DESCRIPTIONS[status],
             "content": {"application/json": {"example": example(status)}},
         }
         for status in statuses
     }
-
-
-_DESCRIPTIONS = {
-    400: (
-        "The input cannot be answered",
-        "invalid_image",
-        "the image cannot be decoded: it is truncated or broken. Send a complete file.",
-    ),
-    401: ("No key, or a wrong one", "unauthorized", "this needs the key of the service's admin. Send it as …"),
-    403: ("No key opens it here", "forbidden", "this service was started without a key. Set PERCEPT_ADMIN_KEY."),
-    404: ("No such model or route", "not_found", _HTTP_MESSAGES[404]),
-    413: ("Too many bytes, pixels or items", "too_large", "the image is 9000x7000 px; the limit is 40 megapixels."),
-    415: (
-        "A kind of body or image that is not accepted",
-        "unsupported_media",
-        "the image is a TIFF; accepted are JPEG, …",
-    ),
-    422: (
-        "A parameter or field is wrong",
-        "validation_error",
-        "query.top_k: Input should be greater than or equal to 1",
-    ),
-    429: (
-        "Overloaded; see Retry-After",
-        "overloaded",
-        "64 requests wait already, which is the limit. Send it again later.",
-    ),
-    503: ("Starting or draining; see Retry-After", "not_ready", "the model is not loaded yet. Send the request again."),
-    504: (
-        "Not answered in time",
-        "deadline_exceeded",
-        "the answer was not there within 30 s. Send the request again later.",
-    ),
-}
-
-
-def _place(loc: Sequence[object]) -> str:
-    """Return where a problem is; the name of a field that a client made up is cut short."""
-    return ".".join(str(part)[:80] for part in loc) or "body"
 
 
 def _validation_message(error: RequestValidationError) -> str:
@@ -290,3 +246,8 @@ def _validation_message(error: RequestValidationError) -> str:
     shown = [f"{_place(p['loc'])}: {p['msg']}" for p in problems[:_SHOWN_PROBLEMS]]
     more = f" (and {len(problems) - _SHOWN_PROBLEMS} more)" if len(problems) > _SHOWN_PROBLEMS else ""
     return "; ".join(shown) + more
+
+
+def _place(loc: Sequence[object]) -> str:
+    """Return where a problem is; a field name made up by a client is cut short."""
+    return ".".join(str(part)[:80] for part in loc) or "body"

@@ -1,6 +1,7 @@
 """Limits of one worker: requests in flight, bytes of bodies and their time, items in an engine and their deadline.
 
-`InFlight` and `BodyLimit` are layers around every route. `Admission` is what an engine asks before it works.
+`InFlight` and `BodyLimit` are layers around every route; `Admission` is what an engine asks before it works. The limits
+on the head of a request are in `host.connection`.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import DeadlineExceeded, NotReady, Overloaded, PerceptError, TooLarge, TooSlow
-from shared.serving.http.bodies import MAX_JSON_DEPTH
-from shared.serving.http.errors import error_response, header, route_path
+from shared.serving.http.errors import error_response
+from shared.serving.http.requests import MAX_JSON_DEPTH, header, route_path
 
 _LINGER_S = 2.0
-"""How long the rest of a refused upload is thrown away, so that the client gets to read why; nginx's lingering_time."""
+"""How long the rest of a refused upload is read and dropped, so that the client reads why; nginx's lingering_time."""
 _BYTES_PER_S = 32 << 10
-"""What slow lines do at the least; who sends slower has little more than `body_timeout_s`. Apache's mod_reqtimeout."""
+"""What slow lines achieve at least; a slower client gets little more than `body_timeout_s`. Apache's mod_reqtimeout."""
+_NEWEST = 0.1
+"""Weight of the newest item in the running mean of how long items are in hand: about the last twenty count."""
+_LONGEST_RETRY_S = 60
 
 
 class InFlight:
@@ -28,7 +32,7 @@ class InFlight:
 
     Args:
         limit: of all routes together.
-        always: routes that are answered all the same.
+        always: routes that are answered beyond it too.
     """
 
     def __init__(self, app: ASGIApp, *, limit: int, always: Collection[str] = ()) -> None:
@@ -50,15 +54,15 @@ class InFlight:
 
 
 class BodyLimit:
-    """Refuses a body that is too large as soon as that is known, and any while all together fill the memory.
+    """Refuses a body that is too large or too slow, and any body while all together fill the memory.
 
-    A body whose Content-Length says too much is refused unread; one that is sent in chunks, once the limit is passed.
+    A body whose Content-Length is too large is refused unread; a chunked one as soon as it passes the limit.
 
     Args:
         max_body_bytes: of one body.
-        max_buffered_bytes: of all that are in hand.
-        timeout_s: time for a body, and a second more for each `_BYTES_PER_S` of it that came.
-        max_json_depth: left in the scope for who parses the body.
+        max_buffered_bytes: of all bodies in hand.
+        timeout_s: time for a body, plus one second for each `_BYTES_PER_S` received.
+        max_json_depth: left in the scope for whoever parses the body.
     """
 
     def __init__(
@@ -97,10 +101,11 @@ class BodyLimit:
             if is_read:
                 return await receive()
             try:
-                message = await self._in_time(receive, began + self._timeout_s + body_bytes / _BYTES_PER_S)
-            except TooSlow as error:
-                refusal = error
-                raise
+                async with asyncio.timeout_at(began + self._timeout_s + body_bytes / _BYTES_PER_S):
+                    message = await receive()
+            except TimeoutError:
+                refusal = TooSlow(f"the body was not there within {self._timeout_s:g} s. Send it faster, or send less.")
+                raise refusal from None
             if message["type"] == "http.request":
                 is_read = not message.get("more_body", False)
                 size = len(message.get("body", b""))
@@ -134,19 +139,11 @@ class BodyLimit:
         if refusal is not None and not has_started:
             await self._refuse(refusal, scope, receive, send, is_read=is_read)
 
-    async def _in_time(self, receive: Receive, end: float) -> Message:
-        try:
-            async with asyncio.timeout_at(end):
-                return await receive()
-        except TimeoutError:
-            message = f"the body was not there within {self._timeout_s:g} s. Send it faster, or send less."
-            raise TooSlow(message) from None
-
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes. Send less at once.")
 
     async def _refuse(self, error: PerceptError, scope: Scope, receive: Receive, send: Send, *, is_read: bool) -> None:
-        """Answer, then throw away for a moment what still comes: a socket closed over unread bytes loses the answer."""
+        """Answer, then drop for a moment what still comes: a socket closed over unread bytes loses the answer."""
 
         async def send_and_linger(message: Message) -> None:
             is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
@@ -162,26 +159,21 @@ class BodyLimit:
 
 
 async def _discard(receive: Receive) -> None:
-    # The time bounds the waiting too: a client that sends no more and stays would hold a shutdown up.
+    # The time limits the waiting too: a client that sends no more and stays would hold up a shutdown.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_S):
             while (await receive()).get("more_body", False):
                 pass
 
 
-_NEWEST = 0.1
-"""Share of the newest item in the mean of how long items are in hand: that of the last twenty or so."""
-_LONGEST_RETRY_S = 60
-
-
 class Admission:
-    """Counts items in, as far as the limit allows, and holds them to the deadline.
+    """Lets items in as far as the limit allows, and holds them to the deadline.
 
-    Who is refused is told to come back when what is in hand now will have been answered: so long as items are in hand
-    these days (Little's law).
+    A refused client is told to come back when what is in hand now will have been answered: after as long as items have
+    been in hand lately (Little's law).
 
     Args:
-        limit: items that may be in hand. A single request with more is taken when nothing else is in hand.
+        limit: items that may be in hand. A single request with more is let in if nothing else is in hand.
         deadline_s: time that one request may take.
         items: what they are called in messages, such as "images".
     """
@@ -189,85 +181,78 @@ class Admission:
     def __init__(self, limit: int, deadline_s: float, items: str) -> None:
         self.limit = limit
         self.deadline_s = deadline_s
+        self.items = items
         self.in_hand = 0
+        self.mean_s = 0.0
         self.is_closed = False
-        self._items = items
-        self._mean_s = 0.0
 
     def close(self) -> None:
         """Refuse what comes from now on; what is in hand goes on."""
         self.is_closed = True
 
     def admitted(self, count: int = 1) -> _Admitted:
-        """Return an asynchronous context that holds `count` items while it lasts. Entering and leaving it raises:
+        """Return an async context that holds `count` items. Entering and leaving it raises:
 
         Raises:
-            NotReady: it is closed.
+            NotReady: this is closed.
             Overloaded: there is no room for so many.
             DeadlineExceeded: the context took longer than allowed.
         """
         return _Admitted(self, count)
 
-    def enter(self, count: int) -> None:
-        """Count items in; raises as `admitted`."""
-        if self.is_closed:
-            raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
-        if self.in_hand and self.in_hand + count > self.limit:
-            raise Overloaded(
-                f"{self.in_hand} {self._items} are in hand; the limit is {self.limit}. Send it again later.",
-                retry_after_s=min(max(math.ceil(self._mean_s), 1), _LONGEST_RETRY_S),
-            )
-        self.in_hand += count
-
-    def leave(self, count: int, seconds: float) -> None:
-        """Count items out that were in hand for so long."""
-        self.in_hand -= count
-        self._mean_s += _NEWEST * (seconds - self._mean_s)
-
 
 class _Admitted:
     """`Admission.admitted` as a class: as a generator it took a tenth of the time of a short answer."""
 
-    __slots__ = ("_admission", "_began", "_clock", "_count", "_timeout")
+    __slots__ = ("_admission", "_began", "_count", "_loop", "_timeout")
 
     def __init__(self, admission: Admission, count: int) -> None:
         self._admission = admission
         self._count = count
 
     async def __aenter__(self) -> None:
-        self._admission.enter(self._count)
-        self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
-        self._timeout = within(self._admission.deadline_s)
+        admission = self._admission
+        if admission.is_closed:
+            raise NotReady("the service is shutting down. Send the request again: another instance answers it.")
+        if admission.in_hand and admission.in_hand + self._count > admission.limit:
+            raise Overloaded(
+                f"{admission.in_hand} {admission.items} are in hand; the limit is {admission.limit}. "
+                "Send it again later.",
+                retry_after_s=min(max(math.ceil(admission.mean_s), 1), _LONGEST_RETRY_S),
+            )
+        admission.in_hand += self._count
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._timeout = asyncio.timeout(admission.deadline_s)
         await self._timeout.__aenter__()
 
     async def __aexit__(self, *raised: Any) -> None:
+        admission = self._admission
         try:
             await self._timeout.__aexit__(*raised)
+        except TimeoutError as error:
+            raise _too_late(admission.deadline_s) from error
         finally:
-            self._admission.leave(self._count, self._clock() - self._began)
+            admission.in_hand -= self._count
+            admission.mean_s += _NEWEST * (self._loop.time() - self._began - admission.mean_s)
 
 
-class within:  # noqa: N801 a verb's companion, as asyncio.timeout is
-    """An asynchronous context that cancels what takes longer than `deadline_s` seconds.
+@contextlib.asynccontextmanager
+async def within(deadline_s: float) -> AsyncIterator[None]:
+    """Cancel what takes longer than `deadline_s` seconds.
 
     Raises:
         DeadlineExceeded: it did.
     """
+    timeout = asyncio.timeout(deadline_s)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as error:
+        if not timeout.expired():  # one of the work itself
+            raise
+        raise _too_late(deadline_s) from error
 
-    __slots__ = ("_deadline_s", "_timeout")
 
-    def __init__(self, deadline_s: float) -> None:
-        self._deadline_s = deadline_s
-        self._timeout = asyncio.timeout(deadline_s)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *raised: Any) -> None:
-        try:
-            await self._timeout.__aexit__(*raised)
-        except TimeoutError as error:  # of this deadline: one of the work itself passes by
-            raise DeadlineExceeded(
-                f"the answer was not there within {self._deadline_s:g} s. Send the request again later."
-            ) from error
+def _too_late(deadline_s: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the answer was not there within {deadline_s:g} s. Send the request again later.")

@@ -13,42 +13,36 @@ import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from prometheus_client import Counter, Histogram
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.serving.http.errors import REQUEST_ID, error_response, header
+from shared.serving.http.errors import error_response
+from shared.serving.http.requests import CALLER, LEFT, MODEL, REQUEST_ID, TASK, header
 from shared.serving.observe import metrics
 from shared.serving.observe.logs import RequestLog, trace_id
 
-CALLER = "percept.caller"
-"""Key in the ASGI scope: the `ApiKey` of who asks, where keys are set and the route needs one."""
-TASK = "percept.task"
-"""Key in the ASGI scope: the task that answers the request, where the outermost of our layers left it."""
-LEFT = "percept.client_left"
-"""Key in the ASGI scope: the client hung up, and the task was cancelled for it."""
-OPEN_ROUTES = frozenset({"/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-"""What orchestrators ask; it tells nothing but whether the service answers."""
-
 ModelId = tuple[str, str]
 """Name and version, for the headers X-Model-Name and X-Model-Version."""
-MODEL = "percept.model"
-"""Key in the ASGI scope under which `answered_by` leaves a `ModelId`."""
-CLIENT_LEFT = 499
-"""Status of a request whose client hung up, in log and metrics alone; nginx's number for it."""
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_ids = random.Random()  # for ids, no secrets: the system's source hands the interpreter over at each call
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
+OPEN_ROUTES = frozenset({"/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+"""What orchestrators ask. They need no key, because the answer tells only whether the service answers."""
 QUIET_ROUTES = {*OPEN_ROUTES, "/metrics"}
-"""Asked every few seconds by machines: logged only when they fail, and answered however much else is in hand."""
-
+"""What machines ask every few seconds: logged only on failure, and answered however much else is in hand."""
+OTHER_ROUTE = "other"
+"""Stands for requests that no route answered: a path made up by a client must not be a label of metrics."""
+CLIENT_LEFT = 499
+"""Status of a request whose client hung up, in log and metrics only; nginx's number for it."""
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
+_ids = random.Random()  # for ids, not secrets: the system's source would release the interpreter at each call
 _log = logging.getLogger(__name__)
 
 
 class NamedModel(Protocol):
-    """A model as far as headers name it."""
+    """What the headers say of a model."""
 
     name: str
     version: str
@@ -60,8 +54,54 @@ def model_id(*models: NamedModel) -> ModelId:
 
 
 def answered_by(request: Request, *models: NamedModel) -> None:
-    """Let the headers of this answer name these models alone; without it they name all that the service has."""
+    """Have the headers of this answer name only these models, instead of all that the service has."""
     request.scope[MODEL] = model_id(*models)
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """An engine with the number of requests that hold it. Used on the event loop only."""
+
+    engine: Any
+    model: ModelId
+    in_hand: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.unused.set()
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """One request's hold on the engine that it began with, though another may come meanwhile.
+
+    So the answer, the model that its headers name and every step in between are of one engine, which is freed after the
+    last such request. `RequestEdge` opens and ends a lease, `Lifecycle` puts the engine into it at the first use.
+    """
+
+    held: Generation | None = None
+    is_over: bool = False
+
+    def hold(self, generation: Generation) -> None:
+        """Hold it until the end of the request."""
+        if self.is_over:  # a task that outlives its request holds nothing
+            return
+        self.held = generation
+        generation.in_hand += 1
+        generation.unused.clear()
+
+    def end(self) -> None:
+        """Hold nothing any more."""
+        self.is_over = True
+        generation, self.held = self.held, None
+        if generation is not None:
+            generation.in_hand -= 1
+            if not generation.in_hand:
+                generation.unused.set()
+
+
+LEASE: ContextVar[Lease | None] = ContextVar("lease", default=None)
+"""The lease of the request that this task answers; None outside of requests."""
 
 
 class RequestEdge:
@@ -69,7 +109,7 @@ class RequestEdge:
 
     Args:
         log: where the line of each request goes.
-        model: name and version of the model that answers, unless a route left another under `MODEL` in the scope.
+        model: name and version of the model that answers, unless a route called `answered_by`.
         is_traced: whether each request has a span.
     """
 
@@ -90,7 +130,8 @@ class RequestEdge:
         request_id = given if _SANE_ID.fullmatch(given) else f"{_ids.getrandbits(128):032x}"
         scope[REQUEST_ID] = request_id
         scope[TASK] = asyncio.current_task()
-        lease = open_lease()
+        lease = Lease()
+        LEASE.set(lease)  # not reset: a request has a task of its own, or is followed by one that sets it anew
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -114,7 +155,7 @@ class RequestEdge:
                 raise
             status = CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 the last layer: nothing above would answer
-            route = _route(scope)
+            route = getattr(scope.get("route"), "path", "") or OTHER_ROUTE
             metrics.FAULTS.labels(route).inc()
             _log.exception("unexpected exception", extra={"request_id": request_id, "route": route})
             if not status:
@@ -125,20 +166,15 @@ class RequestEdge:
             self._record(scope, status or CLIENT_LEFT, time.perf_counter() - start, request_id)
 
     def _record(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
-        route = _route(scope)
+        route = getattr(scope.get("route"), "path", "") or OTHER_ROUTE
         method = scope["method"] if scope["method"] in _METHODS else "other"
         count, duration = _counters(method, route, status)
         count.inc()
         duration.observe(seconds)
         if route in QUIET_ROUTES and status < 500:
             return
-        fields = {
-            "method": method,
-            "route": route,
-            "status": status,
-            "ms": round(seconds * 1000, 2),
-            "request_id": request_id,
-        }
+        milliseconds = round(seconds * 1000, 2)
+        fields = {"method": method, "route": route, "status": status, "ms": milliseconds, "request_id": request_id}
         trace = trace_id(scope["headers"], is_traced=self._is_traced)
         if trace is not None:
             fields["trace_id"] = trace
@@ -150,7 +186,7 @@ class RequestEdge:
 
 @functools.lru_cache(64)
 def _model_headers(model: ModelId | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers of every answer of a model, without the request's id."""
+    """Return the headers of every answer of a model, except the request id."""
     name, version = model or ("", "")
     named = [(b"x-model-name", name.encode("latin-1")), (b"x-model-version", version.encode("latin-1"))]
     return [(b"x-content-type-options", b"nosniff"), *(named if model else [])]
@@ -158,68 +194,5 @@ def _model_headers(model: ModelId | None) -> list[tuple[bytes, bytes]]:
 
 @functools.lru_cache(1024)
 def _counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-    """Return the metrics of one kind of request, of which there are few; to find them takes as long as to count."""
+    """Return the metrics of one kind of request, of which there are few; finding them takes as long as counting."""
     return metrics.REQUESTS.labels(method, route, status), metrics.REQUEST_SECONDS.labels(route)
-
-
-def _route(scope: Scope) -> str:
-    """Return the template of the route that answered, or "other": a path that a client makes up is no label."""
-    path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) and path else "other"
-
-
-class Generation:
-    """An engine with the number of requests that hold it. Used on the event loop alone."""
-
-    __slots__ = ("engine", "in_hand", "model", "unused")
-
-    def __init__(self, engine: Any, model: tuple[str, str]) -> None:
-        self.engine = engine
-        self.model = model
-        self.in_hand = 0
-        self.unused = asyncio.Event()
-        self.unused.set()
-
-
-class Lease:
-    """One request's hold on a generation, or on none yet."""
-
-    __slots__ = ("held", "is_over")
-
-    def __init__(self) -> None:
-        self.held: Generation | None = None
-        self.is_over = False
-
-    def hold(self, generation: Generation) -> None:
-        """Hold it until the end of the request."""
-        if self.is_over:  # a task that outlives its request holds nothing
-            return
-        self.held = generation
-        generation.in_hand += 1
-        if generation.in_hand == 1:
-            generation.unused.clear()
-
-    def end(self) -> None:
-        """Hold nothing any more."""
-        self.is_over = True
-        generation = self.held
-        if generation is not None:
-            self.held = None
-            generation.in_hand -= 1
-            if not generation.in_hand:
-                generation.unused.set()
-
-
-_CURRENT: ContextVar[Lease | None] = ContextVar("lease", default=None)
-
-
-def open_lease() -> Lease:
-    """Return the lease of a request that begins now, in this task."""
-    lease = Lease()
-    _CURRENT.set(lease)  # not reset: a request has a task of its own, or is followed by one that sets it anew
-    return lease
-
-
-def current_lease() -> Lease | None:
-    """Return that of the request which this task answers, or None outside of requests."""
-    return _CURRENT.get()

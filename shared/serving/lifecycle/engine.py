@@ -16,16 +16,19 @@ from typing import Generic, Protocol, Self, TypeVar
 from shared.bundle.read import Bundle
 from shared.errors import NotReady
 from shared.runtime.protocol import Runtime
-from shared.serving.http.middleware import Generation, ModelId, current_lease, model_id
+from shared.serving.http.middleware import LEASE, Generation, ModelId, model_id
 from shared.serving.observe import metrics
 from shared.serving.observe.logs import configure_logs
 from shared.serving.open_inference import ServedModel
 
 _NOT_LOADED = "the model is not loaded yet. Send the request again."
 _RELEASE_S = 300.0
-"""How long a replaced model waits for requests that began with it, such as slow uploads; then it is freed anyway."""
+"""How long a replaced model waits for requests that began with it, such as slow uploads, before it is freed anyway."""
 _PAGE_LINGER_S = 5.0
-"""How long it waits for calls of the demo page, which holds its engine without a lease."""
+"""How long it waits for calls from the demo page, which holds its engine without a lease."""
+_GC_THRESHOLDS = (10_000, 20, 50)
+"""Objects made before the youngest are examined, and how often that happens before the older ones are. Requests in hand
+make a few thousand, gone with their answers: with Python's own 700 they would count as old."""
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +39,7 @@ class LoadedModel(ServedModel, Protocol):
     runtime: Runtime
 
     async def close(self) -> None:
-        """Answer what waits, then free the model."""
+        """Answer what is waiting, then free the model."""
         ...
 
 
@@ -45,11 +48,11 @@ class Engine(Protocol):
 
     @property
     def models(self) -> Sequence[LoadedModel]:
-        """At least one; no two of one name."""
+        """At least one, each with a name of its own."""
         ...
 
     def replaced(self, task: str, path: Path) -> Self:
-        """Return an engine with the bundle in `path` in place of that task's model, and all else shared; blocks.
+        """Return an engine with the bundle in `path` in place of that task's model, sharing all else; blocks.
 
         Raises:
             BundleError, RuntimeUnavailable: as `loading.load_runtime`.
@@ -57,7 +60,7 @@ class Engine(Protocol):
         ...
 
     async def close(self) -> None:
-        """Answer what waits, then free the models."""
+        """Answer what is waiting, then free the models."""
         ...
 
 
@@ -70,8 +73,8 @@ class Lifecycle(Generic[EngineT]):
 
     Args:
         load: builds the engine; blocks; runs once, before the worker accepts connections.
-        drain_s: time between the signal to stop and the refusal of connections, in which readiness has fallen already.
-        owns_process: whether nothing else is done in this process, so that the garbage collector may be tuned.
+        drain_s: time from the signal to stop, when readiness falls, until connections are refused.
+        owns_process: whether this process does nothing else, so that the garbage collector may be tuned.
     """
 
     def __init__(self, load: Callable[[], EngineT], *, drain_s: float = 0.0, owns_process: bool = False) -> None:
@@ -92,17 +95,17 @@ class Lifecycle(Generic[EngineT]):
         Raises:
             NotReady: it is not loaded.
         """
-        lease = current_lease()
-        if lease is not None and lease.held is not None:
-            held: EngineT = lease.held.engine
-            return held
-        engine = self.newest()
-        if lease is not None and self._now is not None:
-            lease.hold(self._now)
+        lease = LEASE.get()
+        generation = (lease.held if lease is not None else None) or self._now
+        if generation is None:
+            raise NotReady(_NOT_LOADED)
+        if lease is not None and lease.held is None:
+            lease.hold(generation)
+        engine: EngineT = generation.engine
         return engine
 
     def newest(self) -> EngineT:
-        """Return the engine that new requests get, whatever the one that asks began with; raises as the call."""
+        """Return the engine of new requests, even within a request that began with another; raises as the call."""
         if self._now is None:
             raise NotReady(_NOT_LOADED)
         engine: EngineT = self._now.engine
@@ -110,7 +113,7 @@ class Lifecycle(Generic[EngineT]):
 
     def model(self) -> ModelId | None:
         """Return name and version of the model, several joined by commas, or None while there is none."""
-        lease = current_lease()
+        lease = LEASE.get()
         generation = (lease.held if lease is not None else None) or self._now
         return None if generation is None else generation.model
 
@@ -121,16 +124,16 @@ class Lifecycle(Generic[EngineT]):
         return _NOT_LOADED if self._now is None else None
 
     def on_drain(self, callback: Callable[[], None]) -> None:
-        """Have something called when draining begins, such as the end of streams that would never end by themselves."""
+        """Have something called when draining begins, such as ending streams that would never end by themselves."""
         self._on_drain.append(callback)
 
     @contextlib.asynccontextmanager
     async def run(self, alongside: Alongside[EngineT] | None = None) -> AsyncIterator[None]:
-        """Hold the engine for as long as the context lasts; what an app's lifespan enters.
+        """Hold the engine for as long as the context lasts, which is the lifespan of the app.
 
         Args:
-            alongside: a context that needs the engine, such as the demo page's; entered last and left first. A new one
-                is entered with each engine that takes the place of another.
+            alongside: a context that needs the engine, such as the demo page's; entered last and left first, and
+                entered anew with each engine that replaces another.
         """
         configure_logs()
         metrics.forget_dead_workers()
@@ -157,9 +160,9 @@ class Lifecycle(Generic[EngineT]):
             await engine.close()
 
     async def replace(self, engine: EngineT) -> None:
-        """Answer with another engine from now on. Requests in hand are answered by the one that they began with.
+        """Answer with another engine from now on; requests in hand keep the one that they began with.
 
-        What the old one has and the new one has not is freed after the last of them.
+        After the last of them, the models that only the old engine has are freed.
 
         Raises:
             NotReady: the service is not loaded, or about to end.
@@ -211,7 +214,7 @@ class Lifecycle(Generic[EngineT]):
                 callback()
 
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
-        """Put draining in front of the server's own handlers, called `drain_s` later or at the second signal."""
+        """Drain before the server's own handlers run, which is `drain_s` later or at the second signal."""
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -229,7 +232,7 @@ class Lifecycle(Generic[EngineT]):
         try:
             for number in previous:
                 signal.signal(number, handle)
-        except ValueError:  # not in the main thread, as under a test client: whoever runs the loop stops it
+        except ValueError:  # not in the main thread, as under a test client, which stops the loop itself
             return lambda: None
 
         def restore() -> None:
@@ -244,7 +247,7 @@ def _generation(engine: Engine) -> Generation:
 
 
 def _show_ready(old: Sequence[LoadedModel], new: Sequence[LoadedModel]) -> None:
-    """Let the metrics say which models answer."""
+    """Set the metrics that say which models answer."""
     was, now = (set(map(_labels, models)) for models in (old, new))
     for value, those in ((1, now), (0, was - now)):
         for ready, info in those:
@@ -261,16 +264,13 @@ def _labels(model: LoadedModel) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-_THRESHOLDS = (10_000, 20, 50)
-"""Objects made before the youngest are looked at, and how often that happens before the older ones are. Requests in
-hand make a few thousand, which are gone with their answers: Python's own 700 takes them for old."""
-
-
 def settle_heap() -> None:
-    """Free what the start left behind, and keep all that is there out of every later collection.
+    """Free what the start left behind, and keep everything else out of every later garbage collection.
 
-    Source: gc.freeze, Python's documentation; Instagram's engineers describe its use in servers.
+    Modules, routes and models are a million objects that live as long as the worker. Python's collector walks over all
+    of them again and again, more often the more requests are in hand: that was nearly half of the event loop's time
+    for 32 callers at once (Python 3.11, 2026-11). Source: gc.freeze, Python's documentation.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_THRESHOLDS)
+    gc.set_threshold(*_GC_THRESHOLDS)

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from shared.errors import NotReady
 from shared.serving.access.policy import admin_only
-from shared.serving.http.bodies import json_body, read_json
 from shared.serving.http.errors import error_responses
+from shared.serving.http.requests import json_body, read_json
 from shared.serving.lifecycle.swaps import ModelSwaps
 from shared.serving.observe import metrics
 from shared.serving.settings import Settings

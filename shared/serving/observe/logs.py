@@ -20,11 +20,12 @@ from shared.serving.observe import metrics
 
 OWN_LOGGERS = ("shared", "vision", "nlp")
 _said_lost = threading.Event()
+_TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, what was given as `extra`, and the traceback where there is one."""
+    """Time, level, logger, message, the fields of `extra`, and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -40,7 +41,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes where it can; what cannot be written is counted, and said once on standard error."""
+    """Writes if it can; lines that cannot be written are counted, and reported once on standard error."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 logging's name
         """Count a line that could not be written."""
@@ -52,7 +53,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
 
 
 def lost_line(error: Exception) -> None:
-    """Count a line that could not be written; the first one is said on standard error."""
+    """Count a line that could not be written; the first one is reported on standard error."""
     metrics.LOG_LINES_LOST.inc()
     if _said_lost.is_set():
         return
@@ -74,10 +75,10 @@ def configure_logs(level: int = logging.INFO) -> None:
 
 
 class RequestLog:
-    """Writes one line a request: all errors, and as many successes as fit in a second.
+    """Writes one line per request: all errors, and as many successes per second as allowed.
 
     Args:
-        lines_per_s: successes beyond it are left out; the next line that is written says how many.
+        lines_per_s: successes beyond it are left out; the next line written says how many.
         stream: None for standard output.
     """
 
@@ -101,17 +102,11 @@ class RequestLog:
         if self._left_out:
             line["left_out"] = self._left_out
             self._left_out = 0
-        self._write(orjson.dumps(line).decode() + "\n")
-
-    def _write(self, line: str) -> None:
         try:
             stream = self._stream or sys.stdout
-            stream.write(line)
+            stream.write(orjson.dumps(line).decode() + "\n")
             stream.flush()
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # a full disk, a broken pipe, a closed file: requests are answered anyway
+        except (OSError, ValueError) as error:  # a full disk, a broken pipe, a closed file: requests are answered
             lost_line(error)
 
 
@@ -119,33 +114,25 @@ def _iso_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
-_TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
-_HEADER = b"traceparent"
-_ZEROS = re.compile(rb"0+")
-
-
 def trace_id(headers: list[tuple[bytes, bytes]], *, is_traced: bool = False) -> str | None:
-    """Return the trace's id, 32 hexadecimal digits, or None where there is none that can be believed.
+    """Return the trace's id, 32 hexadecimal digits, or None if there is no valid one.
 
     Args:
         headers: of the request, as ASGI has them.
-        is_traced: whether spans are made: then a request that brings none has one of its own.
+        is_traced: whether spans are made: then a request without a valid one has its own.
 
     >>> trace_id([(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")])
     '0af7651916cd43dd8448eb211c80319c'
     >>> trace_id([(b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")])
     """
-    given = [value for name, value in headers if name == _HEADER]
-    if len(given) == 1:
-        found = _TRACEPARENT.fullmatch(given[0])
-        if found and found[1] != b"ff" and not (found[1] == b"00" and found[4]):
-            trace, parent = found[2], found[3]
-            if not _ZEROS.fullmatch(trace) and not _ZEROS.fullmatch(parent):
-                return trace.decode("ascii")
+    given = [value for name, value in headers if name == b"traceparent"]
+    found = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    if found and not (found[1] == b"00" and found[3]):  # version 00 has no further fields
+        return found[2].decode("ascii")
     return _own_trace_id() if is_traced else None
 
 
 def _own_trace_id() -> str | None:
-    trace = sys.modules.get("opentelemetry.trace")  # there, where its middleware is
+    trace = sys.modules.get("opentelemetry.trace")  # loaded if its middleware is
     context = trace.get_current_span().get_span_context() if trace else None
     return f"{context.trace_id:032x}" if context is not None and context.is_valid else None

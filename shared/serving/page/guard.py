@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.serving.http.browser import PAGE_HEADERS
-from shared.serving.http.errors import header
+from shared.serving.http.requests import header
 
 MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, kept scores, a message or a pasted text: some kilobytes, seldom more."""

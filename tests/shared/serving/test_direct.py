@@ -18,9 +18,9 @@ from starlette.testclient import TestClient
 
 from shared.errors import InvalidImage, Overloaded
 from shared.serving.app import DirectApi
-from shared.serving.http.bodies import read_json
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.http.middleware import RequestEdge
+from shared.serving.http.requests import read_json
 from shared.serving.observe.logs import RequestLog
 
 

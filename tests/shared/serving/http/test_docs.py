@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
-from shared.serving.http.bodies import inline_schema
 from shared.serving.http.browser import ASSETS, add_docs
+from shared.serving.http.requests import inline_schema
 
 
 class Leaf(BaseModel):

@@ -31,7 +31,6 @@ from shared.errors import (
     UnsupportedMedia,
 )
 from shared.serving.http.errors import (
-    REQUEST_ID,
     STATUS,
     ErrorBody,
     InferenceErrorBody,
@@ -39,8 +38,8 @@ from shared.serving.http.errors import (
     error_response,
     error_responses,
     install_error_handlers,
-    invalid_body,
 )
+from shared.serving.http.requests import REQUEST_ID, invalid_body
 
 EXPECTED = [
     (InvalidImage, 400, "invalid_image"),

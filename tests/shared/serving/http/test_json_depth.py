@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.serving.http.bodies import MAX_JSON_DEPTH, check_depth, is_deeper
+from shared.serving.http.requests import MAX_JSON_DEPTH, check_depth, is_deeper
 
 TEXTS = st.text(alphabet='[]{}"\\a', max_size=8)
 VALUES = st.recursive(

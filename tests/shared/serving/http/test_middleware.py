@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 from shared.serving.app import with_edge
 from shared.serving.http import middleware
 from shared.serving.http.errors import install_error_handlers
-from shared.serving.http.middleware import MODEL, RequestEdge
+from shared.serving.http.middleware import RequestEdge
+from shared.serving.http.requests import MODEL
 from shared.serving.observe.logs import RequestLog
 from shared.serving.settings import Settings
 from tests.shared.serving.requests import call

@@ -19,7 +19,7 @@ from shared.bundle.read import Golden, read_bundle
 from shared.bundle.write import write_bundle
 from shared.errors import Overloaded
 from shared.serving.app import with_edge
-from shared.serving.http.middleware import open_lease
+from shared.serving.http.middleware import LEASE, Lease
 from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.lifecycle.swaps import Chosen, Report, SharedChoice, load_chosen
 from shared.serving.observe.metrics import DIRECTORY
@@ -257,7 +257,8 @@ def test_replaced_models_are_freed_and_a_used_one_after_its_last_request(stored:
 
     async def run() -> None:
         async with lifecycle.run():
-            lease = open_lease()
+            lease = Lease()
+            LEASE.set(lease)
             first = lifecycle()
             await lifecycle.replace(first.replaced("tagging", stored / "second"))
             assert lifecycle() is first

@@ -158,7 +158,7 @@ def test_other_lines_that_cannot_be_written_are_counted_too(nothing_said: None, 
     ("error", "status", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/secret/path"), 503, "the service's disk is full"),
-        (OSError(errno.EROFS, "Read-only file system", "/secret/path"), 503, "can only be read at present"),
+        (OSError(errno.EROFS, "Read-only file system", "/secret/path"), 503, "is read-only at present"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/secret/path"), 500, "the service failed on this request"),
     ],
 )

@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.testclient import TestClient
 
-from shared.serving.http.bodies import json_body, read_json
 from shared.serving.http.errors import install_error_handlers
+from shared.serving.http.requests import json_body, read_json
 
 
 class Note(BaseModel):

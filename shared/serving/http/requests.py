@@ -1,4 +1,4 @@
-"""Request bodies: JSON that a route reads itself, how deep it may nest, and multipart forms.
+"""Reading requests: headers and path, JSON bodies and how deep they may nest, multipart forms.
 
 pydantic parses the JSON bytes directly, so deep nesting and broken UTF-8 are a 422 that names the place, and nothing is
 built in between. Half a surrogate pair, which JSON can spell, is refused too; in an array it only fails its own item.
@@ -22,11 +22,27 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from shared.errors import InputError, TooLarge, UnsupportedMedia
-from shared.serving.http.errors import header, invalid_body
+
+REQUEST_ID = "percept.request_id"
+"""Key in the ASGI scope, as are the others here."""
+MODEL = "percept.model"
+"""Name and version of the model that answers, if a route says so."""
+CALLER = "percept.caller"
+"""The `ApiKey` of the caller, if keys are set and the route needs one."""
+TASK = "percept.task"
+"""The task that answers the request."""
+LEFT = "percept.client_left"
+"""The client hung up, and the task was cancelled for that."""
+MAX_JSON_DEPTH = "percept.max_json_depth"
+"""How deep a JSON body may nest, from the settings."""
+DEFAULT_MAX_JSON_DEPTH = 32
 
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
-_NOT_JSON = {"multipart/form-data"}
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_MAX_TEXT_FIELD_BYTES = 4096
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -36,27 +52,41 @@ def _as_whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, Strict(), BeforeValidator(_as_whole)]
-"""A whole number, not true and not "5". JSON has one kind of number: 5.0 is 5, and so some languages write it."""
+"""A whole number, not true and not "5". JSON has one kind of number: 5.0 is 5, and some languages write it so."""
 Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_as_whole)]
-"""A whole number from 1 on. The limit stands inside: pydantic 2.14 writes that of a field `Whole | None` as `ge`, which
-is no word of JSON Schema."""
+"""A whole number from 1 up. It has the limit itself: pydantic 2.14 writes that of a field `Whole | None` as `ge`, which
+is not JSON Schema."""
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """Return the first header with that lower-case name; empty if there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            found: str = value.decode("latin-1")
+            return found
+    return ""
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path below the one where a proxy shows the service."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
 
 
 async def read_json(request: Request, schema: type[Body]) -> Body:
-    """Return the body as its schema reads it.
+    """Return the body as its schema reads it, whatever the content type says.
 
     Raises:
-        RequestValidationError: it is no JSON, or not what the schema says.
+        RequestValidationError: it is not JSON, or does not fit the schema.
         UnsupportedMedia: it is a form or compressed.
     """
     media_type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
-    if media_type in _NOT_JSON:
+    if media_type == "multipart/form-data":
         raise UnsupportedMedia("a form is not accepted here. Send JSON, as `curl --json '{…}'` does.")
     encoding = header(request.scope, b"content-encoding") or "identity"
     if encoding != "identity":
-        raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
-    body = await request.body()
-    body = body.removeprefix(codecs.BOM_UTF8)
+        raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it uncompressed.")
+    body = (await request.body()).removeprefix(codecs.BOM_UTF8)
     check_depth(body, request.scope)
     try:
         try:
@@ -70,11 +100,11 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
 
 
 def _loads(body: bytes, error: ValidationError) -> Any:
-    """Return what Python's own parser makes of a body that pydantic's refused, for half a surrogate pair in an array.
+    """Return a body that pydantic refused for half a surrogate pair in an array, as Python's own parser reads it.
 
     Raises:
-        RequestValidationError: one stands elsewhere, as a field or its name.
-        ValidationError: the one that was given, for what is no JSON either way.
+        RequestValidationError: the half is elsewhere, in a field or its name.
+        ValidationError: `error`, if the body is not JSON either way.
     """
     try:
         found = json.loads(body)
@@ -95,22 +125,13 @@ def _is_whole(value: object) -> bool:
     return not isinstance(value, str) or _HALF.search(value) is None
 
 
-def json_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads its body with `read_json`."""
-    content = {"application/json": {"schema": inline_schema(schema)}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-MAX_JSON_DEPTH = "percept.max_json_depth"
-"""Key in the ASGI scope, where the body limit leaves what the settings say."""
-DEFAULT_MAX_JSON_DEPTH = 32
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+def invalid_body(error: ValidationError) -> RequestValidationError:
+    """Return the error of a body that does not fit its schema, without the body itself, because it may be logged."""
+    return RequestValidationError(error.errors(include_url=False, include_input=False, include_context=False))
 
 
 def check_depth(body: bytes, scope: Scope) -> None:
-    """Refuse a JSON body that nests deeper than the limit; whether it is JSON at all its parser says.
+    """Refuse a JSON body that nests deeper than the limit, before any parser builds it.
 
     Raises:
         RequestValidationError: it does.
@@ -121,7 +142,7 @@ def check_depth(body: bytes, scope: Scope) -> None:
 
 
 def is_deeper(body: bytes, limit: int) -> bool:
-    r"""Return whether arrays and objects that are closed nest more than `limit` deep.
+    r"""Return whether closed arrays and objects nest more than `limit` deep; looks at the brackets alone.
 
     >>> is_deeper(b'{"a": [[1], [2]]}', 2), is_deeper(b'{"a": [[1], [2]]}', 3)
     (True, False)
@@ -139,11 +160,8 @@ def is_deeper(body: bytes, limit: int) -> bool:
     return b"[]" in brackets
 
 
-_MAX_TEXT_FIELD_BYTES = 4096
-
-
 class _FormParser(MultiPartParser):
-    """Knows whether the last boundary came: of a form that is cut off, Starlette drops the last file in silence."""
+    """Knows whether the last boundary came: if a form is cut off, Starlette silently drops the last file."""
 
     is_whole = False
 
@@ -151,7 +169,7 @@ class _FormParser(MultiPartParser):
         self.is_whole = True
 
     def close(self) -> None:
-        """Close the file that the form was cut off in; it is no part of the form."""
+        """Close the file that was cut off, which is not part of the form."""
         for file in self._files_to_close_on_error:
             file.close()
 
@@ -163,11 +181,11 @@ async def open_form(
     """Hold a request's form open.
 
     Args:
-        request: whose body is a form.
+        request: with a form as its body.
         max_files: one more is refused.
         max_body_bytes: what the body limit lets through.
-        too_many: the message for more files.
-        how: the sentence that says what to send, for messages.
+        too_many: the message about too many files.
+        how: a sentence that says what to send, for messages.
 
     Raises:
         InputError: the form is broken or cut off.
@@ -194,8 +212,14 @@ async def open_form(
         parser.close()
 
 
+def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads its body with `read_json`."""
+    content = {"application/json": {"schema": inline_schema(schema)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def inline_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return a model's JSON schema without references, for a body that a route reads on its own (`openapi_extra`)."""
+    """Return a model's JSON schema without references, for a body that a route reads itself (`openapi_extra`)."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
 
