@@ -21,7 +21,7 @@ import gradio as gr
 
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
-from nlp.page import texts
+from nlp.page import render
 from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder, shown_name
 from nlp.page.render import ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
@@ -51,19 +51,19 @@ class LanguagePage:
     def fill(self) -> None:
         """Draw what stands below the heading into the blocks that are open."""
         gr.HTML(
-            texts.chat(self.engine),
+            render.chat(self.engine),
             js_on_load=(_PAGE / "page.js").read_text("utf-8"),
             server_functions=self.server_functions(),
             apply_default_css=False,
             elem_id="language",
         )
         with gr.Accordion("Call it from your program", open=False):
-            gr.HTML(texts.how_to_call(self.engine))
+            gr.HTML(render.how_to_call(self.engine))
         if self.engine.intent:
             with gr.Accordion("What it understands", open=False):
-                gr.HTML(texts.knows(self.engine.intent.labels))
+                gr.HTML(render.knows(self.engine.intent.labels))
         with gr.Accordion("What it is not for", open=False):
-            gr.HTML(texts.limits(self.engine))
+            gr.HTML(render.limits(self.engine))
 
     def server_functions(self) -> list[Callable[..., Any]]:
         """Return what the page calls, each with one JSON value that may hold anything."""

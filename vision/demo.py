@@ -24,17 +24,17 @@ from shared.serving.page.tabs import Page
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
-from vision.page import texts
+from vision.page import render
 from vision.page.answer import Answer
 from vision.page.render import WAITING, TagView, notice
 
 _PAGE = Path(str(files("vision.page")))
 SAMPLES = (
-    texts.Sample("A dahlia", _PAGE / "samples" / "dahlia.jpg", "dahlia by vultilion"),
-    texts.Sample("A lion", MEDIA_ROOT / "images" / "lion.jpg"),
-    texts.Sample("A pagoda", _PAGE / "samples" / "pagoda.jpg", "pagoda by danielbuechele"),
-    texts.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
-    texts.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
+    render.Sample("A dahlia", _PAGE / "samples" / "dahlia.jpg", "dahlia by vultilion"),
+    render.Sample("A lion", MEDIA_ROOT / "images" / "lion.jpg"),
+    render.Sample("A pagoda", _PAGE / "samples" / "pagoda.jpg", "pagoda by danielbuechele"),
+    render.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
+    render.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
 )
 """Photos to try: our own, and some that lie in Gradio's package, where it still has them."""
 MAX_MAPS = 8
@@ -88,7 +88,7 @@ class TaggerPage:
                     elem_classes="p-card",
                 )
                 samples = gr.HTML(
-                    texts.samples(self.samples),
+                    render.samples(self.samples),
                     js_on_load=_ON_PRESS,
                     elem_id="samples",
                 )
@@ -99,11 +99,11 @@ class TaggerPage:
                     threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
                 heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
         with gr.Accordion("Call it from your program", open=False):
-            gr.HTML(texts.how_to_call())
+            gr.HTML(render.how_to_call())
         with gr.Accordion("What it knows", open=False):
-            gr.HTML(texts.knows(self.predictor))
+            gr.HTML(render.knows(self.predictor))
         with gr.Accordion("What it is not for", open=False):
-            gr.HTML(texts.limits(self.predictor))
+            gr.HTML(render.limits(self.predictor))
 
         photo.change(self.look, [photo, use_own, threshold], [answer, tags, heat], **_QUIET, preprocess=False)
         samples.select(self.sample, None, photo, **_QUIET)

@@ -1,7 +1,4 @@
-"""What the page replies to a message: its intent, and the answer out of the visitor's documents or the service's own.
-
-Neighbours: `documents` keeps what visitors dropped, `render` makes HTML of a `Reply`, `nlp.engine` does the work.
-"""
+"""What the page replies to a message: its intent, and the answer from the visitor's documents or the service's own."""
 
 from __future__ import annotations
 
@@ -20,68 +17,64 @@ from nlp.text import checked_text
 RANKED = 5
 """Intents that are shown."""
 READ_PASSAGES = 5
-"""Of each knowledge base, for one question."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A passage and whose document it stands in."""
-
-    passage: Passage
-    is_own: bool
-    """Whether the visitor dropped its document."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """A possible answer and whose document it stands in."""
-
-    answer: SourcedAnswer
-    is_own: bool
+"""Read in each knowledge base, for one question."""
 
 
 @dataclass(frozen=True)
 class Lookup:
     """What was looked up for a message."""
 
-    answer: Sighting | None
-    """None where nothing is sure enough, which is a normal answer."""
-    best: Sighting | None
+    answer: SourcedAnswer | None
+    """None if nothing is sure enough, which is a normal answer."""
+    best: SourcedAnswer | None
     """The most probable answer, however improbable."""
-    passages: Sequence[Found]
-    """That were read: the visitor's first, the nearest first."""
+    own: Sequence[Passage]
+    """Passages that were read in the visitor's documents, the nearest first."""
+    others: Sequence[Passage]
+    """Those that were read in the service's documents."""
+
+    @classmethod
+    def of(cls, own: Asked | None, others: Asked | None) -> Lookup:
+        """Return what was found in the visitor's documents and in the service's; None if those were not searched."""
+        found = [asked for asked in (own, others) if asked]
+        return cls(
+            answer=next((asked.answer for asked in found if asked.answer), None),
+            best=max((asked.best for asked in found if asked.best), key=lambda each: each.score, default=None),
+            own=own.passages if own else [],
+            others=others.passages if others else [],
+        )
 
 
 @dataclass(frozen=True)
 class Reply:
-    """All that is said to one message."""
+    """The whole reply to one message."""
 
     intent: IntentResult | None
-    """None where there is no intent model."""
+    """None if there is no intent model."""
     lookup: Lookup | None
-    """None where nothing was looked up: it is no question and in scope, or there is nothing to look it up in."""
+    """None if nothing was looked up: the message is no question and in scope, or there is nothing to search."""
     wants_documents: bool
-    """Whether an answer was wanted, but there is no document to look it up in."""
+    """Whether an answer was wanted, but there is no document to search."""
     intent_ms: float
     answer_ms: float
 
 
 class Replier:
-    """Replies in one worker; of one message nothing stays here for the next."""
+    """Replies in one worker; it keeps nothing between messages."""
 
     def __init__(self, engine: LanguageEngine, documents: VisitorDocuments) -> None:
         self.engine = engine
         self.documents = documents
 
     async def reply(self, text: object, visitor: object) -> Reply:
-        """Return what is said to a message.
+        """Return the reply to a message.
 
         Args:
             text: the message.
-            visitor: whose documents are looked into, besides the service's own.
+            visitor: whose documents are searched, besides the service's own.
 
         Raises:
-            InputError: it is blank or too long, or the visitor's name is none.
+            InputError: it is blank or too long, or the visitor's name is not valid.
             Overloaded, DeadlineExceeded, NotReady: the service cannot answer now.
         """
         engine = self.engine
@@ -92,33 +85,21 @@ class Replier:
         lookup, wants_documents = None, False
         if engine.qa is not None:
             is_open = intent is None or intent.out_of_scope or is_question(message)
-            asked = await self._ask(message, visitor, is_open=is_open)
-            lookup = _joined(asked) if asked else None
-            wants_documents = is_open and not asked
+            lookup = await self._ask(message, visitor, is_open=is_open)
+            wants_documents = is_open and lookup is None
         answered = time.perf_counter()
         return Reply(intent, lookup, wants_documents, (classified - start) * 1000, (answered - classified) * 1000)
 
-    async def _ask(self, question: str, visitor: object, *, is_open: bool) -> list[tuple[Asked, bool]]:
-        """Return what the visitor's documents say, and where that is nothing sure, what the service's own say.
+    async def _ask(self, question: str, visitor: object, *, is_open: bool) -> Lookup | None:
+        """Return what the visitor's documents say or, if that is nothing sure, the service's; None if there are none.
 
-        Who dropped documents asks about them, whatever the form of the message.
+        A visitor with documents asks about them, whatever form the message has.
         """
-        asked: list[tuple[Asked, bool]] = []
-        own = await asyncio.to_thread(self.documents.open, visitor)
-        if own is not None:
-            with closing(own):
-                found = await self.engine.ask(question, passages=READ_PASSAGES, knowledge=own)
-            asked.append((found, True))
-        if is_open and self.engine.can_ask and not (asked and asked[0][0].answer):
-            asked.append((await self.engine.ask(question, passages=READ_PASSAGES), False))
-        return asked
-
-
-def _joined(asked: Sequence[tuple[Asked, bool]]) -> Lookup:
-    answers = [Sighting(found.answer, is_own) for found, is_own in asked if found.answer]
-    bests = [Sighting(found.best, is_own) for found, is_own in asked if found.best]
-    return Lookup(
-        answer=answers[0] if answers else None,
-        best=max(bests, key=lambda each: each.answer.score, default=None),
-        passages=[Found(passage, is_own) for found, is_own in asked for passage in found.passages],
-    )
+        own, others = None, None
+        documents = await asyncio.to_thread(self.documents.open, visitor)
+        if documents is not None:
+            with closing(documents):
+                own = await self.engine.ask(question, passages=READ_PASSAGES, knowledge=documents)
+        if is_open and self.engine.can_ask and not (own and own.answer):
+            others = await self.engine.ask(question, passages=READ_PASSAGES)
+        return Lookup.of(own, others) if own or others else None

@@ -155,4 +155,4 @@ def test_overload_is_a_kind_notice_in_the_chat(tmp_path: Path):
     page.replier = Busy()
     told = asyncio.run(page.reply("book a flight", VISITOR))
     assert "l-notice" in told["html"]
-    assert told["said"] == "Many people ask right now. Please send it again in a moment."
+    assert told["said"] == "Many people are asking right now. Please send it again in a moment."

@@ -111,7 +111,7 @@ def test_slider_changes_what_is_shown_without_the_model(page: Page, photos: dict
 
 def test_photo_of_nothing_known_gets_an_honest_answer(page: Page, photos: dict[str, Path]):
     choose(page, photos["grey"])
-    expect(page.locator("#tags")).to_contain_text("Nothing I know is in this photo")
+    expect(page.locator("#tags")).to_contain_text("I see nothing that I know in this photo")
     expect(page.locator("#tags .p-near[open] .p-tag")).to_have_count(3)
     assert tags(page) == []
 

@@ -12,7 +12,7 @@ from nlp.engine import LanguageEngine, SourcedAnswer
 from nlp.intent.predictor import IntentResult, IntentScore
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.page.render import ReplyView, documents, explain, notice
-from nlp.page.reply import Found, Lookup, Reply, Sighting
+from nlp.page.reply import Lookup, Reply
 from shared.errors import (
     BundleError,
     DeadlineExceeded,
@@ -58,8 +58,8 @@ def replied(intent: IntentResult | None = None, lookup: Lookup | None = None, *,
 
 
 def found(answer: SourcedAnswer, *others: Passage, is_own: bool = False) -> Lookup:
-    sighting = Sighting(answer, is_own)
-    return Lookup(sighting, sighting, [Found(answer.passage, is_own), *(Found(other, False) for other in others)])
+    own, service = ([answer.passage], list(others)) if is_own else ([], [answer.passage, *others])
+    return Lookup(answer, answer, own, service)
 
 
 def test_intent_is_readable_and_its_label_is_at_hand(view: ReplyView):
@@ -103,18 +103,18 @@ def test_long_passage_is_cut_around_the_answer(view: ReplyView):
 
 
 def test_no_answer_shows_the_nearest_passages_and_the_best_guess(view: ReplyView):
-    best = Sighting(answer("It is ada.", "ada", score=0.12), False)
-    lookup = Lookup(None, best, [Found(passage(f"Passage {number}."), False) for number in range(5)])
+    best = answer("It is ada.", "ada", score=0.12)
+    lookup = Lookup(None, best, [], [passage(f"Passage {number}.") for number in range(5)])
     html = view.reply(replied(lookup=lookup))
     assert "No answer found" in html
     assert "“ada”, with 12%" in html
-    assert "an answer needs 40%" in html
+    assert "at least 40%" in html
     assert [f"Passage {number}." in html for number in range(5)] == [True, True, True, False, False]
     assert "<mark>" not in html
 
 
 def test_no_passage_and_no_document_are_said_kindly(view: ReplyView):
-    assert "in other words" in view.reply(replied(lookup=Lookup(None, None, [])))
+    assert "in other words" in view.reply(replied(lookup=Lookup(None, None, [], [])))
     assert "Drop a document" in view.reply(replied(wants=True))
 
 
@@ -126,7 +126,7 @@ def test_everything_is_escaped_wherever_it_stands(view: ReplyView):
     pages = [
         view.reply(replied(intent(HOSTILE, HOSTILE))),
         view.reply(replied(lookup=found(hostile, other, is_own=True))),
-        view.reply(replied(lookup=Lookup(None, Sighting(hostile, True), [Found(other, True)]))),
+        view.reply(replied(lookup=Lookup(None, hostile, [other], []))),
         documents([info]),
         notice(HOSTILE, HOSTILE),
     ]
@@ -148,7 +148,7 @@ def test_markdown_of_a_document_is_shown_as_it_stands(view: ReplyView):
 def test_screen_reader_hears_the_outcome(view: ReplyView):
     lookup = found(answer("It is ada.", "ada"))
     assert view.summary(replied(intent(), lookup)) == ("Intent: card declined, 91%, in scope. Answer: ada, from Guide.")
-    assert view.summary(replied(intent(None), Lookup(None, None, []))) == (
+    assert view.summary(replied(intent(None), Lookup(None, None, [], []))) == (
         "Out of scope: none of the known intents. No answer found."
     )
 

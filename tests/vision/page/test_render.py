@@ -6,7 +6,7 @@ from PIL import Image
 from shared.runtime.cpu import OnnxRuntime
 from tests.bundles import make_tagger_bundle
 from vision.heatmap import FLAT
-from vision.page import texts
+from vision.page import render
 from vision.page.answer import Answer
 from vision.page.render import TagView, data_uri, lowered, notice
 from vision.tagging.predictor import TagPredictor
@@ -37,7 +37,7 @@ def test_every_label_is_escaped_wherever_it_stands(predictor: TagPredictor, view
         view.result(answer(0.9, 0.9, 0.9, 0.9), None),
         view.result(answer(0.1, 0.1, 0.1, 0.1), None),
         view.heat(picture, 1, 0.9, 1.0),
-        texts.knows(predictor),
+        render.knows(predictor),
     ]
     for page in pages:
         assert ESCAPED in page
@@ -49,8 +49,8 @@ def test_what_the_card_says_is_escaped(predictor: TagPredictor):
     config = predictor.bundle.config.model_copy(update={"card": card})
     bundle = type(predictor.bundle)(**{**vars(predictor.bundle), "config": config})
     other = TagPredictor(bundle, predictor.runtime)
-    assert ESCAPED in texts.limits(other)
-    assert HOSTILE not in texts.limits(other)
+    assert ESCAPED in render.limits(other)
+    assert HOSTILE not in render.limits(other)
 
 
 def test_notice_is_escaped_and_announced():
@@ -75,14 +75,14 @@ def test_tag_below_its_own_threshold_is_faint(view: TagView):
 
 def test_nothing_known_is_said_plainly(view: TagView):
     html = view.result(answer(0.2, 0.1, 0.2, 0.1), None)
-    assert "Nothing I know is in this photo" in html
+    assert "I see nothing that I know in this photo" in html
     assert '<details class="p-near" open>' in html
     assert "None of my 4 labels" in html
 
 
 def test_heat_map_says_what_covering_the_peak_costs(view: TagView):
     assert "<b>90%</b> to <b>77%</b>" in view.heat(Image.new("RGB", (8, 8)), 0, 0.9, 1.0)
-    assert "No single part decides" in view.heat(Image.new("RGB", (8, 8)), 0, 0.9, FLAT / 2)
+    assert "No single part is decisive" in view.heat(Image.new("RGB", (8, 8)), 0, 0.9, FLAT / 2)
 
 
 @pytest.mark.parametrize(("score", "drop"), [(0.0, 5.0), (1.0, 0.5), (0.5, 700.0), (0.5, -700.0)])
@@ -95,7 +95,7 @@ def test_picture_in_a_url_is_a_jpeg():
 
 
 def test_every_label_is_listed_once_under_its_topmost_parent(predictor: TagPredictor):
-    html = texts.knows(predictor)
+    html = render.knows(predictor)
     assert html.count("<li>cat</li>") == 1
     assert html.index("<h3>animal") < html.index("<li>cat</li>")
     assert "these 4 labels" in html

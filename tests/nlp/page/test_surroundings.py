@@ -11,18 +11,17 @@ from typing import Any, cast
 import pytest
 
 from nlp.engine import LanguageEngine
-from nlp.page import texts
+from nlp.page import render
 
 HOSTILE = '<img src=x onerror="window.wasRun=1">'
 
 
 def engine(*labels: str, answers: bool = True, documents: str = "own", limits: Any = None) -> LanguageEngine:
-    config = SimpleNamespace(card={"limits": limits})
-    predictor = SimpleNamespace(bundle=SimpleNamespace(config=config))
-    intent = SimpleNamespace(labels=list(labels), predictor=predictor) if labels else None
+    bundle = SimpleNamespace(config=SimpleNamespace(card={"limits": limits}))
+    intent = SimpleNamespace(labels=list(labels), bundle=bundle) if labels else None
     made = SimpleNamespace(
         intent=intent,
-        qa=SimpleNamespace(predictor=predictor) if answers else None,
+        qa=SimpleNamespace(bundle=bundle) if answers else None,
         can_ask=answers and documents != "none",
         models=[intent] if intent else [],
         settings=SimpleNamespace(max_text_chars=2000, knowledge_documents=documents),
@@ -31,29 +30,29 @@ def engine(*labels: str, answers: bool = True, documents: str = "own", limits: A
 
 
 def test_samples_fit_the_model():
-    (in_scope, known), (out, _), (about, _) = texts.sample_messages(engine("timer", "book_flight", "other"))
+    (in_scope, known), (out, _), (about, _) = render.sample_messages(engine("timer", "book_flight", "other"))
     assert (in_scope, out, about) == ("In scope", "Out of scope", "About Percept")
-    assert known == [texts.IN_SCOPE["book_flight"], texts.IN_SCOPE["timer"]]
+    assert known == [render.IN_SCOPE["book_flight"], render.IN_SCOPE["timer"]]
 
 
 def test_model_with_other_labels_is_tried_with_their_names():
-    assert texts.sample_messages(engine("lost_parcel", answers=False))[0] == ("In scope", ["lost parcel"])
+    assert render.sample_messages(engine("lost_parcel", answers=False))[0] == ("In scope", ["lost parcel"])
 
 
 def test_service_with_documents_of_its_own_is_not_said_to_know_percept():
     other = engine("timer", documents="/srv/documents")
-    assert [title for title, _ in texts.sample_messages(other)] == ["In scope", "Out of scope"]
-    assert "this service's documents" in unescape(texts.chat(other))
-    assert "Percept" not in texts.chat(other)
+    assert [title for title, _ in render.sample_messages(other)] == ["In scope", "Out of scope"]
+    assert "this service's documents" in unescape(render.chat(other))
+    assert "Percept" not in render.chat(other)
 
 
 def test_service_without_answers_takes_no_documents():
-    assert "l-drop" not in texts.chat(engine("timer", answers=False))
-    assert "l-drop" in texts.chat(engine("timer"))
+    assert "l-drop" not in render.chat(engine("timer", answers=False))
+    assert "l-drop" in render.chat(engine("timer"))
 
 
 def test_service_without_intents_asks_for_questions():
-    html = texts.chat(engine())
+    html = render.chat(engine())
     assert "intents" not in html
     assert "question" in html
 
@@ -67,7 +66,7 @@ def test_service_without_intents_asks_for_questions():
     ],
 )
 def test_calls_are_those_that_the_service_answers(made: LanguageEngine, routes: list[str]):
-    html = texts.how_to_call(made)
+    html = render.how_to_call(made)
     assert re.findall(r"</span>(/[\w/]+)", html) == routes
     for body in re.findall(r"-d '(.+?)'</code>", html):
         assert isinstance(json.loads(unescape(body)), dict)
@@ -75,6 +74,6 @@ def test_calls_are_those_that_the_service_answers(made: LanguageEngine, routes: 
 
 def test_labels_and_the_card_are_escaped():
     made = engine(HOSTILE, limits=[HOSTILE])
-    for html in (texts.chat(made), texts.knows([HOSTILE]), texts.limits(made)):
+    for html in (render.chat(made), render.knows([HOSTILE]), render.limits(made)):
         assert HOSTILE not in html
         assert escape(HOSTILE) in html
