@@ -1,7 +1,7 @@
-"""The recipe of a bento's image: small, pinned, without root, and able to run on a root file system nobody can write.
+"""The Dockerfile of a bento's image: small, pinned, without root, and able to run on a read-only root file system.
 
-BentoML's own (`bentoml containerize`) installs uv and whatever versions are newest. This one takes its place in the
-bento, under the same name; `docker build -f env/docker/Dockerfile` in the bento's folder makes the image.
+BentoML's own (`bentoml containerize`) installs uv and the newest versions of everything. This one replaces it in the
+bento; `docker build -f env/docker/Dockerfile` in the bento's folder makes the image.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from string import Template
 from shared.serving.settings import Settings
 
 DOCKERFILE = "env/docker/Dockerfile"
-"""Place in a bento."""
+"""Path in a bento."""
 BASE_IMAGE = "python:3.11.14-slim-bookworm"
-"""The Python that constraints.txt was tested with. Who must have the same bytes each time names it by its digest."""
+"""The Python that constraints.txt was tested with. Name the image by its digest to get the same bytes each time."""
 USER_ID = 10001
-"""Above those of a distribution's own users, so that it means nobody on the host."""
+"""Above the ids of a distribution's own users, so that nobody on the host has it."""
 PORT = 3000
 STATE = "/var/lib/percept"
-"""What outlives a container: the knowledge base."""
+"""For what outlives a container: the knowledge base."""
 SCRATCH = "/tmp"  # noqa: S108 a place in the image
-"""What does not: BentoML's home, uploads on their way."""
+"""For what does not: BentoML's home, uploads in transit."""
 
 _TEXT = Template("""\
 # Image of a Percept bento for the $device. Build it in the bento's folder:
@@ -29,7 +29,7 @@ _TEXT = Template("""\
 #   docker run --read-only --tmpfs $scratch -v percept-state:$state --cap-drop ALL \\
 #     --security-opt no-new-privileges -p $port:$port percept
 
-# Installs in a stage of its own, of which only the result is kept. All packages are wheels: nothing is compiled.
+# Installs in a stage of its own; only the result is kept. All packages are wheels: nothing is compiled.
 FROM $base_image AS install
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY env/python/requirements.txt src/constraints.txt /install/
@@ -43,11 +43,11 @@ RUN groupadd --gid $user percept \\
     && install --directory --owner=$user --group=$user $state \\
     && python -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel
 COPY --from=install /opt/venv /opt/venv
-# The code belongs to root, so that the service cannot change what it runs.
+# The code belongs to root, so that the service cannot change it.
 COPY . /opt/bento
 RUN /opt/venv/bin/python -m compileall -q /opt/bento/src
-# One worker a replica, with a thread: more of them are more replicas. BentoML starts no worker again where
-# BENTOML_CONTAINERIZED is set, so it is not: a worker that is killed is back before a health check misses it.
+# One worker per replica, with one thread: scale by replicas. BENTOML_CONTAINERIZED is not set, because with it BentoML
+# would not restart a worker: one that is killed is back before a health check misses it.
 ENV PATH=/opt/venv/bin:$$PATH \\
     PYTHONDONTWRITEBYTECODE=1 \\
     PYTHONUNBUFFERED=1 \\
@@ -68,7 +68,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \\
     CMD ["python", "-c", "from http.client import HTTPConnection as H; c = H('127.0.0.1', $port, timeout=2); \
 c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "bentoml", "serve", "/opt/bento", "--host", "0.0.0.0", "--port", "$port"]
-# As long as shutdown_s of the settings; who sets that sets this too.
+# As long as shutdown_s of the settings; change both together.
 CMD ["--timeout-graceful-shutdown", "$shutdown_s"]
 """)
 _GPU = " \\\n    NVIDIA_VISIBLE_DEVICES=all \\\n    NVIDIA_DRIVER_CAPABILITIES=compute,utility"
@@ -78,9 +78,9 @@ def render_dockerfile(*, gpu: bool, base_image: str | None = None) -> str:
     """Return the Dockerfile of a bento.
 
     Args:
-        gpu: whether the bento has torch, whose wheels bring the CUDA libraries with them; the host brings the driver,
-            and the NVIDIA container toolkit puts it into the container.
-        base_image: a Debian or Ubuntu with that Python; None for `BASE_IMAGE`.
+        gpu: whether the bento has torch, whose wheels contain the CUDA libraries. The driver comes from the host,
+            through the NVIDIA container toolkit.
+        base_image: a Debian or Ubuntu with the same Python; None for `BASE_IMAGE`.
     """
     return _TEXT.substitute(
         base_image=base_image or BASE_IMAGE,

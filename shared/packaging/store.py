@@ -1,7 +1,7 @@
-"""Bundles in BentoML's model store: each under its version, and under the aliases that people give it.
+"""Bundles in BentoML's model store, each under its version and under the aliases that people give it.
 
-BentoML's store knows tags and no aliases, so an alias is a tag whose version is the alias, such as
-percept-tagger:production. `bentoml models list`, `export` and `push` work on all of them.
+BentoML's store has no aliases, so an alias is a tag whose version is the alias, such as percept-tagger:production.
+`bentoml models list`, `export` and `push` work on all of them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Literal
 from shared.bundle.layout import CONFIG
 from shared.bundle.read import Bundle, read_bundle, sha256_of
 from shared.errors import ConfigError
-from shared.packaging.plan import copy_files
+from shared.packaging.bento import copy_files
 
 _DIGEST = "config_sha256"
-"""Label: config.json names every other file with its SHA-256, so that its own tells two bundles apart."""
+"""Label with the SHA-256 of config.json, which has that of every other file: it tells two bundles apart."""
 
 
 def find_bundle(named: str) -> Bundle:
-    """Return the bundle of a folder, or of a tag in the store, such as "percept-tagger:production".
+    """Return the bundle in a folder, or under a tag of the store such as "percept-tagger:production".
 
     Raises:
         BundleError: it cannot be read.
@@ -38,12 +38,12 @@ def find_bundle(named: str) -> Bundle:
 
 
 def keep(bundle: Bundle, aliases: tuple[str, ...] = ()) -> str:
-    """Put a bundle into the store under its version and these aliases, and return the first tag.
+    """Put a bundle into the store under its version and these aliases, and return the tag of the version.
 
-    What is there already stays; an alias is moved.
+    A version that is there already stays; an alias moves.
 
     Raises:
-        ConfigError: another bundle has this name and version, or BentoML takes no such tag.
+        ConfigError: another bundle has this name and version, or BentoML does not accept the tag.
     """
     from bentoml.exceptions import BentoMLException
 
@@ -54,15 +54,15 @@ def keep(bundle: Bundle, aliases: tuple[str, ...] = ()) -> str:
         found = _labels(tag)
         if found is not None and found.get(_DIGEST) != digest:
             raise ConfigError(
-                f"the model store has {tag} already, and it is another bundle. Give the new one a version of its own, "
+                f"the model store has {tag} already, and it is another bundle. Give the new one another version, "
                 f"or run: bentoml models delete {tag}"
             )
-        for alias in aliases:  # before the version: the store calls that "latest" which came last
+        for alias in aliases:  # before the version: for the store, the last one is "latest"
             _move_alias(bundle, f"{name}:{alias}", digest)
         if found is None:
             _create(bundle, tag, digest, "version")
     except (BentoMLException, ValueError) as error:
-        raise ConfigError(f"BentoML's model store does not take {bundle.path}: {error}") from error
+        raise ConfigError(f"BentoML's model store does not accept {bundle.path}: {error}") from error
     return tag
 
 
@@ -70,17 +70,17 @@ def _move_alias(bundle: Bundle, tag: str, digest: str) -> None:
     import bentoml
 
     if tag.endswith(":latest"):
-        raise ConfigError("BentoML itself keeps the tag `latest`; choose another alias.")
+        raise ConfigError("BentoML manages the tag `latest` itself; choose another alias.")
     there = _labels(tag)
     if there is not None:
         if there.get("kind") != "alias":
-            raise ConfigError(f"{tag} is a version in the model store, and no alias. Choose another alias.")
+            raise ConfigError(f"{tag} is a version in the model store, not an alias. Choose another alias.")
         bentoml.models.delete(tag)
     _create(bundle, tag, digest, "alias")
 
 
 def _labels(tag: str) -> dict[str, str] | None:
-    """Return the labels of exactly that tag, or None where there is none: the store also finds by a version's start."""
+    """Return the labels of exactly this tag, if any; the store itself would also match the start of a version."""
     import bentoml
     from bentoml.exceptions import BentoMLException, NotFound
 

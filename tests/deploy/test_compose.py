@@ -14,8 +14,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from shared.packaging.bento import SERVICES, build_file
 from shared.packaging.dockerfile import PORT, SCRATCH, STATE, USER_ID, render_dockerfile
-from shared.packaging.plan import SERVICES, build_file
 from shared.serving.settings import PREFIX, Settings
 from tests.settings import settings_of
 

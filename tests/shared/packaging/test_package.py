@@ -17,11 +17,10 @@ from scripts.tasks import TASKS
 from shared.bundle.layout import WEIGHTS
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import PerceptError
-from shared.packaging.build import Bento
+from shared.packaging.bento import SERVICES, Bento, lay_out, make_plan
 from shared.packaging.dockerfile import DOCKERFILE, render_dockerfile
-from shared.packaging.plan import SERVICES, lay_out, make_plan
-from shared.packaging.sizes import installed_bytes
-from shared.packaging.smoke import check_bento
+from shared.packaging.package import installed_bytes
+from shared.packaging.trial import try_bento
 from tests.bundles import make_tagger_bundle
 from tests.language_bundles import make_intent_bundle
 from tests.server import environment
@@ -108,7 +107,7 @@ def test_an_alias_moves_and_a_version_does_not(packaged: Packaged, tmp_path: Pat
     tag, version, conflict, no_alias, latest, unknown = done.stdout.splitlines()
     assert (tag, version) == (f"tiny-intent:{newer.version}", newer.version)
     assert "has tiny-intent:2027.01.01-00000000 already, and it is another bundle" in conflict
-    assert "is a version in the model store, and no alias" in no_alias
+    assert "is a version in the model store, not an alias" in no_alias
     assert "choose another alias" in latest
     assert "nothing:here is neither a folder nor a tag of the model store" in unknown
     assert "tiny-qa:production" in unknown
@@ -120,7 +119,7 @@ def test_a_bento_that_answers_otherwise_is_refused(packaged: Packaged, tmp_path:
     other = make_intent_bundle(tmp_path / "other", prefix="my_")
     plan = make_plan(SERVICES["nlp"], [other], gpu=False)
     with pytest.raises(PerceptError, match=r"/v1/intent answers .*'book_flight'.*; in process .*'my_book_flight'"):
-        check_bento(Bento("percept_nlp:copy", packaged.output), plan, TASKS)
+        try_bento(Bento("percept_nlp:copy", packaged.output), plan, TASKS)
     commands = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
     assert [command for command in commands if str(packaged.output) in command] == []
 
@@ -135,7 +134,7 @@ def test_the_code_that_answers_is_the_bentos_and_its_last_words_are_shown(
     (broken / "src" / "nlp" / "service.py").write_text("raise SystemExit('these are my last words')\n")
     plan = make_plan(SERVICES["nlp"], [intent_bundle], gpu=False)
     with pytest.raises(PerceptError, match=r"(?s)the bento ended with 1: .*these are my last words"):
-        check_bento(Bento("percept_nlp:broken", broken), plan, TASKS)
+        try_bento(Bento("percept_nlp:broken", broken), plan, TASKS)
 
 
 def test_cpu_bundles_go_without_weights_and_gpu_bentos_ask_for_torch(tmp_path: Path, tagger_bundle: Bundle):
@@ -184,10 +183,10 @@ def test_sizes_follow_extras_and_name_what_is_not_there():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["vision", "--bundle", "intent"], "is a bundle of the task 'intent'; the service vision answers for tagging"),
-        (["all", "--bundle", "tagger", "--bundle", "tagger"], "two bundles of the task 'tagging' came"),
+        (["vision", "--bundle", "intent"], "is a bundle for the task 'intent'; the service vision takes tagging"),
+        (["all", "--bundle", "tagger", "--bundle", "tagger"], "two bundles are for the task 'tagging'"),
         (["vision", "--bundle", "tagger", "--gpu"], f"has no {WEIGHTS}, which a GPU computes from"),
-        (["vision", "--bundle", "tagger", "--output", "tagger"], "is there already. Name a folder that is not"),
+        (["vision", "--bundle", "tagger", "--output", "tagger"], "exists already. Name a new folder"),
     ],
 )
 def test_what_cannot_be_packaged_is_said_in_one_line(
