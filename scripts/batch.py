@@ -12,7 +12,7 @@ from scripts import options as shared_options
 
 if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
-    from shared.batch.run import Processes
+    from shared.batch.processes import Processes
 
 
 @click.command()
@@ -59,11 +59,11 @@ def command(
     processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
     """
     if ray:
-        from shared.batch.cluster import Cluster
+        from shared.batch.processes import Cluster
 
         computing: AbstractContextManager[Processes] = nullcontext(Cluster(ray, workers))
     else:
-        from shared.batch.pool import Pool
+        from shared.batch.processes import Pool
 
         computing = Pool(workers)  # first of all, so that it is ready when the inputs are known
     with computing as processes:
@@ -112,8 +112,7 @@ def _asked(
 
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:
-    from shared.batch.inputs import photo_inputs
-    from shared.batch.stores import is_uri, parquet_photos, stored_photos
+    from shared.batch.inputs import is_uri, parquet_photos, photo_inputs, stored_photos
     from shared.errors import ConfigError
     from vision.tagging.batch import photos_below
     from vision.tagging.files import PHOTO_SUFFIXES

@@ -1,6 +1,8 @@
-"""The inputs of a bulk run, one dictionary a row, read as a stream: photos in a folder, or rows of a table.
+"""The inputs of a bulk run, as a stream with one dictionary per row.
 
-A row of a table that cannot be read is a row with an `ERROR`, so that it is answered with it in its place.
+Photos come from a folder, from a prefix of an object store, or from a column of a parquet file; texts come from a
+table. A row that cannot be read has an `ERROR`, which takes the place of its result. pyarrow reads s3://, gs://,
+abfs://, hdfs:// and file:// with the usual credentials of each; every worker opens the store for itself.
 """
 
 from __future__ import annotations
@@ -8,46 +10,53 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet
 
 from shared.errors import ConfigError, DataError
 
 Row = dict[str, Any]
 ERROR = "__error__"
-"""Key of a row that could not be read; its value says why."""
+"""Key of a row that could not be read; the value says why."""
 FILE, ROOT = "file", "__root__"
+CONTENT = "__content__"
+"""Key of a photo's bytes, if they came with the row."""
+_URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_PARQUET_ROWS = 32
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is asked, without its rows."""
+    """A set of rows that can be read again and again."""
 
     count: int
     fingerprint: str
-    """SHA-256: of a table's bytes, of the photos' names, sizes and times."""
+    """SHA-256 of a table's bytes, or of the photos' names, sizes and times."""
     rows: Callable[[], Iterator[Row]]
-    """Reads them from the first on."""
+    """Reads them from the first one."""
 
     def shards(self, size: int) -> Iterator[list[Row]]:
-        """Yield `size` rows each, the last shard fewer."""
+        """Yield lists of `size` rows; the last may have fewer."""
         waiting = self.rows()
         while shard := list(islice(waiting, size)):
             yield shard
 
 
 def photo_inputs(root: Path, photos: Sequence[Path]) -> Inputs:
-    """Return photos as rows of `FILE`, relative to the folder they are read in.
+    """Return photos as rows of `ROOT`, the folder, and `FILE`, their path in it.
 
     Raises:
-        DataError: there is none, or one is gone.
+        DataError: there are none, or one is gone.
     """
     if not photos:
         raise DataError(f"no photo was found in {root}.")
@@ -57,7 +66,7 @@ def photo_inputs(root: Path, photos: Sequence[Path]) -> Inputs:
         try:
             state = path.stat()
         except OSError as error:
-            raise DataError(f"{path} cannot be looked at: {error.strerror}.") from error
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from error
         name = str(path.relative_to(root))
         digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
         names.append(name)
@@ -70,15 +79,15 @@ def table_inputs(path: Path, needed: Sequence[str]) -> Inputs:
 
     Args:
         path: the file.
-        needed: columns that there must be. In JSON lines each row has its own, so none are looked for here.
+        needed: columns that must exist. Not checked for JSON lines, where each row has its own.
 
     Raises:
-        ConfigError: a column is missing or the ending is not known.
+        ConfigError: a column is missing, or the kind of file is unknown.
         DataError: it cannot be read.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ConfigError(f"{path} is no table that can be read; expected {', '.join(SUFFIXES)}.")
+        raise ConfigError(f"{path} is not a table that can be read; expected {', '.join(SUFFIXES)}.")
     try:
         fingerprint = digest_of(path)
         columns = _columns(path, suffix)
@@ -92,6 +101,82 @@ def table_inputs(path: Path, needed: Sequence[str]) -> Inputs:
     return Inputs(count, fingerprint, lambda: _rows(path, suffix))
 
 
+def is_uri(text: str) -> bool:
+    """Return whether this is a place in an object store, not a file.
+
+    >>> is_uri("s3://bucket/photos"), is_uri("photos/2026")
+    (True, False)
+    """
+    return _URI.match(text) is not None
+
+
+def fetch(uri: str, name: str) -> bytes:
+    """Return the bytes of a photo in a store.
+
+    Raises:
+        OSError: it is gone, or the store does not answer.
+    """
+    files, root = _opened(uri)
+    with files.open_input_file(f"{root}/{name}") as stream:
+        content: bytes = stream.read()
+    return content
+
+
+def stored_photos(uri: str, suffixes: Iterable[str]) -> Inputs:
+    """Return the photos below a prefix, sorted by name, without hidden ones; rows have `ROOT`, the URI, and `FILE`.
+
+    Raises:
+        ConfigError: there is no such store.
+        DataError: it does not answer, or has no photo.
+    """
+    files, root = _opened(uri)
+    wanted = frozenset(suffixes)
+    try:
+        found = files.get_file_info(pyarrow.fs.FileSelector(root, recursive=True))
+    except OSError as error:
+        raise DataError(f"{uri} cannot be listed: {error}") from error
+    digest = hashlib.sha256()
+    names = []
+    for info in sorted(found, key=lambda info: info.path):
+        name = PurePosixPath(info.path).relative_to(root)
+        if info.type != pyarrow.fs.FileType.File or name.suffix.lower() not in wanted:
+            continue
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        digest.update(f"{name}\0{info.size}\0{info.mtime_ns}\n".encode())
+        names.append(str(name))
+    if not names:
+        raise DataError(f"no photo was found below {uri}.")
+    return Inputs(len(names), digest.hexdigest(), lambda: ({ROOT: uri, FILE: name} for name in names))
+
+
+def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
+    """Return the photos in a column of a parquet file: bytes, or `bytes` and `path` as in Hugging Face's datasets.
+
+    Rows have `CONTENT`, `FILE` (the path, or the row's number) and the columns to keep.
+
+    Raises:
+        ConfigError: there is no such column, or it has no photos.
+        DataError: it cannot be read.
+    """
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+        count = pyarrow.parquet.read_metadata(path).num_rows
+        fingerprint = digest_of(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    columns = [column, *keep]
+    check_columns(path, schema.names, columns)
+    kind = schema.field(column).type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise ConfigError(f"the column {column!r} of {path} has {schema.field(column).type} in it, not photos.")
+    if not count:
+        raise DataError(f"{path} has no rows.")
+    return Inputs(count, fingerprint, partial(_parquet_rows, path, column, columns))
+
+
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as stream:
@@ -99,7 +184,7 @@ def digest_of(path: Path) -> str:
 
 
 def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    """Raise ConfigError where a column that is needed is not there."""
+    """Raise ConfigError if a column is missing."""
     missing = [name for name in needed if name not in columns]
     if missing:
         raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}.")
@@ -122,7 +207,7 @@ def _rows(path: Path, suffix: str) -> Iterator[Row]:
     elif suffix in {".csv", ".tsv"}:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             for row in csv.DictReader(stream, delimiter=_delimiter(suffix)):
-                yield {name: value for name, value in row.items() if name is not None}  # what has no header
+                yield {name: value for name, value in row.items() if name is not None}  # a value without a header
     else:
         with path.open("rb") as lines:
             yield from (_json_row(line, number) for number, line in enumerate(lines, 1) if line.strip())
@@ -132,9 +217,39 @@ def _json_row(line: bytes, number: int) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return {ERROR: f"line {number} is no JSON: {error}"}
-    return row if isinstance(row, dict) else {ERROR: f"line {number} must be an object; came {type(row).__name__}."}
+        return {ERROR: f"line {number} is not JSON: {error}"}
+    return row if isinstance(row, dict) else {ERROR: f"line {number} must be an object; got {type(row).__name__}."}
 
 
 def _delimiter(suffix: str) -> str:
     return "\t" if suffix == ".tsv" else ","
+
+
+def _parquet_rows(path: Path, column: str, columns: list[str]) -> Iterator[Row]:
+    number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                yield _photo_row(row, column, number)
+                number += 1
+
+
+def _photo_row(row: dict[str, Any], column: str, number: int) -> Row:
+    value = row.pop(column)
+    name = str(number)
+    if isinstance(value, dict):
+        name = value.get("path") or name
+        value = value.get("bytes")
+    if value is None:
+        return {**row, ERROR: f"row {number} has no photo in it."}
+    return {**row, FILE: name, CONTENT: value}
+
+
+@lru_cache(maxsize=4)
+def _opened(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Return the store and the prefix in it, without a final slash."""
+    try:
+        files, root = pyarrow.fs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ConfigError(f"{uri} is not a store that can be read: {error}") from error
+    return files, root.rstrip("/")

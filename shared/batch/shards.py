@@ -1,7 +1,4 @@
-"""One shard of a bulk run: its rows answered by the task, its file written whole or not at all. Runs in workers.
-
-A worker loads the bundle once, for all the shards that it gets.
-"""
+"""One shard of a bulk run: its rows are processed by the task, its file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from shared.batch.inputs import ERROR, Row
-from shared.batch.plan import part
 from shared.bundle.read import read_bundle
 from shared.runtime.choose import choose_runtime
 from shared.task import Task, resolve
@@ -26,19 +22,19 @@ Shard = tuple[int, int, Sequence[Row]]
 
 
 class Answerer(Protocol):
-    """What a task answers rows with; built as `answerer(bundle, runtime, options)`."""
+    """How a task processes rows; made by `answerer(bundle, runtime, options)`."""
 
     schema: pa.Schema
-    """Columns of the answers."""
+    """Columns of the results."""
 
     def answer(self, rows: Sequence[Row]) -> list[Row]:
-        """Return one answer a row, in their order; one that cannot be given has `error`."""
+        """Return one result per row, in order; if a row cannot be processed, it has an `error`."""
         ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker must know, before its first shard."""
+    """What a worker must know before its first shard."""
 
     task: Task
     bundle: Path
@@ -46,12 +42,12 @@ class Job:
     output: Path
     options: dict[str, Any] = field(default_factory=dict)
     keep: Sequence[str] = ()
-    """Columns of the inputs that are put beside the answers, as text."""
+    """Columns of the inputs that are copied to the results, as text."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a shard."""
+    """The outcome of a shard."""
 
     shard: int
     rows: int
@@ -59,7 +55,7 @@ class Done:
 
 
 class Worker:
-    """Answers shards one after the other."""
+    """Loads the bundle once, and processes one shard after another."""
 
     def __init__(self, job: Job) -> None:
         bundle = read_bundle(job.bundle)
@@ -71,7 +67,7 @@ class Worker:
         self._schema = pa.schema([pa.field(ROW, pa.int64()), *kept, *self._answerer.schema, error])
 
     def __call__(self, shard: int, first: int, rows: Sequence[Row]) -> Done:
-        """Answer the rows and write their file.
+        """Process the rows and write their file.
 
         Args:
             shard: its number.
@@ -92,8 +88,17 @@ class Worker:
         return Done(shard, len(table), sum(row.get("error") is not None for row in table))
 
 
+def part(folder: Path, shard: int) -> Path:
+    """Return the file of a shard.
+
+    >>> part(Path("tags"), 7).name
+    'part-00007.parquet'
+    """
+    return folder / f"part-{shard:05d}.parquet"
+
+
 def write_whole(path: Path, table: pa.Table) -> None:
-    """Write a parquet file that is there when it is whole and on the disk, whatever happens meanwhile."""
+    """Write a parquet file that only appears once it is complete and on the disk."""
     unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
     pyarrow.parquet.write_table(table, unfinished, compression="zstd")
     with unfinished.open("rb") as written:

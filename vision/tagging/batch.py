@@ -9,9 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from shared.ahead import ahead
-from shared.batch import stores
-from shared.batch.inputs import FILE, ROOT
-from shared.batch.stores import CONTENT, is_uri
+from shared.batch.inputs import CONTENT, FILE, ROOT, fetch, is_uri
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.runtime.protocol import Runtime
@@ -71,7 +69,7 @@ def _photos(rows: Sequence[dict[str, Any]]) -> Iterator[Photo]:
 
 def _fetched(row: dict[str, Any]) -> _Content:
     try:
-        return _Content(stores.fetch(row[ROOT], row[FILE]))
+        return _Content(fetch(row[ROOT], row[FILE]))
     except OSError as error:
         return _Content(error)
 

@@ -13,7 +13,7 @@ import datasets
 import fsspec
 import pyarrow.dataset
 
-from shared.batch.stores import is_uri
+from shared.batch.inputs import is_uri
 from shared.errors import DataError
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scripts.main import main
-from shared.batch.plan import PLAN, Plan, opened
+from shared.batch.run import PLAN, Plan, opened
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from tests.pictures import BLUE, GREEN, RED, plain
@@ -119,8 +119,8 @@ def test_broken_lines_of_json_are_rows_with_their_error(qa_bundle: Bundle, tmp_p
     assert result.exit_code == 0, result.output
     first, broken, array, number, none = read(tmp_path / "out")
     assert first["answer"]["text"] == "Émile"
-    assert "line 2 is no JSON" in broken["error"]
-    assert array["error"] == "line 3 must be an object; came list."
+    assert "line 2 is not JSON" in broken["error"]
+    assert array["error"] == "line 3 must be an object; got list."
     assert number["error"] == "'question' must be a text; came int."
     assert (none["answer"], none["error"]) == (None, None)
 
@@ -186,7 +186,7 @@ def test_results_of_another_run_are_never_mixed(tagger_bundle: Bundle, tmp_path:
     assert "inputs, rows differ" in batch(*asked).output
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
-    assert "holds other files" in batch(tagger_bundle.path, tmp_path / "photos", tmp_path / "mine").output
+    assert "has other files in it" in batch(tagger_bundle.path, tmp_path / "photos", tmp_path / "mine").output
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path):

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from scripts.main import main
 from shared.ahead import ahead
 from shared.batch import stores
-from shared.batch.stores import stored_photos
+from shared.batch.inputs import stored_photos
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
 from tests.pictures import BLUE, GREEN, RED, plain
@@ -85,7 +85,7 @@ def test_what_a_store_holds_is_what_its_results_are_of(bucket: Path):
 @pytest.mark.parametrize(
     ("uri", "error", "said"),
     [
-        ("nowhere://bucket/photos", ConfigError, "names no store"),
+        ("nowhere://bucket/photos", ConfigError, "is not a store"),
         ("file:///there/is/none", DataError, "cannot be listed"),
         ("file://{bucket}/empty", DataError, "no photo was found below"),
     ],
@@ -133,7 +133,7 @@ def test_photos_in_a_parquet_file_are_tagged_beside_the_columns_to_keep(tagger_b
     assert [row["id"] for row in rows] == ["n0", "n1", "n2", "n3"]
     assert [row["file"] for row in rows] == ["red.png", None, "2", "3"]
     assert [[tag["label"] for tag in row["tags"] or ()] for row in rows] == [["cat"], [], [], ["car"]]
-    assert "holds no photo's bytes" in rows[1]["error"]
+    assert "has no photo in it" in rows[1]["error"]
     assert "picture" in rows[2]["error"]
 
 
@@ -149,7 +149,7 @@ def test_photos_as_plain_bytes_under_another_name(tagger_bundle: Bundle, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "holds no photos but string"),
+        ((), "has string in it, not photos"),
         (("--image", "picture"), "has no column 'picture'; it has image, id"),
         (("--keep", "nothing"), "has no column 'nothing'"),
         (("--ray", "local"), "--ray cannot read photos from a parquet file"),

@@ -1,10 +1,11 @@
-"""The processes that answer shards on this machine. Imports nothing heavy: the first begins to start before all else.
+"""The processes that compute shards: on this machine, or on the machines of a Ray cluster.
 
-Neighbours: `shards` answers one shard; `cluster` has Ray's processes.
+Imports nothing heavy at first, so that the pool starts before everything else.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -14,7 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from shared.errors import BatchError
 
@@ -24,11 +25,19 @@ if TYPE_CHECKING:
 _worker: Worker | None = None
 
 
+class Processes(Protocol):
+    """What computes the shards: a `Pool` on this machine, a `Cluster` on others."""
+
+    def answer(self, job: Job, shards: Iterable[Shard], count: int) -> Iterator[Done]:
+        """Yield the outcome of each of `count` shards, in the order in which they finish."""
+        ...
+
+
 class Pool:
-    """This process and others beside it; a context manager that ends the others.
+    """This process and others beside it; leaving the context ends the others.
 
     Args:
-        processes: how many at most, this one among them; one a core if not given.
+        processes: the most processes, including this one; one per core if not given.
     """
 
     def __init__(self, processes: int | None = None) -> None:
@@ -37,7 +46,7 @@ class Pool:
         if self.processes > 1:
             context = multiprocessing.get_context("spawn")  # ONNX Runtime's threads do not live through a fork
             self._executor = ProcessPoolExecutor(self.processes - 1, mp_context=context, initializer=_die_with_parent)
-            self._executor.submit(_get_ready)  # one alone: whether there is work for more is not known yet
+            self._executor.submit(_get_ready)  # only one: there may be no work for more
 
     def __enter__(self) -> Pool:
         return self
@@ -47,39 +56,89 @@ class Pool:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     def answer(self, job: Job, shards: Iterable[Shard], count: int) -> Iterator[Done]:
-        """Yield what came of each shard, in whatever order they are done.
+        """Yield the outcome of each shard, in the order in which they finish.
 
         Args:
             job: what all processes load.
-            shards: few of them are held at once.
-            count: how many they are.
+            shards: only a few are in memory at once.
+            count: how many there are.
 
         Raises:
             BatchError: a process died.
-            PerceptError: as loading the bundle does.
+            PerceptError: the bundle cannot be loaded.
         """
         from shared.batch.shards import Worker
 
         work = _Work(self._executor, job, shards, count, min(self.processes, count) - 1)
         try:
             work.hand_out()
-            worker = Worker(job)  # this process is one of them: one interpreter and one model fewer to start
+            worker = Worker(job)  # this process works too: one interpreter and one model fewer to start
             while (own := work.take()) is not None:
                 yield worker(*own)
                 yield from work.answers()
             yield from work.last_answers()
         except BrokenProcessPool as error:
             raise BatchError(
-                "a process died, perhaps for want of memory. What was done is kept: the same command goes on from "
-                "there; --workers makes fewer processes."
+                "a process died, perhaps because memory ran out. What was done is kept: run the same command again to "
+                "continue, with fewer processes by --workers."
             ) from error
 
 
-class _Work:
-    """Shards for this process and the others; one of these gets the next as soon as it is done with one.
+class Cluster:
+    """Actors of Ray Data, on machines that can all read the bundle and the inputs, and write the output.
 
-    While many are left, each of the others has one more that waits for it. At the end it has not: nobody shall have two
-    while another has none.
+    Args:
+        address: as `ray.init` takes it; "local" starts a cluster on this machine.
+        actors: the most actors, of one core each; one per core of this machine if not given.
+    """
+
+    def __init__(self, address: str, actors: int | None = None) -> None:
+        self._address = address
+        self._actors = actors or cores()
+
+    def answer(self, job: Job, shards: Iterable[Shard], count: int) -> Iterator[Done]:
+        """Yield the outcome of each shard, in the order in which they finish.
+
+        Args:
+            job: with paths as the machines of the cluster see them.
+            shards: all are taken at once, and Ray keeps them.
+            count: how many there are.
+
+        Raises:
+            BatchError: Ray ended the run.
+        """
+        import ray
+        import ray.data
+
+        from shared.batch.shards import Done
+
+        ray.init(address=self._address, log_to_driver=False, ignore_reinit_error=True)
+        try:
+            items = [
+                {"shard": number, "first": first, "rows": json.dumps(rows, default=str)}
+                for number, first, rows in shards
+            ]
+            found = ray.data.from_items(items, override_num_blocks=count).map(
+                cast("Any", _RayWorker),  # Ray's types know functions only
+                fn_constructor_args=[job],
+                compute=ray.data.ActorPoolStrategy(size=min(self._actors, count)),
+                num_cpus=1,
+            )
+            for row in found.iter_rows():
+                yield Done(row["shard"], row["rows"], row["errors"])
+        except ray.exceptions.RayError as error:
+            raise BatchError(
+                f"Ray ended the run: {error}. What was done is kept: run the same command again."
+            ) from error
+        finally:
+            ray.shutdown()
+
+
+class _Work:
+    """Hands out shards to this process and the others, each of which gets the next as soon as it has finished one.
+
+    While many are left, each of the others has one more in waiting; at the end none has, so that no process has two
+    while another has nothing to do.
     """
 
     def __init__(
@@ -89,12 +148,12 @@ class _Work:
         self._waiting, self._left = iter(shards), count
         self._out = self._taken = self._given = 0
         self._error: Exception | None = None
-        """Of the inputs, where another thread met it."""
+        """Raised by the inputs, perhaps in another thread."""
         self._answers: SimpleQueue[Future[Done]] = SimpleQueue()
         self._lock = threading.Lock()  # shards are taken here and by the executor's thread; never held while submitting
 
     def take(self) -> Shard | None:
-        """Return a shard that nobody has yet, or None where there is none."""
+        """Return the next shard, or None if there is none left."""
         with self._lock:
             return self._next()
 
@@ -132,13 +191,13 @@ class _Work:
         try:
             self.hand_out()
         except Exception as error:  # noqa: BLE001 raised where answers are awaited; here nobody would see it
-            if error is not self._error:  # but of the executor
+            if error is not self._error:  # it is the executor's
                 failed: Future[Done] = Future()
                 failed.set_exception(error)
                 self._answers.put(failed)
 
     def answers(self) -> Iterator[Done]:
-        """Yield what the others have done."""
+        """Yield what the others have finished."""
         while self._taken < self._given:
             try:
                 future = self._answers.get_nowait()
@@ -148,7 +207,7 @@ class _Work:
             yield future.result()
 
     def last_answers(self) -> Iterator[Done]:
-        """Yield what the others are still doing; no shard waits any more."""
+        """Wait for what the others are still doing, and yield it; no shard is left."""
         while self._taken < self._given:
             self._taken += 1
             yield self._answers.get().result()
@@ -171,7 +230,7 @@ def _answer(job: Job, shard: Shard) -> Done:
 
 
 def _die_with_parent() -> None:
-    """End this process when the one that started it is killed: a pool's processes would wait for work for ever."""
+    """End this process when the one that started it is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -180,6 +239,19 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+class _RayWorker:
+    """An actor of Ray Data."""
+
+    def __init__(self, job: Job) -> None:
+        from shared.batch.shards import Worker
+
+        self._worker = Worker(job)
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, int]:
+        done = self._worker(item["shard"], item["first"], json.loads(item["rows"]))
+        return {"shard": done.shard, "rows": done.rows, "errors": done.errors}
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.tasks import find_task
 from shared.batch.inputs import ROOT, photo_inputs
-from shared.batch.pool import Pool
+from shared.batch.processes import Pool
 from shared.batch.shards import Job, Shard
 from shared.bundle.read import Bundle
 from shared.errors import DataError
