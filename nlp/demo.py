@@ -1,10 +1,8 @@
 """The language page: write a message, see its intent and its answer; drop documents to ask about them.
 
-The page calls functions of this module by Gradio's server functions: each call is one request that any worker may
-answer, and the page learns of a call that fails. What must be known of an earlier call stays in the browser (the
-conversation, the visitor's name) or in a folder that all workers share (documents). Nothing asks another host.
-
-Neighbours: `nlp.page` makes replies and HTML; `shared.serving.page.tabs` puts the page on its address.
+The page calls this module through Gradio's server functions: each call is one request that any worker may answer, and
+the page learns when a call fails. The state between calls is in the browser (the conversation, the visitor's name) or in
+a folder that all workers share (documents). Nothing contacts another host.
 """
 
 from __future__ import annotations
@@ -31,14 +29,14 @@ from shared.serving.page.tabs import Page
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
-"""Documents that wait to be read in one worker; further ones are put off."""
+"""Documents that may wait to be read in one worker; further ones are refused for now."""
 PASTED = "Pasted text"
 
 _log = logging.getLogger(__name__)
 
 
 class LanguagePage:
-    """What happens on the page's calls. Of one call nothing stays here for the next."""
+    """Answers the page's calls; keeps nothing between them."""
 
     def __init__(self, engine: LanguageEngine, kept: VisitorDocuments) -> None:
         self.engine = engine
@@ -46,10 +44,10 @@ class LanguagePage:
         self.replier = Replier(engine, kept)
         self.view = ReplyView(engine)
         self._in_hand = 0
-        self._one_read = asyncio.Semaphore(1)  # reading a document takes a core: messages must get between
+        self._one_read = asyncio.Semaphore(1)  # reading a document takes a core: messages must get their turn
 
     def fill(self) -> None:
-        """Draw what stands below the heading into the blocks that are open."""
+        """Draw everything below the heading into the open blocks."""
         gr.HTML(
             render.chat(self.engine),
             js_on_load=(_PAGE / "page.js").read_text("utf-8"),
@@ -66,7 +64,7 @@ class LanguagePage:
             gr.HTML(render.limits(self.engine))
 
     def server_functions(self) -> list[Callable[..., Any]]:
-        """Return what the page calls, each with one JSON value that may hold anything."""
+        """Return the functions that the page calls, each with one JSON value, which may be anything."""
 
         async def reply(sent: Any) -> dict[str, str]:
             return await self.reply(_field(sent, "text"), _field(sent, "visitor"))
@@ -86,7 +84,7 @@ class LanguagePage:
         return [reply, add_file, add_text, forget, list_documents]
 
     async def reply(self, text: object, visitor: object) -> dict[str, str]:
-        """Return the card of a message and what a screen reader says of it, or a notice."""
+        """Return the card for a message and what a screen reader says about it, or a notice."""
         try:
             said = await self.replier.reply(text, visitor)
         except PerceptError as error:
@@ -95,7 +93,7 @@ class LanguagePage:
         return {"html": self.view.reply(said), "said": self.view.summary(said)}
 
     async def add_file(self, visitor: object, path: object, name: object) -> dict[str, str]:
-        """Keep an uploaded file for the visitor; return the list of what is kept, and a notice."""
+        """Keep an uploaded file for the visitor; return the list of kept documents, and a notice."""
         return await self._add(visitor, lambda: self.kept.add(visitor, name, self.kept.take_upload(path)), name)
 
     async def add_text(self, visitor: object, text: object) -> dict[str, str]:
@@ -105,7 +103,7 @@ class LanguagePage:
         return await self._add(visitor, lambda: self.kept.add(visitor, title, content, "text/plain"), title)
 
     async def remove(self, visitor: object, document: object) -> dict[str, str]:
-        """Forget one of the visitor's documents; returns as `add_file`."""
+        """Delete one of the visitor's documents; returns as `add_file`."""
         try:
             await asyncio.to_thread(self.kept.remove, visitor, document)
         except PerceptError as error:
@@ -118,7 +116,7 @@ class LanguagePage:
         except PerceptError as error:
             said = " ".join(_explained(error, "document"))
             return await self._listed(visitor, notice(f"{shown_name(name)}:", said))
-        return await self._listed(visitor, said=f"{info.title} can be asked about now.")
+        return await self._listed(visitor, said=f"You can ask about {info.title} now.")
 
     async def _read(self, add: Callable[[], DocumentInfo]) -> DocumentInfo:
         if self._in_hand >= MAX_READ:
@@ -142,7 +140,7 @@ class LanguagePage:
 
 
 def page(engine: LanguageEngine) -> Page:
-    """Return the page of a language service, for `shared.serving.page.tabs`."""
+    """Return the page of a language service."""
     folder = document_folder()
     kept = VisitorDocuments(folder.path, upload_folder().path)
     return Page(
@@ -158,7 +156,7 @@ def page(engine: LanguageEngine) -> Page:
 
 
 def _summaries(engine: LanguageEngine) -> Sequence[str]:
-    """Return the first sentence of what each model's card says; two whole ones push the chat off the screen."""
+    """Return the first sentence of each model card's summary; two whole ones would push the chat off the screen."""
     found = [model.predictor.bundle.config.card.get("summary") for model in engine.models]
     return [re.split(r"(?<=[.!?])\s", summary, maxsplit=1)[0] for summary in found if isinstance(summary, str)]
 
@@ -168,7 +166,7 @@ def _field(sent: Any, name: str) -> Any:
 
 
 def _title(text: str) -> str:
-    """Return how a pasted text is called: by its first words.
+    """Return the name of a pasted text: its first words.
 
     >>> _title("\\n# Opening hours of the shop\\nfrom nine to five")
     'Opening hours of the shop'

@@ -1,6 +1,6 @@
-"""The language service's methods for BentoML's own clients; all other clients use the routes of `nlp.api`.
+"""The language service's methods for BentoML's own clients; all others use the routes of `nlp.api`.
 
-A class of its own, so that the all-in-one service has them too: it inherits them, and says where the engine is.
+The all-in-one service inherits them too, and says where the engine is.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class LanguageMethods:
     """Utterances to intents, questions to answers."""
 
     language: Callable[[], LanguageEngine]
-    """Gives the engine at every request; a service sets it as a static method."""
+    """Returns the engine, at every request; a service sets it as a static method."""
 
     @bentoml.api(route="/bento/intent")
     async def intent(self, texts: list[Any], top_k: Annotated[int, Field(ge=1)] = DEFAULT_TOP_K) -> IntentResponse:
-        """Return what each utterance wants; what is wrong with one stands in its place."""
+        """Return what each utterance wants, with an error in place of each that cannot be answered."""
         return await classify_texts(self.language().needed_intent(), texts, top_k=top_k)
 
     @bentoml.api(route="/bento/answer")
@@ -42,10 +42,10 @@ class LanguageMethods:
         context: str | None = None,
         passages: Annotated[int, Field(ge=1, le=MAX_PASSAGES)] = DEFAULT_PASSAGES,
     ) -> AnswerResponse:
-        """Return the answer to a question out of the context, or without one out of the knowledge base."""
+        """Return the answer to a question, from the context or, without one, from the knowledge base."""
         return await answer_question(self.language(), question, context, passages=passages)
 
     @bentoml.api(route="/bento/understand")
     async def understand(self, text: str) -> UnderstandResponse:
-        """Return what an utterance wants, and what the knowledge base says where it asks something."""
+        """Return what an utterance wants and, if it asks something, what the knowledge base says."""
         return await understand_text(self.language(), text)

@@ -1,9 +1,7 @@
-"""The tagger's page: drop a photo, read its tags, see where they come from. Gradio puts it together.
+"""The tagger's page: drop a photo, read its tags, see where they come from. Built with Gradio.
 
-No event uses Gradio's queue or its sessions: both live in one process, and a service has several. What an event must
-know of an earlier one travels in the page (`answer`). Nothing on the page asks another host.
-
-Neighbours: `vision.page` makes the HTML, `vision.heatmap` the map; `shared.serving.page.tabs` serves the page.
+No event uses Gradio's queue or its sessions: both live in one process, and a service has several. The state between
+events travels in the page (`answer`). Nothing on the page contacts another host.
 """
 
 from __future__ import annotations
@@ -36,9 +34,9 @@ SAMPLES = (
     render.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
     render.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
 )
-"""Photos to try: our own, and some that lie in Gradio's package, where it still has them."""
+"""Photos to try: our own, and some from Gradio's package, as long as it has them."""
 MAX_MAPS = 8
-"""Heat maps that wait in one worker; further ones are put off."""
+"""Heat maps that may wait in one worker; further ones are refused for now."""
 
 _log = logging.getLogger(__name__)
 # Sends the number of the button that was pressed; marks it as pressed, for eyes and screen readers.
@@ -61,7 +59,7 @@ _QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_pro
 
 
 class TaggerPage:
-    """What happens on the page's events. Of one event nothing stays here for the next."""
+    """Answers the page's events; keeps nothing between them."""
 
     def __init__(self, engine: TaggingEngine) -> None:
         self.engine = engine
@@ -69,10 +67,10 @@ class TaggerPage:
         self.view = TagView(engine.predictor)
         self.samples = [sample for sample in SAMPLES if sample.path.is_file()]
         self._maps_in_hand = 0
-        self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get between
+        self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get their turn
 
     def fill(self) -> None:
-        """Draw what stands below the heading, with its events, into the blocks that are open."""
+        """Draw everything below the heading, with its events, into the open blocks."""
         answer = gr.Textbox(visible=False, elem_classes="kept-answer")
         with gr.Row(elem_classes="p-columns"):
             with gr.Column(scale=6, min_width=320):
@@ -96,7 +94,7 @@ class TaggerPage:
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
                 with gr.Group(elem_classes=["p-thresholds", "p-card"]):
                     use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
-                    threshold = gr.Slider(1, 99, value=50, step=1, label="Or every tag from this score on, in percent")
+                    threshold = gr.Slider(1, 99, value=50, step=1, label="Or one threshold for all tags, in percent")
                 heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
         with gr.Accordion("Call it from your program", open=False):
             gr.HTML(render.how_to_call())
@@ -114,7 +112,7 @@ class TaggerPage:
         tags.select(self.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
 
     async def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
-        """Return answer, tags and an empty heat map for a photo that was dropped, or what is wrong with it."""
+        """Return answer, tags and an empty heat map for a dropped photo, or what is wrong with it."""
         if not photo:
             return "", WAITING, ""
         try:
@@ -136,7 +134,7 @@ class TaggerPage:
         return self.view.result(answer, _min_score(use_own, threshold)) if answer else WAITING
 
     def filter_by_slider(self, kept: str, threshold: float) -> tuple[bool, str]:
-        """Return that the labels' own thresholds are off, and the tags at the slider's."""
+        """Return that the labels' own thresholds are off, and the tags at the slider's threshold."""
         return False, self.filter(kept, False, threshold)
 
     async def explain(self, photo: dict[str, Any] | None, kept: str, event: gr.EventData) -> str:
@@ -175,7 +173,7 @@ class TaggerPage:
 
 
 def page(engine: TaggingEngine) -> Page:
-    """Return the page of a service's tagger, for `shared.serving.page.tabs`."""
+    """Return the page of a service's tagger."""
     config = engine.predictor.bundle.config
     summary = config.card.get("summary")
     return Page(
@@ -196,10 +194,10 @@ def _min_score(use_own: bool, threshold: float) -> float | None:
 
 
 def _read(photo: dict[str, Any]) -> bytes:
-    """Return the bytes of an upload; `shared.serving.page.guard` and Gradio have made sure that it is one."""
+    """Return the bytes of an upload; the page guard and Gradio have checked that it is one."""
     path = Path(str(photo.get("path")))
     try:
-        os.utime(path)  # its time starts anew
+        os.utime(path)  # its time starts again
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"it is no longer here: photos are kept for {UPLOAD_KEEP_S // 60} minutes only.") from error

@@ -1,16 +1,14 @@
-"""What the model looked at: which parts of a photo speak for one label.
+"""What the model looked at: which parts of a photo count for one label.
 
-Occlusion, because the bundle's ONNX graph gives logits and nothing else: class activation maps need the last feature
-maps and gradient methods need a backward pass, while covering a part and looking again works on every runtime and every
-network, and says something a person can check ("without this part the score falls"). It costs grid² + 1 passes.
+The method is occlusion, because the bundle's ONNX graph returns only logits. Class activation maps need the last
+feature maps, and gradient methods a backward pass; covering a part and looking again works with every runtime and
+network, and a person can check the result ("without this part the score falls"). It costs grid² + 1 passes.
 
-The covered part is filled with the photo's own strongly blurred colours and fades out at its rim, so that the network
-meets no hard edge that it could take for an object. Neighbouring patches overlap by half.
+The covered part is filled with the photo's own strongly blurred colours and fades out at its rim, so that there is no
+hard edge that the network could take for an object. Neighbouring patches overlap by half.
 
 Sources: Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2 (occlusion);
 Petsiuk et al. 2018, "RISE", section 3 (averaging masks into a map, soft masks against edges).
-
-Neighbours: `demo` shows it. Needs numpy and Pillow only.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ GRID = 8
 """Patches along a side: 65 passes, 0.4 s with MobileNetV2 on one core of a server CPU."""
 MAX_GRID = 16
 BATCH = 8
-"""Covered photos in one call: bounds memory (5 MB at 224 px), and lets other requests in between."""
+"""Covered photos in one call: bounds memory (5 MB at 224 px), and lets other requests have their turn."""
 PATCH_CELLS = 2.0
 """Width of a patch in grid cells at half height, so that neighbours overlap by half."""
 BLUR_FRACTION = 0.15
@@ -33,19 +31,19 @@ BLUR_FRACTION = 0.15
 GLOW = 0.72
 """How opaque the hottest part of the overlay is."""
 FLAT = 0.1
-"""A fall of the log-odds below this is no peak: 50% would become 47.5%. A map without one glows only as much."""
+"""A smaller fall of the log-odds is not a peak: 50% would become 47.5%. A map without a peak glows accordingly less."""
 _SMALLEST = 1e-12
-"""Scores nearer to 0 or 1 are held here, where float64 log-odds are still exact to a percent."""
+"""Scores are kept this far from 0 and 1, where float64 log-odds are still exact to a percent."""
 
 
 def occlusion_map(predictor: TagPredictor, image: Image.Image, label_index: int, grid: int = GRID) -> np.ndarray:
-    """Return how far the label's log-odds fall where the photo is covered, float32 [grid, grid], rows from the top.
+    """Return how far the label's log-odds fall when a part is covered, float32 [grid, grid], rows from the top.
 
-    Above 0: the part speaks for the label; below 0: against it. The map spans `ImagePreprocessor.crop_box`, the square
+    Above 0, the part counts for the label; below 0, against it. The map spans `ImagePreprocessor.crop_box`, the square
     that the network sees.
 
     Args:
-        predictor: the model, a black box here.
+        predictor: the model, used as a black box.
         image: RGB, any size.
         label_index: which label, in the order of `predictor.labels`.
         grid: cells along a side, 2 to 16.
@@ -96,14 +94,14 @@ def patch_masks(grid: int, size: int) -> np.ndarray:
 def overlay(
     image: Image.Image, heat: np.ndarray, preprocessor: ImagePreprocessor, max_side_px: int = 640
 ) -> Image.Image:
-    """Return the photo with what speaks for the label under a glow, and the rest faded.
+    """Return the photo with a glow over what counts for the label, and the rest faded.
 
-    What lies outside the square that the network sees is faded most: it had no say.
+    Everything outside the square that the network sees is faded most.
 
     Args:
         image: RGB, any size.
         heat: float32 [grid, grid] from `occlusion_map`.
-        preprocessor: says which square the map spans.
+        preprocessor: knows which square the map spans.
         max_side_px: the longer side of the result.
     """
     scale = min(1.0, max_side_px / max(image.size))
@@ -120,7 +118,7 @@ def overlay(
 def _spread(
     heat: np.ndarray, preprocessor: ImagePreprocessor, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the map as strength 0 to 1 over a width x height photo, and 1 where the network sees; float32 [H, W]."""
+    """Return the map as strength 0 to 1 over the whole photo, and 1 where the network sees; both float32 [H, W]."""
     left, top, right, bottom = (round(edge) for edge in preprocessor.crop_box(width, height))
     right, bottom = max(right, left + 1), max(bottom, top + 1)
     positive = heat.clip(min=0) / max(float(heat.max()), FLAT)

@@ -1,6 +1,6 @@
 """Bytes to pixels to network input: the one decoder and the one preprocessor that training and serving share.
 
-Needs Pillow and numpy only. Neighbours: `vision.tagging.data` (training) and `vision.tagging.predictor` (serving).
+Needs only Pillow and numpy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
 
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that Pillow decodes safely and that browsers send; the first frame counts. TIFF is off: much to attack."""
+"""Formats that Pillow decodes safely and that browsers send; the first frame is used. TIFF is off: too much to attack."""
 DEFAULT_MAX_PIXELS = 40_000_000
 DRAFT_SCALE = 2
 """A JPEG is decoded at no less than this many times the target size: 22 ms instead of 101 at 12 megapixels, and a mean
@@ -42,13 +42,13 @@ _OTHER_FORMATS = {
     "ICO": re.compile(rb"\0\0[\1\2]\0"),
     "PSD": re.compile(rb"8BPS"),
 }
-"""What people send in good faith, by its first bytes: no decoder of a format that is not accepted is run to name it."""
+"""What people send in good faith, by its first bytes, so that no decoder of a refused format runs just to name it."""
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A picture ready for preprocessing, with the size that its owner knows it by."""
+    """A picture ready for preprocessing, with its size as the owner sees it."""
 
     pixels: Image.Image
     """RGB, turned as its EXIF says; a JPEG may be smaller than `width` x `height` (draft decoding)."""
@@ -63,16 +63,16 @@ def decode_image(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = DEFAULT_FORMATS,
 ) -> DecodedImage:
-    """Return the first frame as RGB, upright, on white where it is transparent.
+    """Return the first frame as RGB, upright, with white behind transparent parts.
 
     Args:
         data: the file's bytes.
-        target_size_px: the side that the preprocessor will resize to; lets a large JPEG be decoded at a fraction.
+        target_size_px: the side that the preprocessor will resize to; a large JPEG is then decoded at a fraction.
         max_pixels: checked against the header, before any pixel is decoded.
         formats: Pillow format names that are accepted.
 
     Raises:
-        InvalidImage: the bytes are empty, truncated or no picture.
+        InvalidImage: the bytes are empty, truncated or not a picture.
         UnsupportedMedia: a picture in a format that is not accepted.
         TooLarge: more pixels than `max_pixels`.
     """
@@ -80,7 +80,7 @@ def decode_image(
         raise InvalidImage("the image is empty (0 bytes). Send the bytes of a JPEG, PNG, WebP, GIF or BMP file.")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of sizes that the check below judges
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
             return _decode(data, target_size_px, max_pixels, formats)
     except (UnsupportedMedia, TooLarge, InvalidImage):
         raise
@@ -106,7 +106,7 @@ def _decode(data: bytes, target_size_px: int | None, max_pixels: int, formats: C
         wanted = DRAFT_SCALE * target_size_px
         image.draft("RGB", (wanted, wanted))
     if image.format == "JPEG":
-        # One call of the decoder instead of one every 64 KB: each hands the interpreter over, and waits to get it back.
+        # One call of the decoder, not one per 64 KB: each gives up the interpreter lock and waits to get it back.
         image.decodermaxblock = len(data)  # type: ignore[attr-defined]
     orientation = image.getexif().get(0x0112, 1)
     image = _to_rgb(image)
@@ -125,7 +125,7 @@ def _unidentified(data: bytes, formats: Collection[str]) -> Exception:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return RGB pixels; 16-bit grey is scaled to 8 bits, transparency is laid on white."""
+    """Return RGB pixels; 16-bit grey is scaled to 8 bits, and transparent parts become white."""
     exif = image.info.get("exif")
     if image.mode.startswith("I") or image.mode == "F":  # Pillow clips these at 255 instead of scaling
         values = np.array(image, dtype=np.float32)  # changed in place: copies of 40 megapixels add up
@@ -190,7 +190,7 @@ class ImagePreprocessor:
 
     def resize(self, image: Image.Image) -> Image.Image:
         """Return the RGB square that the network sees: short side resized, centre cropped."""
-        # The box is taken from the original, so that a strip a thousand times longer than high costs no memory.
+        # The box is cut from the original, so that a strip a thousand times longer than high costs no memory.
         return image.resize((self.size, self.size), _RESAMPLE[self.resample], self.crop_box(*image.size))
 
     def crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:

@@ -1,6 +1,6 @@
-"""The vision service's methods for BentoML's own clients; all other clients use the routes of `vision.api`.
+"""The vision service's methods for BentoML's own clients; all others use the routes of `vision.api`.
 
-A class of its own, so that the all-in-one service has them too: it inherits them, and says where the engine is.
+The all-in-one service inherits them too, and says where the engine is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class VisionMethods:
     """Photos to tags."""
 
     tagging: Callable[[], TaggingEngine]
-    """Gives the engine at every request; a service sets it as a static method."""
+    """Returns the engine, at every request; a service sets it as a static method."""
 
     @bentoml.api(route="/bento/tag")
     async def tag(self, image: bytes, /) -> TagResponse:
@@ -36,5 +36,5 @@ class VisionMethods:
         top_k: Annotated[int | None, Field(ge=1, le=_MAX_TOP_K)] = None,
         min_score: Annotated[float | None, Field(ge=0, le=1)] = None,
     ) -> TagResponse:
-        """Return the tags of one image file in base64, at most `top_k` and of at least `min_score`."""
+        """Return the tags of one image file in base64, at most `top_k`, with at least `min_score`."""
         return await tag_images(self.tagging(), [decode_base64(image)], top_k=top_k, min_score=min_score)

@@ -1,4 +1,1 @@
-"""What the language page is made of: replies, their HTML, the documents that a visitor dropped. No Gradio.
-
-Neighbours: `nlp.demo` puts the parts together.
-"""
+"""What the language page is made of: replies, their HTML, and the documents that visitors dropped. No Gradio."""

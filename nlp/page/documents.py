@@ -1,8 +1,7 @@
-"""Documents that visitors dropped on the page: a knowledge base for each of them, which all workers share.
+"""Documents that visitors dropped on the page: each visitor has a knowledge base, which all workers share.
 
-A visitor is known by 128 random bits that the browser made and keeps. No path is made of anything else that comes from
-outside. What nobody asked anything of for an hour is swept. Neighbours: `nlp.knowledge` reads and searches documents,
-`shared.serving.page.kept_files` sweeps, `reply` asks.
+A visitor is known by 128 random bits that the browser made and keeps. No path is made from anything else that a client
+sends. Documents are swept an hour after the last question about them.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from shared.serving.page.kept_files import KeptFolder, private_folder
 
 KEEP_S = 60 * 60
 KEEP_BYTES = 1 << 30
-"""Of all visitors' documents together; above it those that were asked longest ago go earlier."""
+"""For all visitors' documents together; beyond it, those not asked about for longest go early."""
 MAX_DOCUMENTS = 20
 MAX_FILE_BYTES = 5 << 20
 MAX_CHARACTERS = 2_000_000
-"""Of one visitor's documents together, about a thousand pages."""
+"""For one visitor's documents together, about a thousand pages."""
 MAX_NAME_CHARS = 120
 _FILE = "knowledge.sqlite"
 _VISITOR = re.compile(r"[0-9a-f]{32}")
@@ -33,10 +32,10 @@ _DOCUMENT = re.compile(r"[0-9a-f]{16}")
 
 
 def document_folder() -> KeptFolder:
-    """Return the folder of all visitors' documents, beside that of uploads.
+    """Return the folder of all visitors' documents, next to that of uploads.
 
     Raises:
-        ConfigError: somebody else made it.
+        ConfigError: it belongs to somebody else.
     """
     return KeptFolder(private_folder("documents"), KEEP_S, KEEP_BYTES)
 
@@ -45,8 +44,8 @@ class VisitorDocuments:
     """Every visitor's documents.
 
     Args:
-        folder: where they lie.
-        uploads: where Gradio lays uploads; no file from elsewhere is read.
+        folder: where they are kept.
+        uploads: where Gradio puts uploads; no other file is read.
     """
 
     def __init__(self, folder: Path, uploads: Path) -> None:
@@ -54,19 +53,19 @@ class VisitorDocuments:
         self.uploads = uploads
 
     def open(self, visitor: object) -> KnowledgeBase | None:
-        """Return the visitor's knowledge base for the caller to close, or None where there is none.
+        """Return the visitor's knowledge base for the caller to close, or None if there is none.
 
         Raises:
-            InputError: it is no visitor's name.
+            InputError: it is not a visitor's name.
         """
         file = self._file(visitor)
         if not file.is_file():
             return None
-        os.utime(file)  # its time starts anew
+        os.utime(file)  # its time starts again
         knowledge = _opened(file)
         if knowledge.list():
             return knowledge
-        knowledge.close()  # only such came as could not be read
+        knowledge.close()  # none that was sent could be read
         return None
 
     def list(self, visitor: object) -> list[DocumentInfo]:
@@ -78,21 +77,21 @@ class VisitorDocuments:
             return list(knowledge.list())
 
     def add(self, visitor: object, name: object, content: bytes, media_type: str | None = None) -> DocumentInfo:
-        """Keep a document, in the place of one with the same name.
+        """Keep a document; one with the same name is replaced.
 
         Args:
             visitor: whose it is.
-            name: of the file; only shown.
+            name: of the file; only for display.
             content: the file's bytes.
-            media_type: None where the name tells.
+            media_type: None if the name tells.
 
         Raises:
-            InputError: it cannot be read, or it is no visitor's name.
-            UnsupportedMedia: it is of a kind that is not read.
-            TooLarge: it is too large, or the visitor's documents are too many.
+            InputError: it cannot be read, or it is not a visitor's name.
+            UnsupportedMedia: this kind of file is not supported.
+            TooLarge: it is too large, or the visitor has too many documents.
         """
         if len(content) > MAX_FILE_BYTES:
-            raise TooLarge(f"it has {len(content) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES >> 20} MB a document.")
+            raise TooLarge(f"it has {len(content) / 1e6:.1f} MB; the limit is {MAX_FILE_BYTES >> 20} MB per document.")
         title = shown_name(name)
         kind = media_type or SUFFIXES.get(Path(title).suffix.lower())
         if kind is None:
@@ -105,15 +104,15 @@ class VisitorDocuments:
             if len(others) >= MAX_DOCUMENTS:
                 raise TooLarge(f"you have {len(others)} documents here, which is the limit. Remove one first.")
             if sum(each.characters for each in others) > MAX_CHARACTERS:
-                raise TooLarge("your documents here are as long as the limit. Remove one first.")
+                raise TooLarge("your documents here have reached the limit in length. Remove one first.")
             info, _ = knowledge.put(document, content, media_type=kind, title=title)
         return info
 
     def take_upload(self, path: object) -> bytes:
-        """Return the bytes of an upload, which is deleted.
+        """Return the bytes of an upload, and delete it.
 
         Raises:
-            NotFound: it is no upload, or it is gone already.
+            NotFound: it is not an upload, or it is gone already.
         """
         gone = NotFound("the upload is no longer here. Drop the file again.")
         try:
@@ -123,12 +122,12 @@ class VisitorDocuments:
             with place.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
             place.unlink()
-        except (OSError, ValueError) as error:  # swept in between; or no path at all, such as one with a NUL
+        except (OSError, ValueError) as error:  # swept in between; or not a path at all, such as one with a NUL
             raise gone from error
         return content
 
     def remove(self, visitor: object, document: object) -> None:
-        """Forget a document; one that is not there is no error. Raises as `open`."""
+        """Delete a document, if it is there. Raises as `open`."""
         knowledge = self.open(visitor)
         if knowledge is None or not isinstance(document, str) or not _DOCUMENT.fullmatch(document):
             return
@@ -142,11 +141,11 @@ class VisitorDocuments:
     def _file(self, visitor: object) -> Path:
         if not isinstance(visitor, str) or not _VISITOR.fullmatch(visitor):
             raise InputError("this browser has no name here. Load the page again.")
-        return self.folder / hashlib.sha256(visitor.encode()).hexdigest()[:32] / _FILE  # who lists it learns no name
+        return self.folder / hashlib.sha256(visitor.encode()).hexdigest()[:32] / _FILE  # reveals no name
 
 
 def shown_name(name: object) -> str:
-    """Return a file's name without folders, control characters and excess."""
+    """Return a file's name without folders and control characters, shortened if it is long."""
     last = re.split(r"[\\/]", str(name))[-1]
     shown = " ".join("".join(character if character.isprintable() else " " for character in last).split())
     if len(shown) > MAX_NAME_CHARS:

@@ -1,4 +1,1 @@
-"""What the tagger's page is made of: the answer it keeps, the HTML it shows. No Gradio.
-
-Neighbours: `vision.demo` puts the parts together.
-"""
+"""What the tagger's page is made of: the answer it keeps, and its HTML. No Gradio."""

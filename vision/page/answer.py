@@ -1,7 +1,7 @@
-"""One photo's answer as the page keeps it between events, and what of it is shown at a threshold.
+"""One photo's answer as the page keeps it between events, and what it shows at a threshold.
 
-The answer travels in the browser as text: every event may meet another worker, and moving the slider must not run the
-model again. So it comes back from outside, and is checked like any input.
+The answer is kept in the browser as text: each event may reach another worker, and moving the slider must not run the
+model again. So it comes back from outside and is checked like any input.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from vision.tagging.taxonomy import Hierarchy
 
 FLOOR = 0.01
-"""The lowest score that the slider reaches; what lies below is not kept."""
+"""The lowest score that the slider reaches; lower scores are not kept."""
 NEAREST = 3
-"""So many best labels are kept whatever their score: the nearest guesses where nothing is sure enough."""
+"""Best labels that are kept whatever their score: the nearest guesses if nothing is sure enough."""
 MAX_SHOWN = 60
-"""At a low threshold a model with a thousand labels has many; the best of them are enough to look at."""
+"""Most tags shown: at a low threshold, a model with a thousand labels has many."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Answer:
 
     @classmethod
     def from_json(cls, text: object, num_labels: int) -> Answer | None:
-        """Return the answer that the browser kept, or None where it has none or sends something else."""
+        """Return the answer that the browser kept, or None if it has none or sends something else."""
         try:
             content = json.loads(text) if isinstance(text, str) and text else None
             if not isinstance(content, dict):
@@ -91,26 +91,26 @@ class Branch:
     index: int
     score: float
     is_tag: bool
-    """False: it does not reach its threshold and stands there only as the heading of one that does."""
+    """False: it does not reach its threshold and is shown only as the heading of one that does."""
     children: list[Branch] = field(default_factory=list)
 
 
 def tags_at(answer: Answer, thresholds: Sequence[float], min_score: float | None) -> list[int]:
-    """Return the labels that reach `min_score`, or each its own threshold where that is None, the best first."""
+    """Return the labels that reach `min_score`, or their own thresholds if that is None, best first."""
     order = sorted(answer.scores, key=lambda index: -answer.scores[index])
     return [i for i in order if answer.scores[i] >= (thresholds[i] if min_score is None else min_score)][:MAX_SHOWN]
 
 
 def nearest(answer: Answer, tags: Sequence[int], count: int = NEAREST) -> list[int]:
-    """Return the best labels that are no tags, the best first."""
+    """Return the best labels that are not tags, best first."""
     order = sorted(answer.scores, key=lambda index: -answer.scores[index])
     return [index for index in order if index not in set(tags)][:count]
 
 
 def grouped(tags: Sequence[int], scores: Mapping[int, float], hierarchy: Hierarchy) -> list[Branch]:
-    """Return the tags as trees below their topmost parents; each label stands once, under its most probable parent.
+    """Return the tags as trees below their topmost parents; each label appears once, under its most probable parent.
 
-    Parents of a tag stand in the tree even where they miss their own threshold. Trees with children come first, and
+    Parents of a tag are in the tree even if they miss their own threshold. Trees with children come first, and
     within a level the most probable label.
     """
     tag_set = set(tags)

@@ -1,7 +1,7 @@
 """Photos to tags with a bundle and a runtime: preprocess, infer, decide. Torch-free.
 
-`preprocess` and `decide` work on one photo, `infer` on a batch, so that a bad photo never fails its neighbours and the
-service can decode in threads, batch only the network and answer each caller on its own.
+`preprocess` and `decide` work on one photo, `infer` on a batch: a bad photo never fails others, and the service can
+decode in threads, batch only the network and answer each caller separately.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Tag:
     label: str
     score: float
     parents: tuple[str, ...]
-    """All ancestors, nearest first. Empty where there is no taxonomy."""
+    """All ancestors, nearest first. Empty if there is no taxonomy."""
 
 
 class TagPredictor:
@@ -48,7 +48,7 @@ class TagPredictor:
             raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for tagging.")
         self._temperature = decision.temperature
         self.thresholds = [decision.thresholds[label] for label in self.labels]
-        """The least score of each label, in the order of the logits."""
+        """The lowest score of a tag, for each label in the order of the logits."""
         self._thresholds = np.array(self.thresholds)
         self._problem_type = bundle.config.problem_type
 
@@ -71,8 +71,8 @@ class TagPredictor:
 
         Args:
             logits: float32 [num_labels].
-            top_k: at most so many tags; None for all.
-            min_score: the least score; None for each label's own threshold, as fitted on validation data.
+            top_k: most tags; None for all.
+            min_score: the lowest score; None for each label's own threshold, fitted on validation data.
         """
         scores = self.scores(logits)
         wanted = scores >= (self._thresholds if min_score is None else min_score)
@@ -81,7 +81,7 @@ class TagPredictor:
         return [Tag(self.labels[i], float(scores[i]), self.hierarchy.ancestors[i]) for i in chosen]
 
     def predict(self, images: Sequence[Image.Image], *, top_k: int | None = None) -> list[list[Tag]]:
-        """Return the tags of each image; what `percept predict` and notebooks call."""
+        """Return the tags of each image; for `percept predict` and notebooks."""
         if not images:
             return []
         return [self.decide(row, top_k=top_k) for row in self.infer([self.preprocess(image) for image in images])]

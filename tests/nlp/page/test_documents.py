@@ -112,7 +112,7 @@ def test_too_much_is_refused(kept: VisitorDocuments, monkeypatch: pytest.MonkeyP
         kept.add(ADA, "more.txt", b"text")
     kept.add(ADA, "0.txt", b"in the place of the old one")
     monkeypatch.setattr(page_documents, "MAX_CHARACTERS", 10)
-    with pytest.raises(TooLarge, match="as long as the limit"):
+    with pytest.raises(TooLarge, match="reached the limit in length"):
         kept.add(ADA, "1.txt", b"other text")
 
 
