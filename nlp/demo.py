@@ -1,8 +1,8 @@
 """The language page: write a message, see its intent and its answer; drop documents to ask about them.
 
 The page calls this module through Gradio's server functions: each call is one request that any worker may answer, and
-the page learns when a call fails. The state between calls is in the browser (the conversation, the visitor's name) or in
-a folder that all workers share (documents). Nothing contacts another host.
+the page learns when a call fails. The state between calls is in the browser (conversation, visitor's name) or in a
+folder that all workers share (documents). Nothing contacts another host.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
 
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""Formats that Pillow decodes safely and that browsers send; the first frame is used. TIFF is off: too much to attack."""
+"""Formats that Pillow decodes safely and that browsers send; the first frame is used. TIFF is off: easy to attack."""
 DEFAULT_MAX_PIXELS = 40_000_000
 DRAFT_SCALE = 2
 """A JPEG is decoded at no less than this many times the target size: 22 ms instead of 101 at 12 megapixels, and a mean

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -40,13 +41,13 @@ class Detector:
     def needs_features(self) -> bool:
         return KINDS[self.name].needs_features
 
-    def values(self, outputs: Arrays) -> np.ndarray:
-        """Return float64 [N], higher if an utterance belongs to no intent.
+    @cached_property
+    def values(self) -> Callable[[Arrays], np.ndarray]:
+        """Maps the network's outputs to float64 [N], higher if an utterance belongs to no intent.
 
-        Args:
-            outputs: `logits` [N, C] and, if `needs_features`, `features` [N, D].
+        The outputs are `logits` [N, C] and, if `needs_features`, `features` [N, D].
         """
-        return KINDS[self.name].values(self.arrays, outputs)
+        return partial(KINDS[self.name].values, self.arrays)
 
     def file(self) -> dict[str, bytes]:
         """Return the bundle's file as name -> content; nothing if the detector has no arrays."""
