@@ -13,8 +13,7 @@ from click.testing import CliRunner, Result
 
 from scripts.main import main
 from shared.ahead import ahead
-from shared.batch import stores
-from shared.batch.inputs import stored_photos
+from shared.batch.inputs import fetch, stored_photos
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
 from tests.pictures import BLUE, GREEN, RED, plain
@@ -62,13 +61,11 @@ def test_a_prefix_of_a_store_is_tagged_in_the_order_of_its_names(bucket: Path, t
 def test_a_photo_that_is_gone_when_its_turn_comes_is_a_row_with_its_error(
     bucket: Path, tagger_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = stores.fetch
-
-    def fetch(uri: str, name: str) -> bytes:
+    def fetch_after_it_is_gone(uri: str, name: str) -> bytes:
         (bucket / "photos" / "dog" / "01.png").unlink(missing_ok=True)
-        return whole(uri, name)
+        return fetch(uri, name)
 
-    monkeypatch.setattr(stores, "fetch", fetch)
+    monkeypatch.setattr("vision.tagging.batch.fetch", fetch_after_it_is_gone)
     assert batch(tagger_bundle.path, f"file://{bucket}/photos", tmp_path / "out").exit_code == 0
     errors = {row["file"]: row["error"] for row in read(tmp_path / "out") if row["error"]}
     assert list(errors) == ["dog/01.png"]
