@@ -1,13 +1,10 @@
-"""The knowledge base over REST: list, read, put and delete documents. Who may ask may read; the admin's key changes.
-
-Neighbours: `api` puts these routes beside the others, `nlp.knowledge` keeps the documents.
-"""
+"""The knowledge base over REST: list, read, put and delete documents. Changes need the admin's key."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +12,7 @@ from starlette.datastructures import UploadFile
 
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
+from nlp.knowledge.documents import HTML, MARKDOWN, PDF, PLAIN
 from shared.errors import InputError
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
@@ -27,46 +25,31 @@ _HOW = (
     f"file in the field {FIELD!r}, as `curl -X PUT -F {FIELD}=@guide.md` does."
 )
 _UNSAID = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
-"""What clients say of a file that they know nothing of, `curl --data-binary` among them: its id tells what it is."""
+"""What clients send as the type of a file that they do not know, `curl --data-binary` among them: its id decides."""
 _FILE = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE, "title": {"type": "string"}}}
+_BODIES = {**dict.fromkeys((MARKDOWN, PLAIN, HTML, PDF), _FILE), "multipart/form-data": _FORM}
 _PUT_BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            **{
-                media_type: {"schema": _FILE}
-                for media_type in ("text/markdown", "text/plain", "text/html", "application/pdf")
-            },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: _FILE, "title": {"type": "string"}},
-                }
-            },
-        },
+        "content": {media_type: {"schema": schema} for media_type, schema in _BODIES.items()},
     }
 }
+_EXAMPLE = DocumentInfo(
+    id="guides/serving.md",
+    title="Serving",
+    media_type=MARKDOWN,
+    passages=12,
+    characters=5210,
+    sha256="9f86d081884c7d65…",
+    updated="2026-11-24T12:00:00Z",
+)
 
 
 class DocumentOut(BaseModel):
     """What the knowledge base says of a document."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "guides/serving.md",
-                    "title": "Serving",
-                    "media_type": "text/markdown",
-                    "passages": 12,
-                    "characters": 5210,
-                    "sha256": "9f86d081884c7d65…",
-                    "updated": "2026-11-24T12:00:00Z",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [asdict(_EXAMPLE)]})
 
     id: str
     title: str
@@ -84,7 +67,7 @@ class DocumentList(BaseModel):
 
 
 class DocumentText(DocumentOut):
-    """A document with its plain text, which the offsets of answers count in."""
+    """A document with its plain text, in which answers have their places."""
 
     text: str
 
@@ -93,8 +76,8 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
     """Return the routes.
 
     Args:
-        engine: gives the engine at every request.
-        settings: the admin's key.
+        engine: called for the engine at every request.
+        settings: the admin's key and the limit of a body.
     """
     router = APIRouter(tags=["knowledge"])
     admin = [Depends(admin_only(settings))]
@@ -105,15 +88,15 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
         """Sorted by id."""
         current = engine()
         found = await current.in_thread(current.needed_knowledge().list)
-        return DocumentList(documents=[DocumentOut(**_fields(info)) for info in found])
+        return DocumentList(documents=[DocumentOut(**asdict(info)) for info in found])
 
     @router.get(path, summary="Read a document", responses=error_responses(400, 404, 422, 503))
     async def read_document(document: str) -> DocumentText:
-        """Its plain text, as answers count in it, and what is known of it."""
+        """Its plain text, in which answers have their places, and what is known of it."""
         current = engine()
         knowledge = current.needed_knowledge()
         info = await current.in_thread(knowledge.get, document)
-        return DocumentText(**_fields(info), text=await current.in_thread(knowledge.text, document))
+        return DocumentText(**asdict(info), text=await current.in_thread(knowledge.text, document))
 
     @router.put(
         path,
@@ -127,16 +110,16 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
         document: str,
         request: Request,
         response: Response,
-        title: str | None = Query(None, max_length=300, description="Its title; by default what it calls itself."),
+        title: str | None = Query(None, max_length=300, description="Its title; by default the one it gives itself."),
     ) -> DocumentOut:
-        """201 where it is new, 200 where it replaces an older one. Questions find it at once, in every worker."""
+        """201 for a new document, 200 for one that is replaced. Questions find it at once, in every worker."""
         knowledge = engine().needed_knowledge()
         content, media_type, named = await _read_document(request, settings)
         info, is_new = await asyncio.to_thread(
             knowledge.put, document, content, media_type=media_type, title=title or named
         )
         response.status_code = 201 if is_new else 200
-        return DocumentOut(**_fields(info))
+        return DocumentOut(**asdict(info))
 
     @router.delete(
         path,
@@ -146,18 +129,14 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
         dependencies=admin,
     )
     async def delete_document(document: str) -> None:
-        """No question finds it from then on."""
+        """Questions no longer find it."""
         await asyncio.to_thread(engine().needed_knowledge().delete, document)
 
     return router
 
 
-def _fields(info: DocumentInfo) -> dict[str, Any]:
-    return {name: getattr(info, name) for name in DocumentOut.model_fields}
-
-
 async def _read_document(request: Request, settings: Settings) -> tuple[bytes, str | None, str | None]:
-    """Return content, media type and title; None for what was not said."""
+    """Return content, media type and title; None for what the client did not say."""
     said = request.headers.get("content-type", "")
     if _kind(said) != "multipart/form-data":
         return await request.body(), _said(said), None
@@ -167,13 +146,12 @@ async def _read_document(request: Request, settings: Settings) -> tuple[bytes, s
     ) as form:
         strangers = sorted(set(form) - {FIELD, "title"})
         if strangers:
-            raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
+            raise InputError(f"the form has the field {strangers[0][:80]!r}; expected {FIELD!r}. {_HOW}")
         files = form.getlist(FIELD)
         if len(files) != 1 or not isinstance(files[0], UploadFile):
             raise InputError(f"the form must hold one file in the field {FIELD!r}. {_HOW}")
         title = form.get("title")
-        named = title if isinstance(title, str) and title else None
-        return await files[0].read(), _said(files[0].content_type or ""), named
+        return await files[0].read(), _said(files[0].content_type or ""), title if isinstance(title, str) else None
 
 
 def _kind(content_type: str) -> str:
@@ -181,5 +159,5 @@ def _kind(content_type: str) -> str:
 
 
 def _said(content_type: str) -> str | None:
-    """Return what was said of a file, its charset too; None where that was nothing."""
+    """Return a file's content type, with its charset; None if it says nothing."""
     return None if _kind(content_type) in _UNSAID else content_type

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     make_tagger_bundle(folder / "tagger", ("cat", "dog", "car"))
     make_intent_bundle(folder / "intent")
     make_qa_bundle(folder / "qa")
-    knowledge = KnowledgeBase.open(folder / "knowledge.sqlite")
+    knowledge = KnowledgeBase(folder / "knowledge.sqlite")
     knowledge.put("guide.md", b"# Guide\n\nThe engine is by ada.")
     knowledge.close()
     with served("tests.page_server:create", folder, {"PAGE_FOLDER": str(folder)}) as address:

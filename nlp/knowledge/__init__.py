@@ -1,6 +1,6 @@
 """Documents that questions are answered from, kept in one SQLite file, cut into passages and found by BM25.
 
-`KnowledgeBase.open(path)` is all a service needs. Needs neither torch nor transformers.
+`KnowledgeBase(path)` is all a service needs. Needs neither torch nor transformers.
 """
 
 from nlp.knowledge.search import Passage, Reranker, SentenceReranker

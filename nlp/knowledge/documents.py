@@ -215,10 +215,8 @@ def readable_title(name: str) -> str:
 def _declared_charset(kind: str, content: bytes, said: str | None) -> str | None:
     """Return the charset that the sender or the page names. A page in UTF-8 is UTF-8, whatever its <meta> says."""
     named = _CHARSET.search(said or "")
-    if named:
-        return named[1]
-    if kind != HTML:
-        return None
+    if named or kind != HTML:
+        return named[1] if named else None
     try:
         content.decode()
     except UnicodeDecodeError:

@@ -10,7 +10,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from nlp.knowledge.passages import Builder, normalise
-from nlp.knowledge.webpage import flat_text
+from nlp.knowledge.webpage import HtmlReader
 from shared.errors import InputError, TooLarge
 
 MAX_CHARS = 500_000
@@ -99,6 +99,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.builder = Builder()
+        self.html = HtmlReader()
         self.level = 0
         """Of the heading that is open; 0 for none."""
         self.lists: list[int | None] = []
@@ -119,7 +120,7 @@ class _Reader:
             elif kind in ("fence", "code_block"):
                 self._block(token.content)
             elif kind == "html_block":
-                self._block(flat_text(token.content))
+                self._block("\n".join(block.text for block in self.html.read(token.content)))
             elif kind in ("bullet_list_open", "ordered_list_open"):
                 self.lists.append(int(token.attrGet("start") or 1) if kind == "ordered_list_open" else None)
             elif kind in ("bullet_list_close", "ordered_list_close"):

@@ -17,17 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp.knowledge import search
+from nlp.knowledge import documents, search
 from nlp.knowledge.database import Database
-from nlp.knowledge.documents import (
-    MAX_ID_CHARS,
-    checked_id,
-    checked_title,
-    documents_in,
-    media_type_of,
-    read_document,
-    readable_title,
-)
 from nlp.knowledge.passages import Section, split_passages
 from nlp.knowledge.search import Passage, Reranker
 from shared.errors import ConfigError, InputError, NotFound, ServiceError, TooLarge
@@ -73,35 +64,30 @@ _INSERT = f"INSERT INTO documents ({_FIELDS}, fingerprint, text) VALUES (?, ?, ?
 
 
 class KnowledgeBase:
-    """Documents that can be put, replaced, removed and searched. Make one with `open`."""
+    """Documents that can be put, replaced, removed and searched, in one file; a missing file is made, and its folder.
 
-    def __init__(self, database: Database, reranker: Reranker | None, max_documents: int, max_bytes: int) -> None:
-        self.reranker = reranker
-        self.max_documents = max_documents
-        self.max_bytes = max_bytes
-        self._database = database
+    Args:
+        path: on a local disk: SQLite's write-ahead log needs memory that processes share.
+        reranker: sorts what BM25 found; None for BM25's own order.
+        max_documents: the limit of documents.
+        max_bytes: the limit of one document's file.
 
-    @classmethod
-    def open(
-        cls,
+    Raises:
+        ConfigError: the file cannot be opened, is not a knowledge base or is one of another version.
+    """
+
+    def __init__(
+        self,
         path: str | Path,
         *,
         reranker: Reranker | None = None,
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
-    ) -> KnowledgeBase:
-        """Return the knowledge base in a file; a missing file is made, and its folder.
-
-        Args:
-            path: on a local disk: SQLite's write-ahead log needs memory that processes share.
-            reranker: sorts what BM25 found; None for BM25's own order.
-            max_documents: the limit of documents.
-            max_bytes: the limit of one document's file.
-
-        Raises:
-            ConfigError: the file cannot be opened, is not a knowledge base or is one of another version.
-        """
-        return cls(Database(Path(path)), reranker, max_documents, max_bytes)
+    ) -> None:
+        self.reranker = reranker
+        self.max_documents = max_documents
+        self.max_bytes = max_bytes
+        self._database = Database(Path(path))
 
     def put(
         self,
@@ -138,7 +124,7 @@ class KnowledgeBase:
             ServiceError: as `put`.
         """
         with self._database.transaction() as connection:
-            found = connection.execute("SELECT key FROM documents WHERE id = ?", (checked_id(id),)).fetchone()
+            found = connection.execute("SELECT key FROM documents WHERE id = ?", (documents.checked_id(id),)).fetchone()
             if found is None:
                 raise _not_found(id)
             _remove(connection, found[0])
@@ -190,7 +176,7 @@ class KnowledgeBase:
                 f"{folder} is not a folder, so no documents can be read from it. Name a folder of documents."
             )
         changed = []
-        for name, file in documents_in(folder):
+        for name, file in documents.documents_in(folder):
             try:
                 with file.open("rb") as opened:
                     content = opened.read(self.max_bytes + 1)
@@ -213,23 +199,23 @@ class KnowledgeBase:
 
     def _put(self, name: str, content: bytes, media_type: str | None, title: str | None) -> tuple[DocumentInfo, Change]:
         """Put a document; return what is known of it and what changed."""
-        name, title = checked_id(name), checked_title(title)
+        name, title = documents.checked_id(name), documents.checked_title(title)
         if len(content) > self.max_bytes:
             raise TooLarge(f"the document has {len(content)} bytes; the limit is {self.max_bytes}. Split it.")
-        kind = media_type_of(name, content, media_type)
+        kind = documents.media_type_of(name, content, media_type)
         sha256 = hashlib.sha256(content).hexdigest()
         fingerprint = repr((sha256, kind, (media_type or "").lower(), title, _READER_VERSION))
         with self._database.reading() as connection:
             known = _unchanged(connection, name, fingerprint)
         if known:
             return known, "none"
-        document = read_document(name, content, media_type)
+        document = documents.read_document(name, content, media_type)
         passages = split_passages(document.text, document.sections)
         if len(passages) > MAX_PASSAGES:
             raise TooLarge(f"the document has {len(passages)} passages; the limit is {MAX_PASSAGES}. Split it.")
         info = DocumentInfo(
             id=name,
-            title=title or document.title or readable_title(name),
+            title=title or document.title or documents.readable_title(name),
             media_type=kind,
             passages=len(passages),
             characters=len(document.text),
@@ -256,7 +242,7 @@ class KnowledgeBase:
 
     def _one(self, statement: str, name: str) -> Any:
         with self._database.reading() as connection:
-            found = connection.execute(statement, (checked_id(name),)).fetchone()
+            found = connection.execute(statement, (documents.checked_id(name),)).fetchone()
         if found is None:
             raise _not_found(name)
         return found
@@ -271,7 +257,7 @@ def open_knowledge(settings: Settings, reranker: Reranker | None = None) -> Know
     Raises:
         ConfigError: the file cannot be opened, or there is no such folder of documents.
     """
-    knowledge = KnowledgeBase.open(settings.knowledge_file, reranker=reranker)
+    knowledge = KnowledgeBase(settings.knowledge_file, reranker=reranker)
     wanted = settings.knowledge_documents
     try:
         if isinstance(wanted, Path):
@@ -307,4 +293,4 @@ def _remove(connection: sqlite3.Connection, key: int) -> None:
 
 
 def _not_found(name: str) -> NotFound:
-    return NotFound(f"there is no document {name[:MAX_ID_CHARS]!r}. GET /v1/knowledge lists the documents there are.")
+    return NotFound(f"there is no document {name[: documents.MAX_ID_CHARS]!r}. GET /v1/knowledge lists them all.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from lxml import etree
 
@@ -12,7 +13,7 @@ from nlp.knowledge.passages import Builder, one_line
 from shared.errors import TooLarge
 
 _RAW = frozenset({"script", "style", "textarea", "xmp", "iframe", "noembed", "noframes"})
-"""Elements whose content is not markup and never read."""
+"""Elements whose content is not markup; it is never read."""
 _NOISE = frozenset(
     {
         "audio", "button", "canvas", "datalist", "footer", "math", "nav", "noscript", "object", "select",
@@ -39,6 +40,18 @@ _MIN_MAIN_CHARS = 200
 """A <main> with fewer is unlikely to be the page's content."""
 
 
+class Block(NamedTuple):
+    """A heading, a paragraph, a list item or a table row."""
+
+    level: int
+    """Of a heading; 0 for everything else."""
+    text: str
+    is_tight: bool
+    """Whether it follows on the next line, as a list item does."""
+    is_main: bool
+    """Whether it is in the page's <main>."""
+
+
 def read_webpage(markup: str) -> Builder:
     """Return the blocks of an HTML page: those of its <main> if it has one, and its <title> if no heading is the title.
 
@@ -46,66 +59,62 @@ def read_webpage(markup: str) -> Builder:
         TooLarge: too many elements, or nested too deep.
     """
     for keeps_noise in (False, True):
-        reader = _Reader(markup, keeps_noise=keeps_noise)
-        builder = reader.build()
+        reader = HtmlReader(keeps_noise=keeps_noise)
+        builder = _build(reader.read(markup))
         if not builder.is_empty:
             break
-    builder.title = builder.title or one_line(reader.title) or None
+    builder.title = builder.title or one_line("".join(reader.title)) or None
     return builder
 
 
-def flat_text(markup: str) -> str:
-    """Return the words of a piece of HTML, its blocks on lines of their own; raises as `read_webpage`.
+def _build(blocks: Sequence[Block]) -> Builder:
+    only_main = sum(len(block.text) for block in blocks if block.is_main) >= _MIN_MAIN_CHARS
+    builder = Builder()
+    for level, text, is_tight, is_main in blocks:
+        if only_main and not is_main:
+            continue
+        if level:
+            builder.heading(level, text)
+        else:
+            builder.paragraph(text, is_tight=is_tight)
+    return builder
 
-    >>> flat_text("<p align=center>Tagger <b>starter</b><script>alert(1)</script><br>2026</p>")
+
+class HtmlReader:
+    """Makes blocks of text from HTML. It is told of each tag and text, and keeps only what is open, never a tree.
+
+    One reader reads any number of pieces: making the parser takes longer than reading a line.
+
+    >>> HtmlReader().read("<p align=center>Tagger <b>starter</b><script>alert(1)</script><br>2026</p>")[0].text
     'Tagger starter\\n2026'
     """
-    return "\n".join(text for _, text, _, _ in _Reader(markup).blocks)
 
-
-class _Reader:
-    """Is told by the parser of each tag and text; keeps only what is open, never a tree, so depth needs no memory."""
-
-    def __init__(self, markup: str, *, keeps_noise: bool = False) -> None:
-        self.title = ""
-        self.blocks: list[tuple[int, str, bool, bool]] = []
-        """Heading level or 0, text, is_tight, is_main."""
+    def __init__(self, *, keeps_noise: bool = False) -> None:
+        self.title: list[str] = []
+        """Pieces of the <title>."""
         self._keeps_noise = keeps_noise
-        self._end_tags = markup.count("</")
-        self._elements = 0
-        self._depth = 0
+        # huge_tree: without it, libxml2 drops long texts without a word.
+        self._parser = etree.HTMLParser(target=self, huge_tree=True)
+        self._blocks: list[Block] = []
+        self._end_tags = self._elements = self._depth = 0
         self._skipped = 0
         """Open elements that are left out, the outermost and all inside it."""
         self._open: Counter[str] = Counter()
         """Open elements that are not left out, by name."""
         self._words: list[str] = []
         self._level = 0
-        self._is_tight = False
-        self._is_below_row = False
-        self._read(markup)
+        self._is_tight = self._is_below_row = False
 
-    def build(self) -> Builder:
-        """Return the blocks, those of <main> alone if it has enough text."""
-        only_main = sum(len(text) for _, text, _, is_main in self.blocks if is_main) >= _MIN_MAIN_CHARS
-        builder = Builder()
-        for level, text, is_tight, is_main in self.blocks:
-            if only_main and not is_main:
-                continue
-            if level:
-                builder.heading(level, text)
-            else:
-                builder.paragraph(text, is_tight=is_tight)
-        return builder
-
-    def _read(self, markup: str) -> None:
-        # huge_tree: without it, libxml2 drops long texts without a word. No tree is made here.
-        parser = etree.HTMLParser(target=self, huge_tree=True)
+    def read(self, markup: str) -> list[Block]:
+        """Return the blocks of a page or a piece of one; raises as `read_webpage`."""
         # In libxml2 no end tag but its own closes a <div>: one left open in a <nav> would hide the rest of the page.
         # Browsers close it; libxml2 closes a <center>, which means the same here.
         markup = _DIV.sub(r"\1center", markup.replace("\0", ""))
+        self._end_tags = markup.count("</")
         for place in range(0, len(markup) + 1, _CHUNK_CHARS):  # an error of ours ends the parsing at a chunk's end
-            parser.feed(markup[place : place + _CHUNK_CHARS])
-        parser.close()
+            self._parser.feed(markup[place : place + _CHUNK_CHARS])
+        blocks: list[Block] = self._parser.close()
+        return blocks
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         self._elements += 1
@@ -141,7 +150,7 @@ class _Reader:
         if self._skipped:
             return
         if self._open["title"]:
-            self.title += text
+            self.title.append(text)
         else:
             self._words.append(text if self._open["pre"] else _SPACES.sub(" ", text))
 
@@ -156,12 +165,15 @@ class _Reader:
             self._level = 0
         self._open[name] -= 1
 
-    def close(self) -> None:
+    def close(self) -> list[Block]:
         self._flush()
+        self._words.clear()
+        blocks, self._blocks = self._blocks, []
+        return blocks
 
     def _check_limits(self) -> None:
         if self._elements > MAX_ELEMENTS:
-            raise TooLarge(f"the page has more than {MAX_ELEMENTS} elements, which is the limit. Split it.")
+            raise TooLarge(f"the document has more than {MAX_ELEMENTS} HTML elements, which is the limit. Split it.")
         if self._depth * self._end_tags > MAX_DEPTH_TIMES_ENDS:
             raise TooLarge(
                 f"the page nests its elements too deep: {self._depth} levels, with {self._end_tags} end tags in all. "
@@ -194,5 +206,5 @@ class _Reader:
         if self._level:
             words = words.rstrip("¶#\uf0c1 ")  # links to the heading itself, as Sphinx and MkDocs set them
         if words.strip():
-            self.blocks.append((self._level, words, self._is_tight, self._open["main"] > 0))
+            self._blocks.append(Block(self._level, words, self._is_tight, self._open["main"] > 0))
             self._is_tight = False

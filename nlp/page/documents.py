@@ -155,4 +155,4 @@ def shown_name(name: object) -> str:
 
 
 def _opened(file: Path) -> KnowledgeBase:
-    return KnowledgeBase.open(file, max_documents=MAX_DOCUMENTS, max_bytes=MAX_FILE_BYTES)
+    return KnowledgeBase(file, max_documents=MAX_DOCUMENTS, max_bytes=MAX_FILE_BYTES)

@@ -24,7 +24,7 @@ def language_engine(folder: Path) -> LanguageEngine:
     return LanguageEngine(
         intent=IntentEngine(intent, OnnxRuntime(intent), settings),
         qa=AnswerEngine(qa, OnnxRuntime(qa), settings),
-        knowledge=KnowledgeBase.open(folder / "knowledge.sqlite"),
+        knowledge=KnowledgeBase(folder / "knowledge.sqlite"),
         settings=settings,
     )
 

@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("page")
     make_intent_bundle(folder / "intent")
     make_qa_bundle(folder / "qa")
-    knowledge = KnowledgeBase.open(folder / "knowledge.sqlite")
+    knowledge = KnowledgeBase(folder / "knowledge.sqlite")
     knowledge.put("guide.md", GUIDE)
     knowledge.close()
     with served("tests.nlp.page_server:create", folder, {"PAGE_FOLDER": str(folder)}) as address:

@@ -15,6 +15,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def knowledge(file: Path) -> Iterator[KnowledgeBase]:
-    opened = KnowledgeBase.open(file)
+    opened = KnowledgeBase(file)
     yield opened
     opened.close()

@@ -53,7 +53,7 @@ def test_killed_writer_leaves_whole_documents(file: Path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        knowledge = KnowledgeBase.open(file)
+        knowledge = KnowledgeBase(file)
         check_documents(knowledge)
         knowledge.close()
 
@@ -63,14 +63,14 @@ def test_two_processes_make_one_file_and_write_to_it_at_once(file: Path):
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     assert [info.id for info in knowledge.list()] == ["a.txt", "b.txt", "shared.txt"]
     check_documents(knowledge)
     knowledge.close()
 
 
 def test_full_disk_is_a_service_error_and_loses_nothing(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     info, _ = knowledge.put("a.txt", b"the lamp burns oil")
     with knowledge._database.transaction() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
@@ -87,7 +87,7 @@ def test_full_disk_is_a_service_error_and_loses_nothing(file: Path):
 
 
 def test_file_that_can_only_be_read_is_a_service_error_for_writers_alone(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     knowledge.put("a.txt", b"the lamp burns oil")
     knowledge._database._writer.execute("PRAGMA query_only = ON")
     with pytest.raises(ServiceError, match="is read-only at present"):
@@ -99,7 +99,7 @@ def test_file_that_can_only_be_read_is_a_service_error_for_writers_alone(file: P
 
 
 def test_writer_that_waits_too_long_says_that_the_file_is_busy_while_readers_go_on(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     knowledge.put("a.txt", b"the lamp burns oil")
     knowledge._database._writer.execute("PRAGMA busy_timeout = 10")
     other = sqlite3.connect(file, isolation_level=None)
@@ -114,13 +114,13 @@ def test_writer_that_waits_too_long_says_that_the_file_is_busy_while_readers_go_
 
 
 def test_damaged_file_is_a_service_error(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     knowledge.put("a.txt", b"the lamp burns oil " * 5000)
     knowledge.close()
     damaged = bytearray(file.read_bytes())
     damaged[4096:] = b"\xff" * (len(damaged) - 4096)
     file.write_bytes(damaged)
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     with pytest.raises(ServiceError, match="is damaged"):
         knowledge.list()
     knowledge.close()
@@ -140,7 +140,7 @@ def test_error_of_the_caller_within_a_transaction_rolls_it_back(knowledge: Knowl
 
 
 def test_file_and_its_folder_are_made_in_write_ahead_mode(file: Path):
-    KnowledgeBase.open(file).close()
+    KnowledgeBase(file).close()
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA user_version").fetchone() == (database.SCHEMA_VERSION,)
@@ -148,14 +148,14 @@ def test_file_and_its_folder_are_made_in_write_ahead_mode(file: Path):
 
 
 def test_newer_file_is_refused_and_left_alone(file: Path):
-    KnowledgeBase.open(file).close()
+    KnowledgeBase(file).close()
     connection = sqlite3.connect(file)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(
         ConfigError, match=r"knowledge\.sqlite is a knowledge base of format 99; .* reads format 1\. Update"
     ):
-        KnowledgeBase.open(file)
+        KnowledgeBase(file)
 
 
 def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path):
@@ -164,7 +164,7 @@ def test_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path):
     with pytest.raises(
         ConfigError, match=r"notes\.txt is not a knowledge base: it is not an SQLite database\. Name another"
     ):
-        KnowledgeBase.open(file)
+        KnowledgeBase(file)
     assert file.read_text() == "these are notes, " * 100
 
 
@@ -174,20 +174,20 @@ def test_other_programs_database_is_refused_and_left_alone(tmp_path: Path):
     connection.execute("CREATE TABLE customers (name)")
     connection.commit()
     with pytest.raises(ConfigError, match="another program's database"):
-        KnowledgeBase.open(file)
+        KnowledgeBase(file)
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
     connection.close()
 
 
 def test_folder_in_place_of_a_file_is_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be opened: unable to open database file"):
-        KnowledgeBase.open(tmp_path)
+        KnowledgeBase(tmp_path)
 
 
 def test_python_without_fts5_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch, file: Path):
     monkeypatch.setattr(database, "_FTS5", "fts5000")
     with pytest.raises(ConfigError, match="is built without FTS5, which the knowledge base searches with"):
-        KnowledgeBase.open(file)
+        KnowledgeBase(file)
 
 
 def test_many_open_a_new_file_at_once(tmp_path: Path):
@@ -199,7 +199,7 @@ def test_many_open_a_new_file_at_once(tmp_path: Path):
         ) -> None:
             together.wait()
             try:
-                KnowledgeBase.open(file).close()
+                KnowledgeBase(file).close()
             except ConfigError as error:
                 failures.append(error)
 

@@ -95,7 +95,7 @@ def test_of_equal_scores_the_order_of_bm25_holds():
 
 def test_reranker_sees_more_passages_than_are_asked_for(file: Path):
     reranker = Loudest()
-    knowledge = KnowledgeBase.open(file, reranker=reranker)
+    knowledge = KnowledgeBase(file, reranker=reranker)
     for number in range(RERANKED + 10):
         knowledge.put(f"{number}.txt", f"lamp {number} w{number} v{number} u{number} {'!' * number}".encode())
     found = knowledge.search("lamp", 3)
@@ -196,7 +196,7 @@ def test_nothing_to_score_and_odd_questions_are_no_error(bundle: Bundle):
 
 
 def test_knowledge_base_sorts_with_it(bundle: Bundle, file: Path):
-    knowledge = KnowledgeBase.open(file, reranker=SentenceReranker(bundle, BagOfWords()))
+    knowledge = KnowledgeBase(file, reranker=SentenceReranker(bundle, BagOfWords()))
     knowledge.put("a.txt", b"rain rain rain, forecast and a song", title="weather")
     knowledge.put("b.txt", b"song music play", title="music")
     assert [found.document for found in knowledge.search("play a song, music")] == ["b.txt", "a.txt"]

@@ -99,11 +99,11 @@ def test_removed_document_is_not_found(knowledge: KnowledgeBase):
 
 
 def test_all_is_there_after_a_restart(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     info, _ = knowledge.put("museum.md", MUSEUM.encode())
     found = knowledge.search("opening hours")
     knowledge.close()
-    again = KnowledgeBase.open(file)
+    again = KnowledgeBase(file)
     assert again.list() == [info]
     assert again.search("opening hours") == found
     again.close()
@@ -147,7 +147,7 @@ def test_every_kind_of_document_is_found(knowledge: KnowledgeBase):
 def test_document_that_cannot_be_used_is_refused_and_what_was_there_stays(
     file: Path, name: str, content: bytes, media_type: str | None, error: type[Exception]
 ):
-    knowledge = KnowledgeBase.open(file, max_bytes=100)
+    knowledge = KnowledgeBase(file, max_bytes=100)
     info, _ = knowledge.put("a.md", b"the lamp")
     with pytest.raises(error):
         knowledge.put(name, content, media_type=media_type)
@@ -157,7 +157,7 @@ def test_document_that_cannot_be_used_is_refused_and_what_was_there_stays(
 
 
 def test_limits_are_named(file: Path, monkeypatch: pytest.MonkeyPatch):
-    knowledge = KnowledgeBase.open(file, max_documents=1, max_bytes=100)
+    knowledge = KnowledgeBase(file, max_documents=1, max_bytes=100)
     with pytest.raises(TooLarge, match=r"has 101 bytes; the limit is 100\. Split it"):
         knowledge.put("a.txt", b"a" * 101)
     knowledge.put("a.txt", b"one")
@@ -246,7 +246,7 @@ def test_many_threads_put_search_and_list_at_once(knowledge: KnowledgeBase):
 
 
 def test_closed_knowledge_base_says_so(file: Path):
-    knowledge = KnowledgeBase.open(file)
+    knowledge = KnowledgeBase(file)
     knowledge.close()
     knowledge.close()
     for call in (knowledge.list, lambda: knowledge.search("a"), lambda: knowledge.put("a", b"a")):

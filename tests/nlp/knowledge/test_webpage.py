@@ -129,7 +129,7 @@ def test_long_text_and_long_attributes_are_not_dropped():
 
 def test_page_of_too_many_elements_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(webpage, "MAX_ELEMENTS", 10)
-    with pytest.raises(TooLarge, match="more than 10 elements"):
+    with pytest.raises(TooLarge, match="more than 10 HTML elements"):
         read("<b>a</b>" * 11)
 
 

@@ -21,7 +21,7 @@ def version(number: int) -> bytes:
 
 
 def main(file: str, name: str, rounds: str = "") -> None:
-    knowledge = KnowledgeBase.open(Path(file))
+    knowledge = KnowledgeBase(Path(file))
     print("open", flush=True)
     for number in range(int(rounds)) if rounds else count():
         knowledge.put("shared.txt", version(number) + f" {name}".encode())

@@ -44,7 +44,7 @@ class Page:
         engine = LanguageEngine(
             intent=IntentEngine(intent, OnnxRuntime(intent), SETTINGS) if "intent" in parts else None,
             qa=AnswerEngine(qa, OnnxRuntime(qa), SETTINGS) if "qa" in parts else None,
-            knowledge=KnowledgeBase.open(self.folder / "own.sqlite") if "knowledge" in parts else None,
+            knowledge=KnowledgeBase(self.folder / "own.sqlite") if "knowledge" in parts else None,
             settings=SETTINGS,
         )
         if engine.knowledge:
