@@ -24,8 +24,6 @@ _HOW = (
     "Send the document as the body with its content type, as `curl -T guide.md` does, or multipart/form-data with one "
     f"file in the field {FIELD!r}, as `curl -X PUT -F {FIELD}=@guide.md` does."
 )
-_UNSAID = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
-"""What clients send as the type of a file that they do not know, `curl --data-binary` among them: its id decides."""
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE, "title": {"type": "string"}}}
 _BODIES = {**dict.fromkeys((MARKDOWN, PLAIN, HTML, PDF), _FILE), "multipart/form-data": _FORM}
@@ -137,9 +135,9 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
 
 async def _read_document(request: Request, settings: Settings) -> tuple[bytes, str | None, str | None]:
     """Return content, media type and title; None for what the client did not say."""
-    said = request.headers.get("content-type", "")
-    if _kind(said) != "multipart/form-data":
-        return await request.body(), _said(said), None
+    content_type = request.headers.get("content-type")
+    if (content_type or "").partition(";")[0].strip().lower() != "multipart/form-data":
+        return await request.body(), content_type, None
     too_many = "the form holds more than one file. Send one document at a time."
     async with open_form(
         request, max_files=1, max_body_bytes=settings.max_body_bytes, too_many=too_many, how=_HOW
@@ -151,13 +149,4 @@ async def _read_document(request: Request, settings: Settings) -> tuple[bytes, s
         if len(files) != 1 or not isinstance(files[0], UploadFile):
             raise InputError(f"the form must hold one file in the field {FIELD!r}. {_HOW}")
         title = form.get("title")
-        return await files[0].read(), _said(files[0].content_type or ""), title if isinstance(title, str) else None
-
-
-def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _said(content_type: str) -> str | None:
-    """Return a file's content type, with its charset; None if it says nothing."""
-    return None if _kind(content_type) in _UNSAID else content_type
+        return await files[0].read(), files[0].content_type, title if isinstance(title, str) else None

@@ -20,7 +20,8 @@ SUFFIXES = {".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": PLAIN, ".html": HTML
 """The end of a document's name -> what it is."""
 MAX_ID_CHARS = 200
 _OTHER_NAMES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML, "application/x-pdf": PDF}
-_UNSAID = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+_UNSAID = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"})
+"""What clients send as the type of a file that they do not know, `curl --data-binary` among them."""
 _ACCEPTED = f"Accepted are {MARKDOWN}, {PLAIN}, {HTML} and {PDF}."
 _NOT_IN_IDS = "\\\ufffd"
 """The backslash is another system's path; U+FFFD replaces bytes that are not UTF-8, so different ids would be equal."""

@@ -47,7 +47,6 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -188,14 +187,6 @@ def distinct(passages: Iterable[Passage]) -> Iterator[Passage]:
             yield passage
 
 
-class Reranker(Protocol):
-    """Judges passages by more than their words."""
-
-    def scores(self, query: str, texts: Sequence[str]) -> np.ndarray:
-        """Return float [len(texts)], -1 to 1 as cosines are, higher is better."""
-        ...
-
-
 class SentenceReranker:
     """Scores passages by the cosine of their embedding and the question's; remembers the embeddings of passages.
 
@@ -232,7 +223,7 @@ class SentenceReranker:
         return scores
 
 
-def reranked(reranker: Reranker, query: str, passages: Sequence[Passage]) -> list[Passage]:
+def reranked(reranker: SentenceReranker, query: str, passages: Sequence[Passage]) -> list[Passage]:
     """Return the passages with new scores, -1 to 2, best first: the re-ranker's plus the share of the best BM25.
 
     The re-ranker reads each passage with its title and headings above it. Equal scores keep BM25's order.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from nlp.knowledge import documents, search
 from nlp.knowledge.database import Database
 from nlp.knowledge.passages import Section, split_passages
-from nlp.knowledge.search import Passage, Reranker
+from nlp.knowledge.search import Passage, SentenceReranker
 from shared.errors import ConfigError, InputError, NotFound, ServiceError, TooLarge
 from shared.project import PROJECT_ROOT
 from shared.serving.settings import Settings
@@ -80,7 +80,7 @@ class KnowledgeBase:
         self,
         path: str | Path,
         *,
-        reranker: Reranker | None = None,
+        reranker: SentenceReranker | None = None,
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -248,7 +248,7 @@ class KnowledgeBase:
         return found
 
 
-def open_knowledge(settings: Settings, reranker: Reranker | None = None) -> KnowledgeBase:
+def open_knowledge(settings: Settings, reranker: SentenceReranker | None = None) -> KnowledgeBase:
     """Return the knowledge base of a service, with the documents that its settings name put into it.
 
     Every worker does this at its start; what is there already stays untouched. Our own documentation is removed again
