@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks.bare import make_call
-from vision.tagging.files import find_photos
+from vision.tagging.offline import find_photos
 
 ROOT = Path(__file__).resolve().parents[1]
 

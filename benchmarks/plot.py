@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.measure import BARE
 from benchmarks.report import Result, figure, shown_level
-from shared.training.picture import BLUE, GREEN, GRID, INK, MUTED, ORANGE, STYLE, WIDTH_IN, to_png
+from shared.training.plots import BLUE, GREEN, GRID, INK, MUTED, ORANGE, STYLE, WIDTH_IN, to_png
 
 PEER = "#9fb3c8"
 _ROW_IN = 0.24

@@ -1,21 +1,21 @@
-"""Rows of text from files and hubs, by stored split: what the data modules of `intent` and `qa` read first.
+"""Rows of text from files and the hub, by stored split; `datasets` reads CSV, JSON lines, parquet and hub sets.
 
-`datasets` reads CSV, JSON lines, parquet and sets of the hub; formats with a shape of their own (Rasa's YAML, SQuAD's
-nested JSON) are read by the task's `sources`.
+Formats with a shape of their own (Rasa's YAML, SQuAD's nested JSON) are read by the task's `sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import datasets
 
 from shared.errors import DataError
+from shared.training.splits import read_stored_splits, split_in_name
 
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
-_BUILDERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+TABLE_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
+                  ".parquet": "parquet"}  # fmt: skip
+"""Suffix -> the reader in `datasets`."""
 Rows = list[dict[str, Any]]
 
 
@@ -31,42 +31,31 @@ def load_rows(path: str, cache_dir: str | None = None) -> dict[str, Rows]:
         DataError: nothing is there or it cannot be read.
     """
     place = Path(path).expanduser()
-    if not place.exists() and (path.startswith((".", "/", "~")) or path.endswith("/") or place.suffix in _BUILDERS):
-        raise DataError(f"{path} does not exist. Give a file ({', '.join(_BUILDERS)}), a folder of such files or a "
-                        "Hugging Face dataset name.")  # fmt: skip
-    try:
-        if place.exists():
-            loaded = _load_files(path, place, cache_dir)
-        else:
-            name, _, configuration = path.partition(":")
-            loaded = datasets.load_dataset(name, configuration or None, cache_dir=cache_dir)
-    except DataError:
-        raise
-    except Exception as error:  # datasets raises many kinds, some of them its own dependencies'
-        raise DataError(
-            f"{path} cannot be read as a table of texts ({type(error).__name__}: {error}). Give a CSV, JSON lines or "
-            "parquet file, a folder of such files, or a Hugging Face dataset name."
-        ) from error
+    is_local = path.startswith((".", "/", "~")) or path.endswith("/") or place.suffix in TABLE_SUFFIXES
+    if is_local and not place.exists():
+        raise DataError(f"{path} does not exist. Give a file ({', '.join(TABLE_SUFFIXES)}), a folder of such files or "
+                        "a Hugging Face dataset name.")  # fmt: skip
     rows: dict[str, Rows] = {}
-    for split, table in cast("Mapping[str, datasets.Dataset]", loaded).items():
-        known = SPLIT_NAMES.get(str(split))
-        if known is None:
-            raise DataError(f"{path} has a split {split!r}; known are {', '.join(SPLIT_NAMES)}.")
-        rows.setdefault(known, []).extend(_named(table))
+    forms = "a CSV, JSON lines or parquet file, a folder of such files"
+    for split, table in read_stored_splits(path, lambda: _load(path, place, cache_dir), "a table of texts", forms):
+        rows.setdefault(split, []).extend(_named(table))
     return rows
 
 
-def _load_files(path: str, place: Path, cache_dir: str | None) -> Any:
-    files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.suffix.lower() in _BUILDERS)
-    kinds = {_BUILDERS.get(file.suffix.lower()) for file in files}
+def _load(path: str, place: Path, cache_dir: str | None) -> Any:
+    if not place.exists():
+        name, _, configuration = path.partition(":")
+        return datasets.load_dataset(name, configuration or None, cache_dir=cache_dir)
+    files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.suffix.lower() in TABLE_SUFFIXES)
+    kinds = {TABLE_SUFFIXES.get(file.suffix.lower()) for file in files}
     if len(kinds) != 1 or None in kinds:
         came = ", ".join(sorted({file.suffix or file.name for file in files})) or "none"
-        raise DataError(f"{path}: expected files of one kind out of {', '.join(_BUILDERS)}; came {came}.")
+        raise DataError(f"{path}: expected files of one kind out of {', '.join(TABLE_SUFFIXES)}; came {came}.")
     by_split: dict[str, list[str]] = {}
-    stems = [file.stem.split("-")[0].lower() for file in files]
-    are_splits = place.is_dir() and all(stem in SPLIT_NAMES for stem in stems)
-    for file, stem in zip(files, stems, strict=True):
-        by_split.setdefault(SPLIT_NAMES[stem] if are_splits else "train", []).append(str(file))
+    splits = [split_in_name(file.name) for file in files]
+    are_splits = place.is_dir() and all(splits)
+    for file, split in zip(files, splits, strict=True):
+        by_split.setdefault(split if split and are_splits else "train", []).append(str(file))
     options = {"delimiter": "\t"} if files[0].suffix.lower() == ".tsv" else {}
     return datasets.load_dataset(kinds.pop(), data_files=by_split, cache_dir=cache_dir, **options)
 

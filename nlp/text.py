@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -171,6 +171,25 @@ class TextEncoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+def read_text(row: Mapping[str, Any], column: str) -> str:
+    """Return a cell that must be a text.
+
+    >>> read_text({"text": 7}, "text")
+    Traceback (most recent call last):
+    shared.errors.InputError: 'text' must be a text; came int.
+
+    Raises:
+        InputError: it is none, blank, or holds half a character.
+    """
+    value = row.get(column)
+    if not isinstance(value, str):
+        raise InputError(f"{column!r} must be a text; came {'nothing' if value is None else type(value).__name__}.")
+    check_text(value)
+    if not value.strip():
+        raise InputError(f"{column!r} is blank.")
+    return value
 
 
 def check_text(text: str) -> None:

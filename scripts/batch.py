@@ -114,8 +114,7 @@ def _asked(
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:
     from shared.batch.inputs import is_uri, parquet_photos, photo_inputs, stored_photos
     from shared.errors import ConfigError
-    from vision.tagging.batch import photos_below
-    from vision.tagging.files import PHOTO_SUFFIXES
+    from vision.tagging.offline import PHOTO_SUFFIXES, photos_below
 
     if inputs.endswith(".parquet") and not is_uri(inputs):
         if ray:

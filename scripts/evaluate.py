@@ -37,19 +37,16 @@ def command(
     data = options.read_data(bundle, recipes, data_options)
     from scripts.tasks import find_task
     from shared.bundle.read import read_bundle
-    from shared.errors import ConfigError
     from shared.runtime.choose import choose_runtime
-    from shared.task import Evaluation, resolve
+    from shared.training.packing import evaluate
 
     measured = read_bundle(bundle)
     task = find_task(measured.config.task)
     runtime = choose_runtime(measured, device, network=task.network)
-    found: Evaluation = resolve(task.evaluate)(measured, runtime, data, split)
+    found = evaluate(task, measured, runtime, data, split)
     for line in found.warnings if split in ("test", "val") else ():
         click.echo(f"percept: {line}", err=True)
     if most_wrong:
-        if found.most_wrong is None:
-            raise ConfigError(f"percept evaluate cannot show the worst mistakes of a bundle for {task.name}.")
         most_wrong.write_bytes(found.most_wrong())
     if as_json:
         model = {"name": measured.name, "version": measured.version, "runtime": runtime.description}

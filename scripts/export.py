@@ -34,12 +34,10 @@ def command(
     trained on.
     """
     from scripts.tasks import find_task
-    from shared.bundle.cpu_copy import copy_without_weights
     from shared.bundle.read import read_bundle
+    from shared.bundle.write import copy_without_weights
     from shared.errors import ConfigError
-    from shared.task import resolve
-    from shared.training.reexport import reexport
-    from shared.training.shipping import Int8Trial
+    from shared.training.packing import reexport
 
     if (recipes or data_options) and not int8:
         raise ConfigError(f"only --int8 needs data; got {' '.join([*recipes, *data_options])}.")
@@ -50,8 +48,7 @@ def command(
     data = options.read_data(bundle, recipes, data_options) if int8 else None
     found = read_bundle(bundle, verify=False)
     task = find_task(found.config.task)
-    trial: Int8Trial | None = resolve(task.int8_trial)(found, data, max_int8_loss) if int8 else None
-    written = reexport(bundle, task, int8=trial)
+    written = reexport(bundle, task, int8_data=data, max_int8_loss=max_int8_loss)
     onnx = written.config.onnx
     if onnx is None:
         return

@@ -22,19 +22,15 @@ class Task:
     network: str
     """Function `(bundle) -> torch.nn.Module` in eval mode, weights loaded; for the torch runtime and fine-tuning."""
     module: str
-    """LightningModule class for `percept fit`."""
+    """`shared.training.module.TaskModule` class for `percept fit`."""
     data: str
-    """LightningDataModule class for `percept fit`, `percept evaluate` and int8 trials."""
-    pack: str
-    """Function `(module, data, run) -> Bundle` that ends `percept fit`."""
-    evaluate: str
-    """Function `(bundle, runtime, data, split) -> Evaluation`; for `percept evaluate`."""
+    """LightningDataModule class for `percept fit`, `percept evaluate` and int8."""
+    judging: str
+    """Class like `shared.training.packing.Judging`; for what follows training, `percept evaluate` and int8."""
     predict: str
     """Function `(bundle, runtime, inputs, options) -> Iterator[Predicted]`; for `percept predict`; torch-free."""
     batch: str
     """Class; built as `batch(bundle, runtime, options)`; for `percept batch`; torch-free."""
-    int8_trial: str
-    """Function `(bundle, data, max_loss) -> Int8Trial`; for `percept export --int8`."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,8 @@ class Evaluation:
     """The same for people, without the line that names the model."""
     warnings: Sequence[str]
     """Why the split may hold what the bundle was trained on."""
-    most_wrong: Callable[[], bytes] | None = None
-    """What it got most wrong: a picture for photos, JSON lines for texts; None where a task does not tell."""
+    most_wrong: Callable[[], bytes]
+    """What it got most wrong: a picture for photos, JSON lines for texts."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Sentence embeddings: texts to vectors whose cosine says how near in meaning they are.
+"""Sentence embeddings: texts to vectors whose cosine says how close in meaning they are.
 
-Not trained here: `packing` takes a sentence encoder that others trained, `percept import-encoder` calls it. What it is
-for: sorting what `nlp.knowledge` found, in `nlp.knowledge.search`.
+Not trained here: `packing` takes a sentence encoder that others trained, for `percept import-encoder`.
 """
 
-NETWORK = "nlp.embedding.network:load_network"
+NETWORK = "nlp.encoders:load_embedding_network"
 """For `choose_runtime`: what the torch runtime computes on a GPU."""

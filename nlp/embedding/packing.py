@@ -1,40 +1,29 @@
-"""A Hugging Face sentence encoder to a bundle: exported, held to torch, with golden outputs. Nothing is trained.
-
-Neighbours: `network` pools, `shared.training` exports, `shared.bundle` writes; `percept import-encoder` calls this.
-"""
+"""A Hugging Face sentence encoder to a bundle: exported, held to torch, with golden outputs. Nothing is trained."""
 
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import save
 from transformers import AutoModel, PretrainedConfig
 
-from nlp.embedding.network import EmbeddingNetwork
 from nlp.embedding.predictor import EMBEDDINGS
-from nlp.encoders import hugging_face_fields, load_config, load_tokenizer, load_weights, stored_state
+from nlp.encoders import EmbeddingNetwork, hugging_face_fields, load_config, load_tokenizer, load_weights
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
-from shared.bundle.card import render_card
-from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport
-from shared.bundle.read import Bundle, Golden, sha256_of
-from shared.bundle.write import bundle_version, write_bundle
+from shared.bundle.read import Bundle
 from shared.errors import ConfigError
-from shared.training.export import export_onnx, make_golden, read_signature
-from shared.training.onnx_file import OnnxFile
+from shared.training.export import OnnxFile, read_signature
+from shared.training.int8 import int8_gate
+from shared.training.module import Trained
+from shared.training.packing import export, write
 from shared.training.provenance import describe_run
-from shared.training.shipping import Int8Trial, choose_file, quality_gate
-
-logger = logging.getLogger(__name__)
+from shared.training.shipping import GateRecord, Int8Trial
 
 INPUTS = [INPUT_IDS, ATTENTION_MASK]
-DYNAMIC = {0: "batch", 1: "sequence"}
 MAX_LENGTH = 512
 """Tokens of one text, where the encoder does not say fewer; passages have 250 to 300."""
 MAX_INT8_LOSS = 0.02
@@ -52,7 +41,7 @@ SENTENCES = (
     "Combien coûte l'entrée ?",
     "Les adultes paient dix euros, les enfants rien.",
 )
-"""Written for this. The first and the last four are golden; on the similarities of all pairs int8 is judged."""
+"""Written for this. The first and the last two are golden; int8 is judged on the similarities of all pairs."""
 
 
 def pack_encoder(
@@ -69,7 +58,7 @@ def pack_encoder(
         max_int8_loss: the most that a similarity may change on average.
 
     Raises:
-        ConfigError: the folder is no encoder, or one that pools otherwise.
+        ConfigError: the folder is no encoder, or one with another pooling.
         ExportError: the exported network does not compute what torch does.
     """
     _check_pooling(folder)
@@ -78,19 +67,41 @@ def pack_encoder(
     network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
     tokenizer, settings = load_tokenizer(str(folder))
     encoder = TextEncoder(tokenizer, _max_length(folder, config))
-    batch = encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS)
-    example = {key: torch.from_numpy(array) for key, array in batch.items()}
-    golden = make_golden(network, example, outputs=[EMBEDDINGS])
+    trained = Trained(
+        network=network,
+        model=network.model,
+        example=encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS),
+        outputs=(EMBEDDINGS,),
+        dynamic={0: "batch", 1: "sequence"},
+        labels=(EMBEDDINGS,),
+        fields={
+            **hugging_face_fields(network.model.config),
+            "architectures": [type(network.model).__name__],
+            "problem_type": None,
+        },
+        start_weights=folder.resolve().name,
+        files=encoder.files(settings),
+    )
+    embedded = cache(lambda path: _embedded(path, encoder))
+
+    def gate(fp32: Path, small: Path) -> GateRecord:
+        return int8_gate(1.0, 1.0 - similarity_loss(embedded(fp32), embedded(small)), max_loss=max_int8_loss)
+
+    source = trained.start_weights
     with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / "fp32.onnx"
-        expected = cache(partial(_embedded, path, encoder))
-        export_onnx(network, example, path, outputs=[EMBEDDINGS], dynamic=dict.fromkeys(example, DYNAMIC))
-        gate = quality_gate(lambda file: 1.0 - similarity_loss(expected(), _embedded(file, encoder)), max_int8_loss)
-        path, export = choose_file(path, golden, trial=Int8Trial(gate) if int8 else None)
-        return _write(
-            network, encoder.files(settings), golden, path, export,
-            source=folder.resolve().name, output=output, name=name or output.name,
-        )  # fmt: skip
+        exported = export(trained, Path(temporary), trial=Int8Trial(gate) if int8 else None)
+        return write(
+            trained,
+            exported,
+            task="embedding",
+            name=name or output.name,
+            output=output,
+            provenance=describe_run([], seed=0, start_weights=source, command=f"percept import-encoder {source}"),
+            decision={},
+            metrics={},
+            card={"summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here."},
+            files={},
+        )
 
 
 def similarity_loss(expected: np.ndarray, found: np.ndarray) -> float:
@@ -109,15 +120,15 @@ def similarity_loss(expected: np.ndarray, found: np.ndarray) -> float:
 
 def _check_pooling(folder: Path) -> None:
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder. Name the folder of a sentence encoder, with config.json in it.")
+        raise ConfigError(f"{folder} is not a folder. Name the folder of a sentence encoder, with config.json in it.")
     pooling = _json(folder / "1_Pooling" / "config.json") or {}
     modes = [key.removeprefix("pooling_mode_") for key, value in pooling.items() if "pooling_mode_" in key and value]
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in _json(folder / "modules.json") or ()]
     strangers = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     if strangers or modes not in ([], ["mean_tokens"]):
         raise ConfigError(
-            f"{folder} makes its embedding by {', '.join(strangers or modes)}; only the mean of the tokens is packed. "
-            "Choose an encoder with pooling_mode_mean_tokens, such as all-MiniLM-L6-v2."
+            f"{folder} makes its embedding by {', '.join(strangers or modes)}; only the mean of the tokens can be "
+            "packed. Choose an encoder with pooling_mode_mean_tokens, such as all-MiniLM-L6-v2."
         )
 
 
@@ -134,7 +145,7 @@ def _json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}. Copy the encoder again.") from error
+        raise ConfigError(f"{path} is not JSON: {error}. Copy the encoder again.") from error
 
 
 def _embedded(path: Path, encoder: TextEncoder) -> np.ndarray:
@@ -142,49 +153,3 @@ def _embedded(path: Path, encoder: TextEncoder) -> np.ndarray:
     rows = [runtime.run(encoder.batch([each], INPUTS))[EMBEDDINGS] for each in encoder.encode_batch(SENTENCES)]
     runtime.close()
     return np.concatenate(rows)  # [N, d]
-
-
-def _write(
-    network: EmbeddingNetwork,
-    files: dict[str, bytes],
-    golden: Golden,
-    path: Path,
-    export: OnnxExport,
-    *,
-    source: str,
-    output: Path,
-    name: str,
-) -> Bundle:
-    provenance = describe_run(
-        [],
-        seed=0,
-        start_weights=source,
-        command=f"percept import-encoder {source}",
-    )
-    config = BundleConfig.model_validate(
-        {
-            **hugging_face_fields(network.model.config),
-            "format_version": 1,
-            "name": name,
-            "version": bundle_version(provenance.created, sha256_of(path)),
-            "task": "embedding",
-            "architectures": [type(network.model).__name__],
-            "problem_type": None,
-            "id2label": {0: EMBEDDINGS},
-            "label2id": {EMBEDDINGS: 0},
-            "signature": read_signature(path),
-            "decision": {},
-            "onnx": export,
-            "provenance": provenance,
-            "metrics": {},
-            "card": {"summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here."},
-        }
-    )
-    return write_bundle(
-        output,
-        config,
-        files={ONNX: path, WEIGHTS: save(stored_state(network.model, "float32"), metadata={"format": "pt"}), **files},
-        preprocessor={},
-        golden=golden,
-        card_text=render_card(config),
-    )

@@ -1,4 +1,4 @@
-"""Intent classification: what an utterance wants, or that it wants nothing that is known."""
+"""Intent classification: what an utterance wants, or that it wants nothing known."""
 
 from shared.task import Task
 
@@ -8,9 +8,7 @@ TASK = Task(
     network="nlp.intent.network:load_network",
     module="nlp.intent.module:IntentModule",
     data="nlp.intent.data:IntentData",
-    pack="nlp.intent.packing:pack",
-    evaluate="nlp.intent.scoring:evaluate_bundle",
-    predict="nlp.intent.lines:predict",
-    batch="nlp.intent.batch:BatchClassifier",
-    int8_trial="nlp.intent.int8_trial:int8_trial",
+    judging="nlp.intent.judging:IntentJudging",
+    predict="nlp.intent.offline:predict",
+    batch="nlp.intent.offline:BatchClassifier",
 )

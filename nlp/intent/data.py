@@ -1,30 +1,35 @@
 """The Lightning data module of intents: sets of utterances in, batches of token ids and intents out.
 
 Every random choice follows from (seed, epoch, place), so that a resumed run sees what the uninterrupted one would have.
-Neighbours: `sources` reads, `batches` groups, `module` trains.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from tokenizers import Tokenizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from nlp.encoders import MINILM, load_tokenizer
-from nlp.intent.batches import Batch, PlainBatches, TrainingBatches
+from nlp.encoders import MASK, MINILM, load_tokenizer, train_tokenizer
 from nlp.intent.network import BILSTM
 from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
-from nlp.intent.vocabulary import MASK, train_tokenizer
-from nlp.text import TextEncoder
+from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.splits import check_names, check_shares, stratified_share
+from shared.training.splits import SPLITS, check_names, check_shares, read_sources, skipped_lines, stratified_share
 
-SPLITS = ("train", "val", "test")
+logger = logging.getLogger(__name__)
+Batch = dict[str, torch.Tensor]
+NAMES = (INPUT_IDS, ATTENTION_MASK)
+SHUFFLED_TOGETHER = 32
+"""So many batches' worth of utterances are sorted by length at a time; more pad less, fewer mix better."""
+PLAIN_BATCH = 128
 OUT_OF_SCOPE = ""
 """Stratum of the utterances that belong to no intent; no label is empty."""
 
@@ -74,9 +79,7 @@ class IntentData(LightningDataModule):
             raise ConfigError(f"batch_size must be 2 or more, and not less than labels_per_batch; came {batch_size}.")
         if not 0 <= mask_share < 1:
             raise ConfigError(f"mask_share must be from 0 to less than 1; came {mask_share}.")
-        self.options = [Source(source)] if isinstance(source, str) else list(source)
-        if not self.options:
-            raise ConfigError("data.source is an empty list: name at least one set of utterances.")
+        self.options = read_sources(source, Source, "utterances")
         self.encoder_name = encoder
         self.max_length = max_length
         self.batch_size = batch_size
@@ -96,6 +99,8 @@ class IntentData(LightningDataModule):
         if hasattr(self, "encoder"):
             return
         self.read()
+        for line in self.notes()["contradictions"][:5]:
+            logger.warning("several labels for one utterance: %s", line)
         tokenizer, self.tokenizer_settings = self._tokenizer()
         self.encoder = TextEncoder(tokenizer, self.max_length)
         self.vocabulary_size = self.encoder.vocabulary_size
@@ -118,17 +123,22 @@ class IntentData(LightningDataModule):
             self.splits["train"] = few(self.splits["train"], self.examples_per_class, self.seed)
         self.labels = sorted({e.label for e in self.splits["train"] if e.label is not None})
         if len(self.labels) < 2:
-            raise DataError(f"{len(self.labels)} intents are in the training part; there must be at least two.")
+            raise DataError(f"the training part has {len(self.labels)} intents; it needs at least two.")
         self._index = {label: i for i, label in enumerate(self.labels)}
         self._drop_strangers()
 
+    def notes(self) -> dict[str, list[str]]:
+        """Return what was left out of the sets, and which utterances have several labels."""
+        contradictions = [f"{source.name}: {line}" for source in self.sources for line in source.contradictions]
+        return {"skipped": skipped_lines(self.sources), "contradictions": contradictions}
+
     def target(self, example: Example) -> int:
-        """Return the place of its intent among the labels, -1 where it belongs to none."""
+        """Return the number of its intent, -1 if it has none."""
         return -1 if example.label is None else self._index[example.label]
 
     @property
     def has_out_of_scope(self) -> bool:
-        """Whether there are utterances to learn from that belong to no intent."""
+        """Whether some utterances to learn from belong to no intent."""
         return any(example.label is None for example in self.splits["train"])
 
     def _split(self, source: LoadedSource) -> dict[str, list[Example]]:
@@ -148,7 +158,7 @@ class IntentData(LightningDataModule):
         return splits
 
     def _drop_repeated(self) -> None:
-        """Of an utterance that stands in two sets or splits, keep the most guarded: test, then val, then train."""
+        """Of an utterance in two sets or splits, keep the one in the most guarded split: test, then val, then train."""
         seen: dict[str, tuple[str, Example]] = {}
         for name in ("test", "val", "train"):
             kept = []
@@ -168,11 +178,11 @@ class IntentData(LightningDataModule):
             self.splits[name] = kept
 
     def _drop_strangers(self) -> None:
-        """Leave out what is validated or tested on and has a label that nothing teaches."""
+        """Leave out of validation and test what has a label that no training utterance has."""
         for name in ("val", "test"):
             for example in self.splits[name]:
                 if example.label is not None and example.label not in self._index:
-                    line = f"{name}: {example.text!r} has the label {example.label!r}, of which nothing is learned"
+                    line = f"{name}: {example.text!r} has the label {example.label!r}, which no training utterance has"
                     self.sources[example.source].skipped.append(line)
             known = [e for e in self.splits[name] if e.label is None or e.label in self._index]
             self.splits[name] = known
@@ -188,19 +198,15 @@ class IntentData(LightningDataModule):
         epoch = self.trainer.current_epoch if self.trainer else 0
         if not any(example.label is not None for example in self.splits["val"]):
             raise DataError("no utterance validates, so no checkpoint could be chosen and no confidence calibrated: "
-                            "raise val_share above 0 or add utterances, two an intent at least.")  # fmt: skip
+                            "raise val_share above 0 or add utterances, at least two per intent.")  # fmt: skip
         return _loader(TrainingBatches(self, f"{self.seed}-{epoch}"))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation utterances, as the service would encode them."""
         return _loader(PlainBatches(self, self.splits["val"]))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the utterances held back."""
-        return _loader(PlainBatches(self, self.splits["test"]))
-
     def plain_dataloader(self, examples: list[Example]) -> DataLoader[Batch]:
-        """Return any utterances without what training does to them."""
+        """Return any utterances without hidden tokens and drawn ones."""
         return _loader(PlainBatches(self, examples))
 
 
@@ -216,6 +222,116 @@ def few(examples: list[Example], count: int, seed: int) -> list[Example]:
         for example in random.Random(f"{seed}-{label}").sample(by_label[label], min(count, len(by_label[label])))
     ]
     return chosen + [example for example in examples if example.label is None]
+
+
+class PlainBatches(Dataset[Batch]):
+    """Utterances as the service encodes them, of like length together.
+
+    A batch is input_ids and attention_mask, int64 [N, T], target int64 [N] (-1 out of scope) and row int64 [N], the
+    place among the examples.
+    """
+
+    def __init__(self, data: IntentData, examples: Sequence[Example]) -> None:
+        self.data = data
+        self.examples = examples
+        self.encodings = data.encoder.encode_batch([example.text for example in examples])
+        order = sorted(range(len(examples)), key=lambda i: len(self.encodings[i]))
+        self.batches = [order[start : start + PLAIN_BATCH] for start in range(0, len(order), PLAIN_BATCH)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.batches[index]
+        arrays = self.data.encoder.batch([self.encodings[row] for row in rows], NAMES)
+        return {
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            "target": torch.tensor([self.data.target(self.examples[row]) for row in rows]),
+            "row": torch.tensor(rows),
+        }
+
+
+class TrainingBatches(Dataset[Batch]):
+    """An epoch's batches: intents first, then utterances that belong to none, some tokens hidden.
+
+    Args:
+        data: the utterances.
+        key: fixes every choice.
+    """
+
+    def __init__(self, data: IntentData, key: str) -> None:
+        self.data = data
+        self.key = key
+        self.examples = [example for example in data.splits["train"] if example.label is not None]
+        self.encodings = data.encoder.encode_batch([example.text for example in self.examples])
+        self.targets = [data.target(example) for example in self.examples]
+        outside: dict[int, list[str]] = defaultdict(list)
+        for example in data.splits["train"]:
+            if example.label is None:
+                outside[example.source].append(example.text)
+        self.outside = [data.encoder.encode_batch(outside[source]) for source in sorted(outside)]
+        rng = random.Random(f"order-{key}")
+        self.batches = self._balanced(rng) if data.labels_per_batch else self._as_they_come(rng)
+        rng.shuffle(self.batches)
+
+    def _as_they_come(self, rng: random.Random) -> list[list[int]]:
+        order = list(range(len(self.examples)))
+        rng.shuffle(order)
+        size = self.data.batch_size
+        batches = []
+        for start in range(0, len(order), size * SHUFFLED_TOGETHER):
+            part = order[start : start + size * SHUFFLED_TOGETHER]
+            part.sort(key=lambda i: len(self.encodings[i]))
+            batches += [part[i : i + size] for i in range(0, len(part), size)]
+        return batches
+
+    def _balanced(self, rng: random.Random) -> list[list[int]]:
+        """Return batches of `labels_per_batch` intents with equally many utterances each, as many as the epoch has."""
+        of_label: dict[int, list[int]] = defaultdict(list)
+        for i, target in enumerate(self.targets):
+            of_label[target].append(i)
+        each = max(1, self.data.batch_size // self.data.labels_per_batch)
+        queues: dict[int, list[int]] = {label: [] for label in of_label}
+        waiting: list[int] = []
+        batches = []
+        for _ in range(-(-len(self.examples) // self.data.batch_size)):
+            batch: list[int] = []
+            for _ in range(min(self.data.labels_per_batch, len(of_label))):
+                if not waiting:
+                    waiting = sorted(of_label)
+                    rng.shuffle(waiting)
+                label = waiting.pop()
+                if len(queues[label]) < each:
+                    fresh = list(of_label[label])
+                    rng.shuffle(fresh)
+                    queues[label] = fresh + queues[label]  # what is left comes first: it is taken from the end
+                batch += [queues[label].pop() for _ in range(min(each, len(queues[label])))]
+            batches.append(batch)
+        return batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        rows = self.batches[index]
+        rng = random.Random(f"batch-{self.key}-{index}")
+        outside = [rng.choice(rng.choice(self.outside)) for _ in range(self._outside_count)]
+        encodings: list[Encoding] = [self.encodings[row] for row in rows] + outside
+        arrays = self.data.encoder.batch(encodings, NAMES)
+        if self.data.mask_share:
+            hidden = np.random.default_rng(rng.getrandbits(64)).random(arrays[INPUT_IDS].shape) < self.data.mask_share
+            for row, encoding in enumerate(encodings):  # neither special tokens nor padding
+                hidden[row, : len(encoding)] &= encoding.is_text
+                hidden[row, len(encoding) :] = False
+            arrays[INPUT_IDS][hidden] = self.data.mask_id
+        return {
+            **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            "target": torch.tensor([self.targets[row] for row in rows] + [-1] * len(outside)),
+        }
+
+    @property
+    def _outside_count(self) -> int:
+        return self.data.out_of_scope_per_batch if self.outside else 0
 
 
 def _loader(batches: TrainingBatches | PlainBatches) -> DataLoader[Batch]:

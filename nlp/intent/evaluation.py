@@ -1,7 +1,4 @@
-"""How good intents are: accuracy, honesty of the confidences, and how well what belongs to no intent is told.
-
-Neighbours: `module` asks after each epoch, `packing` at the end of a run, `scoring` for finished bundles.
-"""
+"""How good intents are: accuracy, honest confidences, and how well utterances without an intent are told apart."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import binary_auroc, multiclass_stat_scores
+from torchmetrics.functional.classification import multiclass_stat_scores
 
-from shared.training.metrics import DIGITS, calibration_error, mean, ratio, reliability_rows, top_k_accuracy
+from shared.training.metrics import auroc, calibration_error, mean, ratio, reliability_rows, top_k_accuracy
 
 MAX_CONFUSIONS = 30
 NONE = "(none)"
-"""How the confusion table calls what belongs to no intent."""
+"""In the confusion table, what belongs to no intent."""
 
 
 def evaluate(
@@ -42,7 +39,7 @@ def evaluate(
         others for which none is; both at the bundle's threshold.
       - `recall_at_acceptance`: the latter, were the threshold to keep `acceptance` of exactly these utterances.
       - `right`: share of all that is answered rightly: the right intent, or none.
-    `per_label`: one row a label: `support`, `precision`, `recall`, `f1` of the best intent, `kept`.
+    `per_label`: one row per label: `support`, `precision`, `recall`, `f1` of the best intent, `kept`.
     `confusions`: `label`, `given`, `count`, `of`, the most frequent first, at the threshold.
     `reliability` -> name: the bins behind `ece`.
 
@@ -89,25 +86,14 @@ def validation_summary(logits: np.ndarray, margins: np.ndarray, targets: np.ndar
     """
     inside = targets >= 0
     values = {"accuracy": float((logits[inside].argmax(axis=1) == targets[inside]).mean()) if inside.any() else 0.0}
-    auroc = out_of_scope_auroc(margins, targets)
-    if auroc is not None:
-        values["auroc"] = auroc
+    if (found := auroc(margins, targets < 0)) is not None:
+        values["auroc"] = found
     values["quality"] = float(np.mean(list(values.values())))
     return values
 
 
-def out_of_scope_auroc(values: np.ndarray, targets: np.ndarray) -> float | None:
-    """Return the area under the curve of values [N] against targets [N] being -1; None where only one kind is there."""
-    outside = targets < 0
-    if outside.all() or not outside.any():
-        return None
-    ranks = np.unique(values, return_inverse=True)[1].astype(np.float64)  # torchmetrics would squeeze them into 0..1
-    found = binary_auroc(torch.from_numpy(ranks / max(1.0, ranks.max())), torch.from_numpy(outside.astype(np.int64)))
-    return round(float(found), DIGITS)
-
-
 def recall_at(values: np.ndarray, targets: np.ndarray, acceptance: float) -> float | None:
-    """Return the share of what belongs to none that lies above the value below which `acceptance` of the rest lies."""
+    """Return the share of what belongs to no intent above the value that `acceptance` of the rest stays below."""
     outside = targets < 0
     if outside.all() or not outside.any():
         return None
@@ -117,7 +103,7 @@ def recall_at(values: np.ndarray, targets: np.ndarray, acceptance: float) -> flo
 def out_of_scope_metrics(values: np.ndarray, targets: np.ndarray, acceptance: float) -> dict[str, float | None]:
     """Return `auroc` and `recall_at_acceptance` of a detector's values [N]."""
     return {
-        "auroc": out_of_scope_auroc(values, targets),
+        "auroc": auroc(values, targets < 0),
         "recall_at_acceptance": recall_at(values, targets, acceptance),
     }
 

@@ -1,34 +1,36 @@
 """The Lightning module of intents: any encoder, or one from scratch, fine-tuned to tell intents and to reject the rest.
 
-One `_shared_step` serves training and validation. Neighbours: `network` builds, `data` feeds, `losses` and `evaluation`
-measure, `packing` turns the best checkpoint into a bundle.
+One `_shared_step` serves training and validation; the losses that it adds up are below.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nlp.encoders import MINILM, make_optimizer, schedule_steps
-from nlp.intent.batches import Batch
-from nlp.intent.data import IntentData
+from nlp.encoders import MINILM, make_optimizer
+from nlp.intent.data import NAMES, Batch, IntentData
+from nlp.intent.detectors import FEATURES, LOGITS, Detector
 from nlp.intent.evaluation import validation_summary
-from nlp.intent.losses import consistency_loss, contrastive_loss, mixed_outliers, rejecting_loss, uniform_loss
-from nlp.intent.network import BILSTM, Classifier, Head, Pooling, build_network
+from nlp.intent.network import BILSTM, SCALE, Classifier, FirstTokenEncoder, Head, MeanEncoder, Pooling, build_network
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.errors import ConfigError
-from shared.training.seeding import seeded
+from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
 
-DetectorName = Literal["auto", "max_softmax", "energy", "rejection", "mahalanobis", "knn", "gaussian_process"]
+GOLDEN_UTTERANCES = ("Where is my parcel?", "please wake me at half past six tomorrow morning", "thanks")
+"""Written for this: checked whenever a service starts, padding included."""
+LOWEST_MIX, HIGHEST_MIX = 0.3, 0.7
+"""Share of one utterance in a mixed one: beyond, it would still be the other's intent."""
 
 
-class IntentModule(LightningModule):
+class IntentModule(TaskModule):
     """An intent classifier that learns.
 
     Args:
@@ -39,8 +41,8 @@ class IntentModule(LightningModule):
             nothing with a tokenizer of its own.
         pooling: "mean" averages the encoder's states over the tokens; "cls" is Hugging Face's own classifier of the
             architecture, so that AutoModelForSequenceClassification loads the bundle.
-        head: "linear", or "prototype": one point an intent, compared by cosine, that starts at the mean of the intent's
-            utterances; for few utterances an intent.
+        head: "linear", or "prototype": one point per intent, compared by cosine, that starts at the mean of its
+            utterances; for few utterances per intent.
         weights: "DEFAULT" for the encoder's own, "none" for random ones.
         lr: learning rate of the encoder.
         head_lr: learning rate of what starts from nothing; of all of "bilstm".
@@ -58,7 +60,7 @@ class IntentModule(LightningModule):
         contrastive_weight: of a loss that draws utterances of one intent together; needs data.labels_per_batch.
         contrastive_temperature: divides the cosines of that loss.
         hidden_size: of "bilstm".
-        detector: what tells utterances that belong to no intent; "auto" compares all on the validation utterances.
+        detector: what finds utterances that belong to no intent; "auto" compares all on the validation utterances.
         acceptance: share of the utterances that belong to an intent for which one must be named.
     """
 
@@ -108,14 +110,6 @@ class IntentModule(LightningModule):
         # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which what
         # is mixed differs from what it is mixed of, and the directions would learn nothing.
         self.rejection = Classifier(self.network.width, 1, head) if out_of_scope == "reject" else None
-        self._validation: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    @property
-    def data(self) -> IntentData:
-        """The trainer's data module."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, IntentData)
-        return data
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] and features [N, D], float32."""
@@ -156,44 +150,56 @@ class IntentModule(LightningModule):
         logits: Tensor = self.network.head(features)
         return logits.float()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
-            loss, _, _ = self._shared_step(batch)
-        self.log(
-            "train/loss",
-            loss,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch["target"]),
-            sync_dist=True,
-        )
-        return loss
+    def learn(self, batch: Batch) -> Tensor:
+        """Return the loss of a training batch."""
+        return self._shared_step(batch)[0]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep one batch's logits for the epoch's metrics."""
+    def examine(self, batch: Batch) -> tuple[Tensor, Iterable[Row]]:
+        """Return the loss, and a row (place, logits [C], margin, target) per utterance."""
         loss, logits, margin = self._shared_step(batch)
-        if loss.isfinite():  # a batch may be out of scope as a whole
-            self.log("val/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
-        self._validation.append((logits.cpu().numpy(), margin.cpu().numpy(), batch["target"].cpu().numpy()))
+        kept = (batch["row"], logits, margin, batch["target"])
+        return loss, zip(*(values.cpu().numpy() for values in kept), strict=True)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log accuracy and how well utterances that belong to no intent are told, over all validation utterances."""
-        logits, margins, targets = (np.concatenate(parts) for parts in zip(*self._of_all_ranks(), strict=True))
-        self._validation.clear()
-        if self.trainer.sanity_checking:
-            return
-        for name, value in validation_summary(logits, margins, targets).items():
-            self.log(f"val/{name}", value, prog_bar=name in ("quality", "accuracy"))
+    def summarise(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Return accuracy, and how well utterances that belong to no intent are told apart."""
+        return validation_summary(*columns(rows))
 
-    def _of_all_ranks(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        if self.trainer.world_size == 1:
-            return list(self._validation)
-        parts: list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = [[] for _ in range(self.trainer.world_size)]
-        torch.distributed.all_gather_object(parts, self._validation)
-        in_order = [each for step in zip(*parts, strict=True) for each in step]  # ranks take batches in turns
-        return in_order[: len(cast("Any", self.trainer.val_dataloaders).dataset)]  # the last may get the first again
+    def trained(self, data: IntentData) -> Trained:
+        """Return the network, ready to be exported."""
+        network, encoder = self.network, data.encoder
+        if isinstance(network, MeanEncoder | FirstTokenEncoder):
+            network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+        inner = getattr(network, "model", network)
+        return Trained(
+            network=network,
+            model=inner if isinstance(network, FirstTokenEncoder) else network,
+            example=encoder.batch(encoder.encode_batch(GOLDEN_UTTERANCES), NAMES),
+            outputs=(LOGITS, FEATURES),
+            dynamic={0: "batch", 1: "sequence"},
+            labels=data.labels,
+            fields={
+                **network.fields(),
+                "architectures": [type(inner).__name__],
+                "problem_type": "single_label_classification",
+            },
+            start_weights=Path(self.hparams["encoder"]).name,
+            files=encoder.files(data.tokenizer_settings),
+        )
+
+    def learned_detector(self) -> Detector | None:
+        """Return the logit of "none" as a detector; None where there is none."""
+        if self.rejection is None:
+            return None
+        weight = self.rejection.weight[0].detach().numpy()
+        bias = np.zeros(1) if self.rejection.bias is None else self.rejection.bias.detach().numpy()
+        if self.rejection.is_prototype:
+            weight = SCALE * weight / np.linalg.norm(weight)
+        arrays: dict[str, np.ndarray] = {
+            "weight": weight.astype(np.float32),
+            "bias": bias.astype(np.float32),
+            "is_cosine": np.array([self.rejection.is_prototype], dtype=np.uint8),
+        }
+        return Detector("rejection", arrays)
 
     @torch.no_grad()
     def on_train_start(self) -> None:
@@ -216,12 +222,94 @@ class IntentModule(LightningModule):
         """Return AdamW with a rate for the encoder and one for the head, warm-up and linear decay over all steps."""
         values = self.hparams
         fresh = nn.ModuleList([self.network.head, *([self.rejection] if self.rejection is not None else [])])
-        return make_optimizer(
+        optimizer = make_optimizer(
             nn.ModuleList([self.network, *fresh]),
             fresh,
             lr=values["head_lr"] if values["encoder"] == BILSTM else values["lr"],
             head_lr=values["head_lr"],
             weight_decay=values["weight_decay"],
-            warmup_share=values["warmup_share"],
-            total_steps=schedule_steps(self.trainer.estimated_stepping_batches),
         )
+        return with_schedule(optimizer, self.trainer.estimated_stepping_batches, values["warmup_share"], "line")
+
+
+def rejecting_loss(logits: Tensor, rejection: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return (loss of the intents, loss of what belongs to none): cross-entropy with "none" as one more class.
+
+    Args:
+        logits: float32 [N, C].
+        rejection: float32 [N, 1], the logit of "none".
+        targets: int64 [N], -1 for none.
+        smoothing: moves the targets of intents towards chance.
+    """
+    joint = torch.cat([logits, rejection], dim=1)  # [N, C + 1]
+    inside = targets >= 0
+    none = torch.full_like(targets[~inside], logits.shape[1])
+    return (
+        F.cross_entropy(joint[inside], targets[inside], label_smoothing=smoothing),
+        F.cross_entropy(joint[~inside], none) if len(none) else logits.new_zeros(()),
+    )
+
+
+def uniform_loss(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return (loss of the intents, loss of what belongs to none): the latter should look like every intent a little.
+
+    Arguments as for `rejecting_loss`. Source: Hendrycks et al. 2019, "Deep Anomaly Detection with Outlier Exposure",
+    section 3.
+    """
+    inside = targets >= 0
+    return (
+        F.cross_entropy(logits[inside], targets[inside], label_smoothing=smoothing),
+        -logits[~inside].log_softmax(dim=1).mean() if (~inside).any() else logits.new_zeros(()),
+    )
+
+
+def mixed_outliers(features: Tensor, targets: Tensor, count: int) -> Tensor:
+    """Return at most `count` rows [M, D] between two utterances of different intents: they belong to neither.
+
+    Args:
+        features: [N, D].
+        targets: int64 [N], -1 for none; those are not mixed.
+
+    Source: Zhan et al. 2021, "Out-of-Scope Intent Detection with Self-Supervision and Discriminative Training".
+    """
+    inside = (targets >= 0).nonzero()[:, 0]
+    left = inside[torch.randint(len(inside), (2 * count,), device=inside.device)]
+    right = inside[torch.randint(len(inside), (2 * count,), device=inside.device)]
+    differ = (targets[left] != targets[right]).nonzero()[:count, 0]
+    share = LOWEST_MIX + (HIGHEST_MIX - LOWEST_MIX) * torch.rand(len(differ), 1, device=features.device)
+    return share * features[left[differ]] + (1 - share) * features[right[differ]]
+
+
+def consistency_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Return how far apart two passes with different dropout are: the mean of both Kullback-Leibler divergences.
+
+    Args:
+        first: float32 [N, C], logits.
+        second: likewise, of the same utterances.
+
+    Source: Liang et al. 2021, "R-Drop: Regularized Dropout for Neural Networks", equation 2.
+    """
+    left, right = first.log_softmax(dim=1), second.log_softmax(dim=1)
+    both = F.kl_div(left, right, reduction="batchmean", log_target=True)
+    return (both + F.kl_div(right, left, reduction="batchmean", log_target=True)) / 2
+
+
+def contrastive_loss(features: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss: utterances of one intent near, others far, by cosine.
+
+    Args:
+        features: float32 [N, D].
+        targets: int64 [N], -1 for none: those are far from all.
+        temperature: divides the cosines.
+
+    Source: Khosla et al. 2020, "Supervised Contrastive Learning", equation 2.
+    """
+    unit = F.normalize(features)
+    own = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    cosines = (unit @ unit.T / temperature).masked_fill(own, -torch.inf)  # [N, N]
+    together = (targets[:, None] == targets) & ~own & (targets >= 0)
+    counts = together.sum(dim=1)
+    if not counts.any():
+        return features.new_zeros(())
+    chances = cosines.log_softmax(dim=1).masked_fill(~together, 0.0).sum(dim=1)  # [N]
+    return -(chances[counts > 0] / counts[counts > 0]).mean()

@@ -1,7 +1,4 @@
-"""Networks that turn an utterance into logits and features: any Hugging Face encoder, or a recurrent one from scratch.
-
-Neighbours: `module` trains them, `packing` exports them; `load_network` is what the torch runtime builds from a bundle.
-"""
+"""Networks that turn an utterance into logits and features: a Hugging Face encoder, or a recurrent one from scratch."""
 
 from __future__ import annotations
 
@@ -12,7 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
-from nlp.encoders import TokenDropout, hugging_face_fields, load_bundle_weights, load_config, load_weights, set_dropout
+from nlp.encoders import (
+    TokenDropout,
+    hugging_face_fields,
+    load_bundle_weights,
+    load_config,
+    load_weights,
+    mean_of_tokens,
+    set_dropout,
+)
 from shared.bundle.layout import CONFIG
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
@@ -25,7 +30,7 @@ SCALE = 16.0
 
 
 class Classifier(nn.Module):
-    """Features to logits: a linear layer, or the cosine to one prototype an intent, times `SCALE`."""
+    """Features to logits: a linear layer, or the cosine to one prototype per intent, times `SCALE`."""
 
     def __init__(self, width: int, num_labels: int, head: Head) -> None:
         super().__init__()
@@ -79,8 +84,7 @@ class _MeanNetwork(IntentNetwork):
         """Return (logits [N, C], features [N, D])."""
         states = self.states(input_ids, attention_mask)
         states = states.to(next(self.head.parameters()).dtype)  # out of autocast's type
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)  # [N, T, 1]
-        features = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+        features = mean_of_tokens(states, attention_mask)
         return self.head(self.dropout(features)), features
 
 
@@ -199,7 +203,7 @@ def build_network(
         num_labels: intents.
         pooling: of a Hugging Face encoder.
         head: "prototype" goes with mean pooling alone.
-        weights: "DEFAULT" for the encoder's own, "none" for random ones; of no account for "bilstm".
+        weights: "DEFAULT" for the encoder's own, "none" for random ones; ignored for "bilstm".
         dropout: share of the features that are dropped.
         vocabulary_size: of "bilstm".
         size: of word vectors and of each direction of "bilstm".

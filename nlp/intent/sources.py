@@ -1,25 +1,29 @@
-"""Sets of utterances as they lie on disk or on the hub, in one plain form; duplicates and contradictions are named.
-
-Neighbours: `rasa` and `nlp.tables` read, `data` divides the examples and feeds them to the trainer.
-"""
+"""Sets of utterances from tables, the hub and Rasa's YAML in one form; duplicates and contradictions are named."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp.intent.rasa import is_rasa, read_rasa
-from nlp.tables import Rows, load_rows
+import yaml
+
+from nlp.tables import TABLE_SUFFIXES, Rows, load_rows
 from shared.errors import DataError
 
 Split = Literal["train", "val", "test"]
 TEXT_COLUMNS = ("text", "utterance", "sentence", "query", "question")
 LABEL_COLUMNS = ("label", "intent", "category")
 _END_MARKS = " .!?…"
+RASA_SUFFIXES = (".yml", ".yaml")
+_RASA_ENTITY = re.compile(
+    r"\[(?P<text>[^\]]+?)\]"  # [text], then (entity), {"entity": …} or [{"entity": …}, …]
+    r"(?:\([^)]+?\)|\{[^}]+?\}|\[\s*\{.*?\}\s*\])"
+)
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Source:
     Args:
         path: CSV, TSV, JSON lines or parquet file, a folder of such files, Rasa's NLU YAML or a folder of it, or the
             name of a Hugging Face dataset ("name" or "name:configuration").
-        name: how reports call it; the last part of `path` if none is given.
+        name: its name in reports; the last part of `path` if none is given.
         split: what all of it is for; as the set says, or "train", if none is given.
         text: column of the utterance; if none is given, the first of text, utterance, sentence, query, question.
         label: column of the intent; if none is given, the first there is of label, intent, category.
@@ -76,7 +80,12 @@ class LoadedSource:
     skipped: list[str] = field(default_factory=list)
     """What was left out and why, a line each."""
     contradictions: list[str] = field(default_factory=list)
-    """Utterances that stand there with several labels, a line each."""
+    """Utterances that have several labels, a line each."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether splits are taken from it by seed and shares."""
+        return self.options.split is None
 
     @property
     def labels(self) -> list[str]:
@@ -99,9 +108,9 @@ class LoadedSource:
 
 
 def load_source(options: Source, index: int, cache_dir: str | None = None) -> LoadedSource:
-    """Return the set without empty rows and without utterances that stand there twice.
+    """Return the set without empty rows and without repeated utterances.
 
-    Of two equal utterances that in the more guarded split is kept (test, val, train), else the first. Where their
+    Of two equal utterances the one in the more guarded split is kept (test, val, train), else the first. Where their
     labels differ nobody can know which is right: both are named, and the kept one keeps its label.
 
     Raises:
@@ -126,9 +135,9 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
             if before is example:
                 loaded.examples.append(example)
             elif before.label == example.label:
-                loaded.skipped.append(f"{where}: {text!r} stands there already")
+                loaded.skipped.append(f"{where}: {text!r} occurs twice")
             else:
-                loaded.skipped.append(f"{where}: {text!r} stands there already, with another label")
+                loaded.skipped.append(f"{where}: {text!r} occurs twice, with different labels")
                 loaded.contradictions.append(f"{text!r}: {_shown(before)} (kept) and {_shown(example)}")
     if not loaded.examples:
         raise DataError(f"{name}: no utterance with a label was found in {options.path}.")
@@ -137,12 +146,42 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
 
 
 def normalised(text: str) -> str:
-    """Return what two texts share that ask the same in the same words.
+    """Return a text without case, punctuation at the end and extra blanks: the same for equal utterances.
 
     >>> normalised("  What's  ON?") == normalised("what's on")
     True
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_END_MARKS)
+
+
+def is_rasa(place: Path) -> bool:
+    """Whether a file is YAML, or a folder has YAML and no table."""
+    has_table = place.is_dir() and any(file.suffix.lower() in TABLE_SUFFIXES for file in place.rglob("*"))
+    return bool(_rasa_files(place)) and not has_table
+
+
+def read_rasa(place: Path) -> list[dict[str, str]]:
+    """Return rows of `text` and `label` of Rasa's NLU training data: a file, or all YAML files in a folder.
+
+    Lookups, synonyms, regexes, stories, rules and domains are no examples and are ignored. Source:
+    https://rasa.com/docs/rasa/nlu-training-data/.
+
+    Raises:
+        DataError: a file is not YAML or not in Rasa's form, or there is no intent at all.
+    """
+    rows = [row for file in _rasa_files(place) for row in _rasa_rows(file)]
+    if not rows:
+        raise DataError(f"{place} holds no `nlu:` section with intents. Expected Rasa's NLU training data.")
+    return rows
+
+
+def without_entities(text: str) -> str:
+    """Return an example as a person would have written it.
+
+    >>> without_entities('from [Paris](city) to [the big apple]{"entity": "city", "value": "NYC"} [now]')
+    'from Paris to the big apple [now]'
+    """
+    return _RASA_ENTITY.sub(lambda found: found["text"], text)
 
 
 def _thinned(rows: Rows, count: int | None) -> Rows:
@@ -154,7 +193,7 @@ def _thinned(rows: Rows, count: int | None) -> Rows:
 def _read(row: dict[str, Any], options: Source, name: str) -> tuple[str, str | None]:
     text = row.get(_column(row, options.text, TEXT_COLUMNS, name))
     if text is not None and not isinstance(text, str):
-        raise DataError(f"{name}: the text column holds {text!r}; expected is a text. Name the column with `text`.")
+        raise DataError(f"{name}: the text column holds {text!r}; expected a text. Name the column with `text`.")
     if options.out_of_scope:
         return (text or "").strip(), None
     label = row.get(_column(row, options.label, LABEL_COLUMNS, name))
@@ -178,3 +217,47 @@ def _shown(example: Example) -> str:
 def _fingerprint(examples: Iterable[Example]) -> str:
     lines = sorted(hashlib.sha256(f"{e.split}\0{e.label}\0{e.text}".encode()).hexdigest() for e in examples)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _rasa_files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place] if place.suffix.lower() in RASA_SUFFIXES else []
+    return sorted(file for file in place.rglob("*") if file.suffix.lower() in RASA_SUFFIXES)
+
+
+def _rasa_rows(file: Path) -> Iterator[dict[str, str]]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{file} cannot be read as YAML: {error}") from error
+    blocks = content.get("nlu") if isinstance(content, dict) else None
+    if blocks is None:
+        return
+    if not isinstance(blocks, list):
+        raise DataError(f"{file}: `nlu` must be a list of blocks such as `- intent: greet`.")
+    for block in blocks:
+        if not isinstance(block, dict) or "intent" not in block:
+            continue
+        for text in _rasa_examples(block.get("examples"), file, str(block["intent"])):
+            yield {"text": without_entities(text), "label": str(block["intent"])}
+
+
+def _rasa_examples(examples: Any, file: Path, intent: str) -> Iterator[str]:
+    """Yield the examples of one intent: lines of a text that begin with a dash, or a list of {text: …}."""
+    if examples is None:
+        return
+    if isinstance(examples, list):
+        for entry in examples:
+            text = entry.get("text") if isinstance(entry, dict) else entry
+            yield from _rasa_lines(str(text))
+        return
+    if not isinstance(examples, str):
+        raise DataError(f"{file}: the examples of {intent!r} must be a text (`examples: |`) with a `- ` before each.")
+    yield from _rasa_lines(examples)
+
+
+def _rasa_lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped:
+            yield stripped.removeprefix("-").strip()

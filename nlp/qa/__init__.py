@@ -8,9 +8,7 @@ TASK = Task(
     network="nlp.qa.network:load_network",
     module="nlp.qa.module:AnswerModule",
     data="nlp.qa.data:AnswerData",
-    pack="nlp.qa.packing:pack",
-    evaluate="nlp.qa.reporting:evaluate",
-    predict="nlp.qa.lines:predict",
-    batch="nlp.qa.batch:BatchAnswerer",
-    int8_trial="nlp.qa.int8_trial:int8_trial",
+    judging="nlp.qa.judging:AnswerJudging",
+    predict="nlp.qa.offline:predict",
+    batch="nlp.qa.offline:BatchAnswerer",
 )

@@ -1,30 +1,35 @@
 """The Lightning data module of question answering: sets of questions in, batches of windows out.
 
-Questions without an answer are made where a set has none, by crossing a question with another passage: one of the same
-title where there is one, which is the harder kind, else any. Every random choice follows from (seed, epoch, question).
-Neighbours: `sources` reads, `windows` cuts and batches, `module` trains.
+Questions without an answer are made where a set has none, by crossing a question with another passage: one with the
+same title where there is one, which is harder, else any. Every random choice follows from (seed, epoch, question).
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from nlp.encoders import load_tokenizer
+from nlp.encoders import MINILM, load_tokenizer
 from nlp.qa.sources import Example, LoadedSource, Source, load_source
-from nlp.qa.windows import Batch, WindowBatches, Windowed, collate, cut
-from nlp.text import TextEncoder
+from nlp.qa.spans import NO_ANSWER
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.splits import check_names, check_shares
+from shared.training.splits import SPLITS, check_names, check_shares, read_sources, skipped_lines
 
-SPLITS = ("train", "val", "test")
+NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
+PAD_TO = 16
+"""Lengths are multiples of it: fewer shapes, and matrices that suit the processor."""
+SHUFFLED_TOGETHER = 64
+"""So many batches' worth of windows are sorted by length at a time; more pad less, fewer mix better."""
+Batch = dict[str, torch.Tensor]
 
 
 class AnswerData(LightningDataModule):
@@ -36,11 +41,11 @@ class AnswerData(LightningDataModule):
         encoder: name or folder of the encoder whose tokenizer is used; the command line fills it in from the model.
         max_length: most tokens of a window, question included.
         stride: tokens that neighbouring windows of one passage share.
-        batch_tokens: tokens in a step, padding included; windows of like length go together.
+        batch_tokens: tokens in a step, padding included; windows of similar length go together.
         unanswerable_share: share of the training questions that are also asked of a passage that does not hold their
             answer; 0 for none. Sets that bring unanswerable questions keep them all.
         same_title_share: of the crossed passages, how many come from the same title, where it has others.
-        empty_window_share: of the windows without the answer that a long passage is cut into, how many are learned
+        empty_window_share: of the windows without the answer that a long passage is cut into, how many are trained on.
         max_answer_tokens: answers given are no longer.
         max_windows: when a finished bundle is measured, only the first so many windows of a context are read; 1 shows
             what a reader that truncates would find. None for all.
@@ -54,7 +59,7 @@ class AnswerData(LightningDataModule):
     def __init__(
         self,
         source: str | list[Source],
-        encoder: str = "sentence-transformers/all-MiniLM-L6-v2",
+        encoder: str = MINILM,
         max_length: int = 384,
         stride: int = 128,
         batch_tokens: int = 6144,
@@ -73,9 +78,7 @@ class AnswerData(LightningDataModule):
         check_shares(val_share, test_share)
         if not 0 <= stride < max_length // 2:
             raise ConfigError(f"stride must be from 0 to less than half of max_length {max_length}; came {stride}.")
-        self.options = [Source(source)] if isinstance(source, str) else list(source)
-        if not self.options:
-            raise ConfigError("data.source is an empty list: name at least one set of questions.")
+        self.options = read_sources(source, Source, "questions")
         self.encoder_name = encoder
         self.max_length = max_length
         self.stride = stride
@@ -100,13 +103,19 @@ class AnswerData(LightningDataModule):
         return self._windows[split]
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, check and split the questions; done once, whatever the stage."""
+        """Read, check and split the questions, and load the tokenizer; done once, whatever the stage."""
+        if hasattr(self, "encoder"):
+            return
+        self.read()
+        tokenizer, self.tokenizer_settings = load_tokenizer(self.encoder_name)
+        self.encoder = TextEncoder(tokenizer, self.max_length, self.stride)
+
+    def read(self) -> None:
+        """Read, check and split the questions; needs no tokenizer."""
         if self.splits:
             return
         self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
         check_names(source.name for source in self.sources)
-        tokenizer, self.tokenizer_settings = load_tokenizer(self.encoder_name)
-        self.encoder = TextEncoder(tokenizer, self.max_length, self.stride)
         self.splits = {name: [] for name in SPLITS}
         for source in self.sources:
             for name, part in self._split(source).items():
@@ -114,6 +123,10 @@ class AnswerData(LightningDataModule):
         self._drop_leaks()
         for name in ("val", "test"):
             self.splits[name] += crossed(self.splits[name], 1.0, self.same_title_share, f"{self.seed}-{name}")
+
+    def notes(self) -> dict[str, list[str]]:
+        """Return what was left out of the sets."""
+        return {"skipped": skipped_lines(self.sources)}
 
     def _split(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> examples: stored splits stay, and whole titles or contexts of "train" go to val and test."""
@@ -134,7 +147,7 @@ class AnswerData(LightningDataModule):
         return splits
 
     def _drop_leaks(self) -> None:
-        """Of a context that lies in two sets, leave out what would be trained on here and tested on there."""
+        """Keep a context that is in several sets in its most guarded split: test, then val, then train."""
         seen: dict[str, str] = {}
         for name in ("test", "val", "train"):
             for example in self.splits[name]:
@@ -164,12 +177,8 @@ class AnswerData(LightningDataModule):
         """Return all windows of the validation questions."""
         return self._loader(self.windows("val"))
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return all windows of the questions held back."""
-        return self._loader(self.windows("test"))
-
     def _learned_from(self, windows: Sequence[Windowed], rng: random.Random) -> list[Windowed]:
-        """Leave out most of the windows that are empty only because a long passage was cut."""
+        """Leave out most of the windows that have no answer only because a long passage was cut."""
         return [
             window
             for window in windows
@@ -223,3 +232,117 @@ def _without_answer(example: Example, pool: Sequence[str], rng: random.Random, t
         if context != example.context and not any(text in context for text in example.texts):
             return context
     return None
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """One window of one question."""
+
+    index: int
+    """Its place among all windows that were cut together."""
+    example: int
+    """Place of its question among those that were cut."""
+    encoding: Encoding
+    start_token: int
+    """First token of the answer; `NO_ANSWER` where this window does not hold it whole."""
+    end_token: int
+    """Last token of the answer, inclusive."""
+    is_whole: bool
+    """Whether this window has the whole context."""
+
+
+def cut(examples: Sequence[Example], encoder: TextEncoder, max_windows: int | None = None) -> list[Windowed]:
+    """Return all windows of all questions, or the first few of each, in their order."""
+    found: list[Windowed] = []
+    for index, example in enumerate(examples):
+        windows = encoder.windows(example.question, example.context)
+        for window in windows[:max_windows]:
+            start, end = answer_tokens(window, example)
+            found.append(Windowed(len(found), index, window, start, end, len(windows) == 1))
+    return found
+
+
+def answer_tokens(window: Encoding, example: Example) -> tuple[int, int]:
+    """Return first and last token of the answer that most people gave; twice `NO_ANSWER` where the window cuts it."""
+    if not example.is_answerable:
+        return NO_ANSWER, NO_ANSWER
+    (first_character, text), _ = Counter(zip(example.starts, example.texts, strict=True)).most_common(1)[0]
+    behind = first_character + len(text.rstrip())  # blanks have no token
+    tokens = np.flatnonzero(window.is_text)
+    if not len(tokens):
+        return NO_ANSWER, NO_ANSWER
+    starts, ends = window.offsets[tokens, 0], window.offsets[tokens, 1]
+    covered = np.flatnonzero((ends > first_character) & (starts < behind))
+    if not len(covered) or starts[covered[0]] > first_character or ends[covered[-1]] < behind:
+        return NO_ANSWER, NO_ANSWER
+    return int(tokens[covered[0]]), int(tokens[covered[-1]])
+
+
+def sample_batches(
+    examples: Sequence[Example], encoder: TextEncoder, names: Sequence[str], *, count: int = 64, batch_size: int = 4
+) -> list[dict[str, np.ndarray]]:
+    """Return int64 [batch_size, T] by name: the first windows of so many questions, spread evenly over them."""
+    chosen = examples[:: max(1, len(examples) // count)][:count]
+    windows = sorted((encoder.windows(each.question, each.context)[0] for each in chosen), key=len)
+    return [encoder.batch(windows[start : start + batch_size], names) for start in range(0, len(windows), batch_size)]
+
+
+class WindowBatches(Dataset[list[Windowed]]):
+    """Windows in batches of about as many tokens, padding included.
+
+    Args:
+        windows: all of them.
+        batch_tokens: most tokens of a batch; a longer window has a batch of its own.
+        shuffle_key: None keeps long ones to the end; otherwise it fixes the order.
+    """
+
+    def __init__(self, windows: Sequence[Windowed], batch_tokens: int, shuffle_key: str | None = None) -> None:
+        self.windows = windows
+        order = list(range(len(windows)))
+        chunk = len(order)
+        if shuffle_key is not None:
+            rng = random.Random(f"order-{shuffle_key}")
+            rng.shuffle(order)
+            mean = sum(len(window.encoding) for window in windows) / max(1, len(windows))
+            chunk = max(1, int(SHUFFLED_TOGETHER * batch_tokens / max(1.0, mean)))
+        self.batches: list[list[int]] = []
+        for start in range(0, len(order), max(1, chunk)):
+            part = sorted(order[start : start + chunk], key=lambda i: len(windows[i].encoding))
+            self.batches += self._grouped(part, batch_tokens)
+        if shuffle_key is not None:
+            rng.shuffle(self.batches)
+
+    def _grouped(self, order: Sequence[int], batch_tokens: int) -> list[list[int]]:
+        batches: list[list[int]] = []
+        for index in order:
+            length = -(-len(self.windows[index].encoding) // PAD_TO) * PAD_TO
+            if not batches or (len(batches[-1]) + 1) * length > batch_tokens:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Windowed]:
+        return [self.windows[i] for i in self.batches[index]]
+
+
+def collate(windows: Sequence[Windowed], encoder: TextEncoder) -> Batch:
+    """Return int64 tensors: the network's inputs [N, T], start_positions and end_positions [N], window [N].
+
+    `context_mask`, bool [N, T], marks what an answer may start and end at: the context's tokens and `NO_ANSWER`.
+    `window` is each one's place among those that were cut together.
+    """
+    arrays = encoder.batch([window.encoding for window in windows], NAMES, multiple=PAD_TO)
+    mask = np.zeros(arrays[INPUT_IDS].shape, dtype=bool)
+    for row, window in enumerate(windows):
+        mask[row, : len(window.encoding)] = window.encoding.is_text
+    mask[:, NO_ANSWER] = True
+    return {
+        **{name: torch.from_numpy(array) for name, array in arrays.items()},
+        "window": torch.tensor([window.index for window in windows]),
+        "context_mask": torch.from_numpy(mask),
+        "start_positions": torch.tensor([window.start_token for window in windows]),
+        "end_positions": torch.tensor([window.end_token for window in windows]),
+    }

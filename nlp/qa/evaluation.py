@@ -1,7 +1,4 @@
-"""How good answers are: exact match and F1 as SQuAD defines them, telling the unanswerable, and honest scores.
-
-EM and F1 come from torchmetrics. Neighbours: `spans` decodes, `module` asks after each epoch, `packing` at the end.
-"""
+"""How good answers are: exact match and F1 as SQuAD defines them, finding the unanswerable, and honest scores."""
 
 from __future__ import annotations
 
@@ -10,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.functional.text import squad
 
+from nlp.qa.data import Windowed
 from nlp.qa.sources import Example
 from nlp.qa.spans import best_spans
-from nlp.qa.windows import Windowed
-from shared.training.metrics import DIGITS, calibration_error, ratio, reliability_rows
+from shared.training.metrics import DIGITS, auroc, calibration_error, ratio, reliability_rows
 
 RIGHT_FROM_F1 = 0.5
-"""An answer counts as right for its score's calibration when it shares at least that much with a reference."""
+"""An answer counts as right in calibration when it shares at least this much with a reference."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def judge(text: str, references: Sequence[str]) -> tuple[float, float]:
 
 
 def summary(examples: Sequence[Example], predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Return what checkpoints are chosen by and what an epoch is told by, each in 0..1.
+    """Return the metrics of an epoch, each in 0..1; checkpoints are chosen by `quality`.
 
     `exact` and `f1`: of answerable questions, when an answer is always given. `auroc`: how well the margin tells
     answerable from unanswerable questions. `quality`: F1 over all questions at the best threshold, where giving none is
@@ -103,17 +98,10 @@ def summary(examples: Sequence[Example], predictions: Sequence[Prediction]) -> d
     exact, f1 = (np.array([getattr(p, name) for p in predictions]) for name in ("exact", "f1"))
     margins = np.array([prediction.margin for prediction in predictions])
     result = {"exact": _mean(exact[asked]), "f1": _mean(f1[asked])}
-    if asked.any() and not asked.all():
-        result["auroc"] = auroc(margins, asked)
+    if (found := auroc(margins, asked)) is not None:
+        result["auroc"] = found
     result["quality"] = best_threshold(margins, f1, asked)[1]
     return result
-
-
-def auroc(margins: np.ndarray, is_answerable: np.ndarray) -> float:
-    """Return the chance that an answerable question has a larger margin than an unanswerable one."""
-    order = np.argsort(np.argsort(np.nan_to_num(margins, neginf=-1e9), kind="stable"), kind="stable")
-    ranks = (order + 1) / (len(margins) + 1)  # in (0, 1): as they are, torchmetrics would squash margins to 0 and 1
-    return float(binary_auroc(torch.from_numpy(ranks), torch.from_numpy(is_answerable.astype(np.int64))))
 
 
 def best_threshold(margins: np.ndarray, f1: np.ndarray, is_answerable: np.ndarray) -> tuple[float, float]:
@@ -121,7 +109,7 @@ def best_threshold(margins: np.ndarray, f1: np.ndarray, is_answerable: np.ndarra
 
     Args:
         margins: float [N].
-        f1: float [N], of the best span; of no account for unanswerable questions.
+        f1: float [N], of the best span; ignored for unanswerable questions.
         is_answerable: bool [N].
 
     Source: Rajpurkar et al. 2018, "Know What You Don't Know"; the official script's find_best_thresh.
@@ -151,7 +139,7 @@ def evaluate(
 
     Args:
         examples: the questions.
-        predictions: from `decode`, one a question.
+        predictions: from `decode`, one per question.
         scores: float [N], calibrated.
         abstain_below: no answer is given below it.
         source_names: names of the sets, by `Example.source`.

@@ -1,30 +1,42 @@
-"""What an exported reader says of questions, and the decision that follows: temperature, shift, abstention.
-
-Everything is judged through the ONNX file that ships, int8 where that is it. Neighbours: `packing` calls it at the end
-of a run, `evaluation` measures, `shared.bundle.calibration` fits.
-"""
+"""How answers are judged: what a reader finds, the decision rule that follows, and what to show of both."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from nlp.qa.evaluation import Prediction, best_threshold, decode
+from nlp.qa.data import AnswerData, WindowBatches, cut, sample_batches
+from nlp.qa.evaluation import Prediction, best_threshold, decode, evaluate
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
 from nlp.qa.sources import Example
-from nlp.qa.windows import WindowBatches, cut
 from nlp.text import TextEncoder
 from shared.bundle.calibration import fit_scale_and_shift, probabilities_from_logits
 from shared.bundle.layout import AnswerDecision
-from shared.errors import CalibrationError
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, CalibrationError
 from shared.runtime.protocol import Runtime
+from shared.training.metrics import table_lines
+from shared.training.packing import Fitted, json_lines
+from shared.training.splits import examples_of
 
 BATCH_TOKENS = 4096
 SHOWN_WRONG = 40
+COLUMNS = {
+    "examples": "questions",
+    "unanswerable": "crossed",
+    "exact": "EM",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "answered": "answered",
+    "silent": "silent",
+    "f1_at_threshold": "F1 all",
+    "ece": "ECE",
+}
+EXPLAINED = "EM, F1: of answerable questions, always answered. answered, silent, F1 all: at the bundle's threshold."
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,13 @@ class Judged:
 
     @property
     def margins(self) -> np.ndarray:
-        """float64 [N]; a context without a token has the least there is."""
+        """float64 [N]; very low for a context without a token."""
         values = np.array([prediction.margin for prediction in self.predictions])
         return np.asarray(np.maximum(values, -1e4))
 
     @property
     def right(self) -> np.ndarray:
-        """bool [N]: the span is an answer of the question; never so for an unanswerable one."""
+        """bool [N]: the span answers the question; never so for an unanswerable one."""
         return np.array([prediction.is_right for prediction in self.predictions])
 
     @property
@@ -55,42 +67,92 @@ class Judged:
         """float64 [N]."""
         return np.array([prediction.f1 for prediction in self.predictions])
 
-    @property
-    def quality(self) -> float:
-        """F1 over all questions at the best threshold, where silence is right for the unanswerable."""
-        return best_threshold(self.margins, self.f1, self.answerable)[1]
 
+@dataclass(frozen=True)
+class AnswerJudging:
+    """Judges networks on questions."""
 
-def judge_runtime(
-    runtime: Runtime,
-    encoder: TextEncoder,
-    examples: Sequence[Example],
-    *,
-    max_answer_tokens: int,
-    title: str,
-    max_windows: int | None = None,
-) -> Judged:
-    """Return what a runtime says of every question.
+    noun: ClassVar[str] = "question"
+    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    int8_kind: ClassVar[Literal["static", "dynamic"]] = "dynamic"
+    most_wrong_suffix: ClassVar[str] = ".jsonl"
+    pictures: ClassVar[tuple[str, ...]] = ("reliability",)
 
-    Args:
-        runtime: computes the network.
-        encoder: as the network was trained with.
-        examples: the questions.
-        max_answer_tokens: longer spans are no candidates.
-        title: of the progress bar.
-        max_windows: only the first so many windows of a context are read; 1 is a reader that truncates. None for all.
-    """
-    windows = cut(examples, encoder, max_windows)
-    names = [spec.name for spec in runtime.inputs]
-    logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    batches = WindowBatches(windows, BATCH_TOKENS)
-    for i in tqdm(range(len(batches)), desc=title, unit="batch"):
-        batch = batches[i]
-        outputs = runtime.run(encoder.batch([window.encoding for window in batch], names))
-        for row, window in enumerate(batch):
-            length = len(window.encoding)
-            logits[window.index] = (outputs[START_LOGITS][row, :length], outputs[END_LOGITS][row, :length])
-    return Judged(list(examples), decode(examples, windows, logits, max_answer_tokens=max_answer_tokens))
+    data: AnswerData
+    encoder: TextEncoder
+    max_answer_tokens: int
+    max_windows: int | None = None
+
+    @classmethod
+    def of_data(cls, data: AnswerData) -> AnswerJudging:
+        """Return the judging with the data's own tokenizer."""
+        return cls(data, data.encoder, data.max_answer_tokens)
+
+    @classmethod
+    def of_bundle(cls, data: AnswerData, bundle: Bundle) -> AnswerJudging:
+        """Return the judging with a bundle's tokenizer and its longest answer."""
+        longest = _decision_of(bundle).max_answer_tokens
+        return cls(data, TextEncoder.from_bundle(bundle), longest, data.max_windows)
+
+    def judge(self, runtime: Runtime, split: str) -> Judged:
+        """Return what a runtime finds for every question."""
+        examples = examples_of(self.data.splits, split)
+        windows = cut(examples, self.encoder, self.max_windows)
+        names = [spec.name for spec in runtime.inputs]
+        logits: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        batches = WindowBatches(windows, BATCH_TOKENS)
+        for i in tqdm(range(len(batches)), desc=f"judging {split}", unit="batch"):
+            batch = batches[i]
+            outputs = runtime.run(self.encoder.batch([window.encoding for window in batch], names))
+            for row, window in enumerate(batch):
+                length = len(window.encoding)
+                logits[window.index] = (outputs[START_LOGITS][row, :length], outputs[END_LOGITS][row, :length])
+        return Judged(examples, decode(examples, windows, logits, max_answer_tokens=self.max_answer_tokens))
+
+    def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
+        """Return windows of training questions: int8 evens out the outliers that they show."""
+        return sample_batches(self.data.splits["train"], self.encoder, inputs)
+
+    def merits(self, judged: Judged) -> dict[str, float]:
+        """Return F1 over all questions at the best threshold, where giving none is right for the unanswerable."""
+        return {"quality": best_threshold(judged.margins, judged.f1, judged.answerable)[1]}
+
+    def fit(self, module: object, judged: Mapping[str, Judged]) -> Fitted[AnswerDecision]:
+        """Return the decision; raises as `fit_decision`."""
+        decision = fit_decision(judged["val"], self.max_answer_tokens)
+        return Fitted(decision, decision)
+
+    def rule_of(self, bundle: Bundle) -> AnswerDecision:
+        """Return the bundle's decision."""
+        return _decision_of(bundle)
+
+    def measure(self, judged: Judged, rule: AnswerDecision) -> dict[str, Any]:
+        """Return `evaluate`'s metrics."""
+        names = [source.name for source in self.data.sources]
+        return evaluate(judged.examples, judged.predictions, scores_of(judged, rule), rule.abstain_below, names)
+
+    def left_out(self, split: str) -> dict[str, Any]:
+        """Return nothing: a bundle can be asked any question."""
+        return {}
+
+    def most_wrong(self, judged: Judged, rule: AnswerDecision) -> bytes:
+        """Return the surest wrong answers as JSON lines: look at these first, because often the label is wrong."""
+        scores = scores_of(judged, rule)
+        wrong = sorted((i for i in range(len(scores)) if not judged.right[i]), key=lambda i: -scores[i])
+        return json_lines(
+            {
+                "question": judged.examples[i].question,
+                "given": judged.predictions[i].text,
+                "score": round(float(scores[i]), 3),
+                "right": list(dict.fromkeys(judged.examples[i].texts)),
+                "context": judged.examples[i].context,
+            }
+            for i in wrong[:SHOWN_WRONG]
+        )
+
+    def table(self, report: Mapping[str, Any]) -> str:
+        """Return the metrics of each set."""
+        return "\n".join([*table_lines(report, COLUMNS), EXPLAINED])
 
 
 def scores_of(judged: Judged, decision: AnswerDecision) -> np.ndarray:
@@ -104,8 +166,8 @@ def fit_decision(judged: Judged, max_answer_tokens: int) -> AnswerDecision:
     """Return temperature, shift and the score below which no answer is given, fitted on validation questions.
 
     Temperature and shift make a score the chance that the span is right, over answerable and unanswerable questions as
-    they come. The least score to answer at is the one with the best F1 over all questions, where silence is right for
-    the unanswerable; without any of these every answer is given.
+    they come. The threshold is the one with the best F1 over all questions, where giving none is right for the
+    unanswerable; without unanswerable questions every answer is given.
 
     Raises:
         CalibrationError: there is no validation question.
@@ -123,20 +185,8 @@ def fit_decision(judged: Judged, max_answer_tokens: int) -> AnswerDecision:
     )
 
 
-def wrong_lines(judged: Judged, decision: AnswerDecision) -> list[str]:
-    """Return the surest wrong answers as JSON lines: what to look at first, for they are often wrong labels."""
-    scores = scores_of(judged, decision)
-    wrong = sorted((i for i in range(len(scores)) if not judged.right[i]), key=lambda i: -scores[i])
-    return [
-        json.dumps(
-            {
-                "question": judged.examples[i].question,
-                "given": judged.predictions[i].text,
-                "score": round(float(scores[i]), 3),
-                "right": list(dict.fromkeys(judged.examples[i].texts)),
-                "context": judged.examples[i].context,
-            },
-            ensure_ascii=False,
-        )
-        for i in wrong[:SHOWN_WRONG]
-    ]
+def _decision_of(bundle: Bundle) -> AnswerDecision:
+    decision = bundle.config.decision
+    if not isinstance(decision, AnswerDecision):
+        raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for qa.")
+    return decision

@@ -1,30 +1,37 @@
-"""The Lightning module of question answering: any encoder, fine-tuned to point at start and end of the answer.
-
-One `_shared_step` serves training and validation. Neighbours: `network` builds, `data` feeds, `evaluation` measures,
-`packing` turns the best checkpoint into a bundle.
-"""
+"""The Lightning module of question answering: any encoder, fine-tuned to point at the start and end of the answer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from nlp.encoders import MINILM, make_optimizer, schedule_steps
-from nlp.qa.data import AnswerData
+from nlp.encoders import MINILM, hugging_face_fields, make_optimizer
+from nlp.qa.data import AnswerData, Batch
 from nlp.qa.evaluation import decode, summary
-from nlp.qa.network import build_network
-from nlp.qa.windows import Batch
+from nlp.qa.network import ID2LABEL, build_network
+from nlp.qa.predictor import END_LOGITS, START_LOGITS
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
-from shared.training.seeding import seeded
+from shared.training.module import Row, TaskModule, Trained, with_schedule
+
+GOLDEN_QUESTIONS = (
+    ("Who keeps the light?", "The light on the rock is kept by Ada Brandt, who has lived there since 1962."),
+    (
+        "How long does the ferry take?",
+        "In summer a ferry leaves every morning at seven and takes forty minutes to the island. In winter it goes on "
+        "Mondays alone, and only when the sea is calm.",
+    ),
+    ("What does a ticket cost?", "The museum opens at ten."),
+)
+"""Written for this: checked whenever a service starts; one of them has no answer."""
 
 
-class AnswerModule(LightningModule):
+class AnswerModule(TaskModule):
     """A reader that learns.
 
     Args:
@@ -40,7 +47,6 @@ class AnswerModule(LightningModule):
         label_smoothing: moves targets towards every token that an answer may start or end at.
     """
 
-    FROM_DATA: ClassVar[tuple[str, ...]] = ("seed",)
     TO_DATA: ClassVar[tuple[str, ...]] = ("encoder",)
 
     def __init__(
@@ -62,17 +68,9 @@ class AnswerModule(LightningModule):
         if freeze_embeddings:
             embeddings = self.network.model.get_input_embeddings()
             embeddings.requires_grad_(False)
-        self._validation: list[tuple[int, np.ndarray, np.ndarray]] = []
-
-    @property
-    def data(self) -> AnswerData:
-        """The trainer's data module."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, AnswerData)
-        return data
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return start and end logits, [N, T] each; -inf-like where no answer may stand."""
+        """Return start and end logits, [N, T] each; very low where no answer can start or end."""
         types = batch[TOKEN_TYPE_IDS] if self.network.has_token_types else None
         start, end = self.network(batch[INPUT_IDS], batch[ATTENTION_MASK], types)
         lowest = torch.finfo(torch.float32).min / 4
@@ -89,62 +87,58 @@ class AnswerModule(LightningModule):
         ]
         return (losses[0] + losses[1]) / 2, start, end
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
-            loss, _, _ = self._shared_step(batch)
-        self.log(
-            "train/loss",
-            loss,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch[INPUT_IDS]),
-            sync_dist=True,
-        )
-        return loss
+    def learn(self, batch: Batch) -> Tensor:
+        """Return the loss of a training batch."""
+        return self._shared_step(batch)[0]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep one batch's logits for the epoch's metrics."""
+    def examine(self, batch: Batch) -> tuple[Tensor, Iterable[Row]]:
+        """Return the loss, and a row (place, start logits [T], end logits [T]) per window, without padding."""
         loss, start, end = self._shared_step(batch)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(start), sync_dist=True)
         lengths = batch[ATTENTION_MASK].sum(1).tolist()
-        for row, window in enumerate(batch["window"].tolist()):
-            kept = slice(0, lengths[row])
-            self._validation.append((window, start[row, kept].cpu().numpy(), end[row, kept].cpu().numpy()))
+        kept = zip(batch["window"].tolist(), start.cpu().numpy(), end.cpu().numpy(), lengths, strict=True)
+        return loss, [(place, first[:length], last[:length]) for place, first, last, length in kept]
 
-    def on_validation_epoch_end(self) -> None:
-        """Log exact match, F1 and how well unanswerable questions are told, over all validation questions."""
-        found = self._of_all_ranks()
-        self._validation.clear()
-        if self.trainer.sanity_checking:
-            return
+    def summarise(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Return exact match, F1, and how well unanswerable questions are found."""
         data = self.data
         examples = data.splits["val"]
-        logits = {index: (start, end) for index, start, end in found}
+        logits = {place: (start, end) for place, start, end in rows}
         predictions = decode(examples, data.windows("val"), logits, max_answer_tokens=data.max_answer_tokens)
-        for name, value in summary(examples, predictions).items():
-            self.log(f"val/{name}", value, prog_bar=name in ("quality", "f1"))
+        return summary(examples, predictions)
 
-    def _of_all_ranks(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        if self.trainer.world_size == 1:
-            return list(self._validation)
-        parts: list[list[tuple[int, np.ndarray, np.ndarray]]] = [[] for _ in range(self.trainer.world_size)]
-        torch.distributed.all_gather_object(parts, self._validation)
-        return [each for part in parts for each in part]
+    def trained(self, data: AnswerData) -> Trained:
+        """Return the network, ready to be exported."""
+        model, encoder = self.network.model, data.encoder
+        model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+        names = [INPUT_IDS, ATTENTION_MASK, *([TOKEN_TYPE_IDS] if self.network.has_token_types else [])]
+        windows = [encoder.windows(question, context)[0] for question, context in GOLDEN_QUESTIONS]
+        return Trained(
+            network=self.network,
+            model=model,
+            example=encoder.batch(windows, names),
+            outputs=(START_LOGITS, END_LOGITS),
+            dynamic={0: "batch", 1: "sequence"},
+            labels=tuple(ID2LABEL.values()),
+            fields={
+                **hugging_face_fields(model.config),
+                "architectures": [type(model).__name__],
+                "problem_type": None,
+            },
+            start_weights=Path(self.hparams["encoder"]).name,
+            files=encoder.files(data.tokenizer_settings),
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a rate for the encoder and one for the head, warm-up and linear decay over all steps."""
         values = self.hparams
-        return make_optimizer(
+        optimizer = make_optimizer(
             self.network,
             self.network.head,
             lr=values["lr"],
             head_lr=values["head_lr"],
             weight_decay=values["weight_decay"],
-            warmup_share=values["warmup_share"],
-            total_steps=schedule_steps(self.trainer.estimated_stepping_batches),
         )
+        return with_schedule(optimizer, self.trainer.estimated_stepping_batches, values["warmup_share"], "line")
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, allowed: Tensor, smoothing: float) -> Tensor:

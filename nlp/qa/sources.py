@@ -1,7 +1,4 @@
-"""Sets of questions as examples: SQuAD's nested JSON, JSON lines, parquet and hub sets, checked and fingerprinted.
-
-Neighbours: `nlp.tables` reads flat rows, `data` splits what is loaded here.
-"""
+"""Sets of questions from SQuAD's nested JSON, tables and the hub in one form, checked and fingerprinted."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ class Source:
     Args:
         path: a file in SQuAD's JSON (v1 or v2), JSON lines or parquet file with question, context and answers {text,
             answer_start}, a folder of such files, or the name of a Hugging Face dataset.
-        name: how reports call it; the file's stem if none is given.
-        split_by: what never lies in two splits: all questions of one "title", or of one "context".
+        name: its name in reports; the file's stem if none is given.
+        split_by: what is never in two splits: all questions of one "title", or of one "context".
         val_share: share of the titles or contexts that validates; the data module's own if not given.
         test_share: share held back for the final test; the data module's own if not given.
         licence: for the model card.
@@ -52,9 +49,9 @@ class Example:
     question: str
     context: str
     texts: tuple[str, ...]
-    """Right answers as they stand in the context; empty where the context holds none."""
+    """Right answers as they are in the context; empty if it has none."""
     starts: tuple[int, ...]
-    """Where each stands, in characters."""
+    """Where each starts, in characters."""
 
     @property
     def is_answerable(self) -> bool:
@@ -72,6 +69,11 @@ class LoadedSource:
     fingerprint: str
     skipped: list[str] = field(default_factory=list)
     """What was left out and why, a line each."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether splits are taken from it by seed and shares."""
+        return True
 
     def summary(self) -> dict[str, Any]:
         """Return what the model card says of the set."""
@@ -91,8 +93,8 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     """Return the set, each answer checked against its context; exact duplicates are left out and named.
 
     Raises:
-        DataError: nothing can be read, a column is missing, or more than 1 % of the answers do not stand where they
-            are said to stand.
+        DataError: nothing can be read, a column is missing, or more than 1 % of the answers are not where they
+            are said to be.
     """
     name = options.name or Path(options.path).stem or options.path
     place = Path(options.path).expanduser()
@@ -110,7 +112,7 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
             wrong += problem is not None
             key = (example.question, example.context, example.starts)
             if problem or key in seen:
-                loaded.skipped.append(f"{split} row {i}: {problem or 'stands there twice'}")
+                loaded.skipped.append(f"{split} row {i}: {problem or 'occurs twice'}")
                 continue
             seen.add(key)
             kept.append(example)
@@ -131,7 +133,7 @@ def _squad(place: Path) -> list[dict[str, Any]] | None:
         content = json.loads(place.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{place} is no JSON: {error}. Expected SQuAD's form, or JSON lines in a .jsonl file."
+            f"{place} is not JSON: {error}. Expected SQuAD's form, or JSON lines in a .jsonl file."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), list):
         return None
@@ -188,7 +190,7 @@ def _problem(example: Example) -> str | None:
         return f"{len(example.texts)} answers have {len(example.starts)} places"
     for text, start in zip(example.texts, example.starts, strict=True):
         if not text or start < 0 or example.context[start : start + len(text)] != text:
-            return f"the answer {text[:40]!r} does not stand at {start}"
+            return f"the answer {text[:40]!r} is not at {start}"
     return None
 
 

@@ -12,11 +12,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs
@@ -32,6 +33,10 @@ CONTENT = "__content__"
 """Key of a photo's bytes, if they came with the row."""
 _URI = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _PARQUET_ROWS = 32
+AT_ONCE = 16
+"""A store answers many slow requests as fast as one."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -120,6 +125,16 @@ def fetch(uri: str, name: str) -> bytes:
     with files.open_input_file(f"{root}/{name}") as stream:
         content: bytes = stream.read()
     return content
+
+
+def ahead(items: Iterable[Item], work: Callable[[Item], Result], at_once: int = AT_ONCE) -> Iterator[Result]:
+    """Yield what `work` returns for each item, in their order; `at_once` of them run in threads."""
+    waiting = iter(items)
+    with ThreadPoolExecutor(at_once, thread_name_prefix="ahead") as pool:
+        running = [pool.submit(work, item) for item in islice(waiting, at_once)]
+        while running:
+            yield running.pop(0).result()
+            running += [pool.submit(work, item) for item in islice(waiting, 1)]
 
 
 def stored_photos(uri: str, suffixes: Iterable[str]) -> Inputs:

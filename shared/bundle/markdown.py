@@ -31,7 +31,7 @@ def number(value: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; text stands on the left, numbers on the right.
+    """Return a table; text is aligned left, numbers right.
 
     >>> print(table(["name", "photos"], [["a", 1200]]))
     | name | photos |
@@ -42,6 +42,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     sides = ["--:" if _is_number(column) else ":--" for column in zip(*cells, strict=True)] or [":--"] * len(header)
     lines = [f"| {' | '.join(header)} |", f"|{'|'.join(sides)}|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in cells])
+
+
+def paragraphs(*parts: str) -> str:
+    """Return the parts that are not empty, as paragraphs."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def or_dash(value: float | None) -> object:
+    """Return a metric as a table's cell; a dash where it is not defined."""
+    return "–" if value is None else value
 
 
 def folded(summary: str, content: str) -> str:

@@ -1,7 +1,4 @@
-"""Writing a bundle, whole or not at all.
-
-Neighbours: `layout` says what a bundle holds, `read` checks what was written, `shared.training` calls this.
-"""
+"""Writing a bundle, whole or not at all, and copying one without the weights that only a GPU reads."""
 
 from __future__ import annotations
 
@@ -20,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from shared.bundle.layout import CARD, CONFIG, GOLDEN, PREPROCESSOR, Artifact, BundleConfig
+from shared.bundle.card import render_card
+from shared.bundle.layout import CARD, CONFIG, GOLDEN, ONNX, PREPROCESSOR, WEIGHTS, Artifact, BundleConfig
 from shared.bundle.read import Bundle, Golden, read_bundle, sha256_of
 from shared.errors import BundleError
 
@@ -77,6 +75,30 @@ def write_bundle(
     finally:
         shutil.rmtree(staging, ignore_errors=True)  # after an exchange this is the older bundle
     return dataclasses.replace(bundle, path=target)
+
+
+def copy_without_weights(bundle: Bundle, path: Path) -> Bundle:
+    """Return a copy of the bundle for serving on a CPU: all of it but model.safetensors.
+
+    Raises:
+        BundleError: there is no model.onnx, or `path` cannot be written.
+    """
+    return rewrite_bundle(bundle, path, bundle.config, onnx=bundle.file(ONNX), has_weights=False)
+
+
+def rewrite_bundle(bundle: Bundle, path: Path, config: BundleConfig, *, onnx: Path, has_weights: bool = True) -> Bundle:
+    """Return the bundle with another configuration and ONNX file, written to `path`; its other files stay."""
+    left_out = (*_OWN_FILES, ONNX) if has_weights else (*_OWN_FILES, ONNX, WEIGHTS)
+    kept = {name: bundle.file(name) for name in bundle.config.files if name not in left_out}
+    pictures = sorted(name for name in kept if name.endswith(".png"))
+    return write_bundle(
+        path,
+        config,
+        files={**kept, ONNX: onnx},
+        preprocessor=bundle.preprocessor,
+        golden=bundle.golden,
+        card_text=render_card(config, plots=pictures, has_weights=has_weights),
+    )
 
 
 def bundle_version(created: str, weights_sha256: str) -> str:

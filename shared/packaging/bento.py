@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from shared.bundle.cpu_copy import copy_without_weights
+from shared.bundle.write import copy_without_weights
 from shared.bundle.layout import CARD, CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError, PerceptError

@@ -1,8 +1,6 @@
 """`percept fit`: Lightning's command line over a task's data and module, ending in a bundle.
 
-The constructors of the data module and the Lightning module are the configuration schema. A module names in `FROM_DATA`
-what it takes from the data (labels, …), and in `TO_DATA` what the data takes from it (an encoder's name, which decides
-the tokenizer); the task's `pack` turns its best checkpoint into a bundle.
+The constructors of the data module and the Lightning module are the configuration schema.
 """
 
 from __future__ import annotations
@@ -25,52 +23,14 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from shared.bundle.read import Bundle
 from shared.errors import TrainingCutOff
 from shared.task import Task, resolve
-from shared.training.ema import ExponentialMovingAverage
+from shared.training.module import ExponentialMovingAverage, TaskModule
+from shared.training.packing import CardOptions, Run, pack
+from shared.training.plots import CURVES, curve_tables
 
 logger = logging.getLogger(__name__)
 
 QUALITY = "val/quality"
-"""What checkpoints are chosen by; every module logs it, higher is better."""
-
-
-@dataclass(frozen=True)
-class CardOptions:
-    """What a person says of the model; goes into the model card.
-
-    Args:
-        summary: one or two sentences.
-        license: SPDX name of the weights' licence.
-        intended_use: what it is for.
-        not_for: what it must not be used for.
-        limits: known weaknesses.
-        recipe: anything about the training worth telling.
-    """
-
-    summary: str | None = None
-    license: str | None = None
-    intended_use: str | None = None
-    not_for: str | None = None
-    limits: str | None = None
-    recipe: str | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run, as `pack` needs it."""
-
-    checkpoint: Path
-    folder: Path
-    """Curves, checkpoints and pictures that stay out of the bundle."""
-    output: Path
-    """Where the bundle goes."""
-    name: str
-    card: CardOptions
-    int8: bool
-    max_int8_loss: float
-    weights: Literal["float32", "float16"]
-    """How weights are stored, in both files."""
-    seed: int
-    command: str
+"""Checkpoints are chosen by it; every module logs it, higher is better."""
 
 
 class FitCLI(LightningCLI):
@@ -108,9 +68,10 @@ class FitCLI(LightningCLI):
         for action in parser._actions:
             if action.dest == "data.source":  # a file is a set of data, never settings to be put in its place
                 action._enable_path = False  # type: ignore[attr-defined]
-        for name in getattr(self.model_class, "TO_DATA", ()):
+        module = cast("type[TaskModule]", self.model_class)
+        for name in module.TO_DATA:
             parser.link_arguments(f"model.{name}", f"data.{name}")
-        for name in cast("Any", self.model_class).FROM_DATA:
+        for name in module.FROM_DATA:
             parser.link_arguments("data", f"model.{name}", compute_fn=_Attribute(name), apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
@@ -215,17 +176,10 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
         seed=cli.datamodule.seed,
         command=command or " ".join(["percept", "fit", task.name, *args]),
     )
-    return resolve(task.pack)(cli.model, cli.datamodule, run)  # type: ignore[no-any-return]
+    return pack(task, cli.model, cli.datamodule, run)
 
 
 _LOST_PEER = re.compile("closed by peer|reset by peer|[Bb]roken pipe|remote process exited|NCCL|gloo")
-CURVES = "metrics.csv"
-
-
-def curve_tables(run_dir: Path) -> list[Path]:
-    """Return the run's tables of metrics, the oldest first: one, and one more for each time it was resumed."""
-    kept = sorted(run_dir.glob("metrics.part*.csv"), key=lambda path: int(path.stem.removeprefix("metrics.part")))
-    return [path for path in (*kept, run_dir / CURVES) if path.is_file()]
 
 
 def _keep_curves(run_dir: Path) -> None:

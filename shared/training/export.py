@@ -1,7 +1,4 @@
-"""A trained network to model.onnx, held to what torch computes; its golden outputs; its signature.
-
-Neighbours: `int8` makes the file smaller and faster where quality allows it, `shared.bundle.write` puts it in a bundle.
-"""
+"""A trained network to model.onnx, held to what torch computes; its golden outputs, signature and stored weights."""
 
 from __future__ import annotations
 
@@ -16,16 +13,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from shared.bundle.layout import OnnxExport, Signature, TensorSignature
 from shared.bundle.read import Golden
 from shared.errors import ExportError
 from shared.runtime.cpu import DTYPES, session_options
+from shared.runtime.protocol import Tensors
 
 PARITY_TOLERANCE = 1e-3
 """Absolute on values up to 1, relative to the largest value above: a hundred times what these networks differ by."""
 BATCH = "batch"
+MIN_VALUES = 64
+"""Smaller tensors stay as they are: nothing is won, and shapes and scales are among them."""
 
 
 def export_onnx(
@@ -107,8 +108,8 @@ def describe_export(
     Args:
         path: the file that ships.
         golden: as `make_golden` made it.
-        int8_gate: `int8.int8_gate`'s record; the file is int8 where it passed.
-        has_fp16_weights: `half.store_weights_fp16` made the file; of no account where it is int8.
+        int8_gate: `int8_gate`'s record; the file is int8 where it passed.
+        has_fp16_weights: whether `store_weights_fp16` made the file; ignored where it is int8.
     """
     found = _onnx_outputs(path, golden.inputs, list(golden.outputs))
     difference = max(_difference(expected, found[name]) for name, expected in golden.outputs.items())
@@ -137,6 +138,76 @@ def read_signature(path: Path) -> Signature:
     return Signature(inputs=_specs(session.get_inputs()), outputs=_specs(session.get_outputs()))
 
 
+class OnnxFile:
+    """A Runtime of an ONNX file that is in no bundle yet.
+
+    Args:
+        path: the file.
+        signature: what it takes and gives.
+        threads: threads that one call may use.
+    """
+
+    device = "cpu"
+
+    def __init__(self, path: Path, signature: Signature, threads: int = 1) -> None:
+        self.inputs = signature.inputs
+        self.outputs = signature.outputs
+        self.description = f"ONNX Runtime {onnxruntime.__version__} on {path.name}"
+        self._session = _session(path, threads)
+
+    def run(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        """Return the outputs by name."""
+        names = [spec.name for spec in self.outputs]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+
+    def close(self) -> None:
+        """Free the session's memory."""
+        self.__dict__.pop("_session", None)
+
+
+def round_weights_fp16(network: nn.Module) -> None:
+    """Round a network's weights in place to what fp16 can hold; they stay fp32. Then both files hold the same."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.half().float()
+
+
+def store_weights_fp16(path: Path, out_path: Path) -> None:
+    """Write a copy whose large fp32 weights are fp16 with a cast behind each; a runtime folds the casts at load time.
+
+    Raises:
+        ExportError: a weight is too large for fp16 (above 65504).
+    """
+    model = onnx.load(str(path))
+    casts = []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < MIN_VALUES:
+            continue
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            raise ExportError(f"the weight {tensor.name} exceeds fp16's range; keep fp32 for this network.")
+        name, stored = tensor.name, f"{tensor.name}.fp16"
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], name=f"{name}.cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(out_path))
+
+
+def stored_state(model: nn.Module, dtype: str) -> dict[str, Tensor]:
+    """Return a model's state for model.safetensors, as float32 or float16; tied weights are stored once."""
+    wanted = torch.float16 if dtype == "float16" else torch.float32
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in model.state_dict().items():
+        if value.data_ptr() not in seen or not value.numel():
+            seen.add(value.data_ptr())
+            state[name] = (value.to(wanted) if value.is_floating_point() else value).clone().contiguous()
+    return state
+
+
 def _opset(path: Path) -> int:
     model = onnx.load(str(path), load_external_data=False)
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
@@ -149,8 +220,9 @@ def _specs(nodes: Sequence[onnxruntime.NodeArg]) -> tuple[TensorSignature, ...]:
     return tuple(TensorSignature(name=n.name, dtype=DTYPES[n.type], shape=tuple(n.shape)) for n in nodes)
 
 
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(str(path), sess_options=session_options(1), providers=["CPUExecutionProvider"])
+def _session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    options = session_options(threads)
+    return onnxruntime.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
 
 
 def _onnx_outputs(path: Path, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> dict[str, np.ndarray]:

@@ -1,16 +1,13 @@
-"""Single numbers that every task reports: calibration error, accuracy, means over what is defined.
-
-What is not defined is None.
-Neighbours: the tasks' `evaluation` assembles them; `shared.bundle.calibration` fits what they judge.
-"""
+"""Single numbers that every task reports, and how they are printed; what is not defined is None."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_accuracy
+from torchmetrics.functional.classification import binary_auroc, binary_calibration_error, multiclass_accuracy
 
 from shared.bundle.calibration import reliability_bins
 
@@ -36,6 +33,23 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float | No
     return round(float(accuracy), DIGITS)
 
 
+def auroc(values: np.ndarray, is_positive: np.ndarray) -> float | None:
+    """Return the chance that a positive example has a larger value than another; None where only one kind is there.
+
+    >>> auroc(np.array([-np.inf, 2.0, 900.0, 1000.0]), np.array([False, True, False, True]))
+    0.75
+
+    Args:
+        values: float [N], of any scale.
+        is_positive: bool [N].
+    """
+    if is_positive.all() or not is_positive.any():
+        return None
+    ranks = np.unique(values, return_inverse=True)[1].astype(np.float64)  # torchmetrics squeezes values into 0..1
+    found = binary_auroc(torch.from_numpy(ranks / max(1.0, ranks.max())), torch.from_numpy(is_positive.astype(int)))
+    return round(float(found), DIGITS)
+
+
 def calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float | None:
     """Return the expected calibration error over 15 bins of equal width; None without a judgement.
 
@@ -55,9 +69,9 @@ def calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float | N
 
 
 def reliability_rows(confidences: np.ndarray, correct: np.ndarray) -> list[dict[str, float | int]]:
-    """Return a row a bin that is not empty: `low`, `high` (its bounds), `confidence`, `accuracy`, `count`.
+    """Return a row for each bin that is not empty: `low`, `high` (its bounds), `confidence`, `accuracy`, `count`.
 
-    Arguments as for `calibration_error`, one judgement at least.
+    Arguments as for `calibration_error`, with at least one judgement.
     """
     bins = reliability_bins(confidences, correct, bins=ECE_BINS)
     return [
@@ -95,3 +109,31 @@ def weighted_mean(values: Sequence[float | None], weights: Sequence[int]) -> flo
 def ratio(part: float, whole: float) -> float | None:
     """Return part / whole, None where whole is 0."""
     return round(part / whole, DIGITS) if whole else None
+
+
+def table_lines(report: Mapping[str, Any], columns: Mapping[str, str]) -> list[str]:
+    """Return the metrics as people read them: a line per set, and one for all sets.
+
+    Args:
+        report: `sources` (name -> metrics) and `overall`.
+        columns: metric -> heading.
+    """
+    rows = {**report["sources"], "all sets": report["overall"]}
+    first = max(map(len, rows))
+    widths = [max(7, len(heading)) for heading in columns.values()]
+    cells = [("", list(columns.values()))]
+    cells += [(name, [_cell(values.get(key)) for key in columns]) for name, values in rows.items()]
+    return [
+        f"{name:<{first}}" + "".join(f"  {cell:>{width}}" for cell, width in zip(line, widths, strict=True))
+        for name, line in cells
+    ]
+
+
+def confusion_line(confusions: Sequence[Mapping[str, Any]], count: int = 5) -> str:
+    """Return the most frequent confusions in one line."""
+    pairs = (f"{row['label']} -> {row['given']} ({row['count']} of {row['of']})" for row in confusions[:count])
+    return f"most frequent confusions: {', '.join(pairs)}"
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

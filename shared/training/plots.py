@@ -1,35 +1,127 @@
-"""The model card's pictures: learning curves, reliability, labels, confusions.
+"""The pictures of a run and of a model card: learning curves, reliability, labels, confusions, a sheet of photos.
 
-Each function takes what a run or `evaluate` made and returns a PNG, drawn on its own Figure without pyplot's state. A
-picture is 1,200 pixels wide, readable at half of that, and a few tens of kilobytes, for it lies in the bundle.
+Each function returns a PNG, drawn on its own Figure without pyplot's state. Pictures of the model card are 1,200 pixels
+wide, readable at half of that, and a few tens of kilobytes, because they travel in the bundle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import textwrap
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from shared.errors import DataError
-from shared.training.contact_sheet import contact_sheet
-from shared.training.curves import learning_curves
-from shared.training.picture import BLUE, GRID, INK, MUTED, ORANGE, STYLE, WIDTH_IN, to_png
 
-__all__ = ["confusion_pairs", "contact_sheet", "learning_curves", "per_label", "reliability_diagram"]
-
-Rows = Sequence[Mapping[str, Any]]
-
+DPI = 150
+WIDTH_IN = 8.0
+COLOURS = 64
+"""Of the PNG's palette: flat colours with smooth edges need no more, and the file is a third."""
+INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#e4e8ec", "#eef1f4"
+BLUE, ORANGE, GREEN, PURPLE = "#2b6cb0", "#d9772b", "#2f8f5b", "#7a57a8"
+STYLE: Any = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "text.parse_math": False,  # a label may hold dollar signs
+    "axes.titlecolor": INK,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
 SHOWN_LABELS = 14
 SHOWN_PAIRS = 16
 LABEL_CHARACTERS = 24
+THUMBNAIL_PX = 240
+SHEET_COLUMNS = 4
+GAP_PX = 16
+LINE_PX = 17
+TEXT_LINES = 3
+TEXT_CHARACTERS = 32
+CURVES = "metrics.csv"
+"""Lightning's CSVLogger writes a run's metrics to it."""
+Rows = Sequence[Mapping[str, Any]]
+Curve = tuple[np.ndarray, np.ndarray]
+"""(epochs done, value), each float [points]."""
+
+
+def curve_tables(run_dir: Path) -> list[Path]:
+    """Return the run's tables of metrics, the oldest first: one, and one more for each time it was resumed."""
+    kept = sorted(run_dir.glob("metrics.part*.csv"), key=lambda path: int(path.stem.removeprefix("metrics.part")))
+    return [path for path in (*kept, run_dir / CURVES) if path.is_file()]
+
+
+def learning_curves(*tables: Path) -> bytes:
+    """Return loss, quality, calibration error and learning rate over the epochs; what was not logged is left out.
+
+    A learning rate that was logged once is left out too: a single point is no curve.
+
+    Args:
+        tables: of Lightning's CSVLogger, with the columns epoch, step, train/loss, val/loss, val/quality, val/ece,
+            lr-…; several if the run was resumed, the oldest first.
+
+    Raises:
+        DataError: the file cannot be read, or no epoch ended.
+    """
+    curves = _read_curves(*tables)
+    rates = [curve for name, curve in curves.items() if name.startswith("lr-") and len(curve[0]) > 1]
+    panels: list[Callable[[Axes], None]] = []
+    if "val/loss" in curves or "train/loss" in curves:
+        panels.append(lambda axes: _draw_losses(axes, curves))
+    if "val/quality" in curves:
+        panels.append(lambda axes: _draw_quality(axes, curves["val/quality"]))
+    if "val/ece" in curves:
+        panels.append(lambda axes: _draw_calibration(axes, curves["val/ece"]))
+    if rates:
+        panels.append(lambda axes: _draw_rates(axes, rates))
+    if not panels:
+        raise DataError(
+            f"{tables[-1]} holds no finished epoch: there is nothing to draw. Train for one epoch at least."
+        )
+    with mpl.rc_context(STYLE):
+        rows = (len(panels) + 1) // 2
+        figure = Figure(figsize=(WIDTH_IN, 2.6 * rows), layout="constrained")
+        figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)  # type: ignore[union-attr, call-arg]
+        last = max(curve[0].max() for curve in curves.values())
+        for i, draw in enumerate(panels):
+            axes = figure.add_subplot(rows, min(2, len(panels)), i + 1)
+            draw(axes)
+            axes.set_xlim(0, max(1.0, last) * 1.02)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.grid(visible=False, axis="x")
+            if i >= len(panels) - 2:
+                axes.set_xlabel("epochs")
+        return to_png(figure)
 
 
 def reliability_diagram(reliability: Mapping[str, Rows]) -> bytes:
-    """Return one panel a set of photos: how often the tags were right, against how sure the model was.
+    """Return one panel per set: how often answers were right, against how sure the model was.
 
     Args:
         reliability: name -> rows of `low`, `high`, `confidence`, `accuracy`, `count`, as `evaluate` gives them.
@@ -38,7 +130,7 @@ def reliability_diagram(reliability: Mapping[str, Rows]) -> bytes:
         DataError: there is no set.
     """
     if not reliability:
-        raise DataError("a reliability diagram needs one set of photos at least; came none.")
+        raise DataError("a reliability diagram needs at least one set; came none.")
     columns = min(3, len(reliability))
     rows = -(-len(reliability) // columns)
     with mpl.rc_context(STYLE):
@@ -107,6 +199,139 @@ def confusion_pairs(rows: Rows) -> bytes:
         axes.set_title("What is taken for what")
         axes.set_xlabel("share of the label's photos")
         return to_png(figure)
+
+
+def contact_sheet(photos: Sequence[tuple[Image.Image, str, str]]) -> bytes:
+    """Return photos in a grid, with the true tags (green) and the given ones below each.
+
+    For the run folder only, never for a bundle: photos have owners.
+
+    Args:
+        photos: (photo, true tags, given tags with scores) each.
+
+    Raises:
+        DataError: there is no photo.
+    """
+    if not photos:
+        raise DataError("a contact sheet needs at least one photo; came none.")
+    font = ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 13)
+    columns = min(SHEET_COLUMNS, len(photos))
+    rows = -(-len(photos) // columns)
+    cell_height = THUMBNAIL_PX + 2 * TEXT_LINES * LINE_PX + 2 * GAP_PX
+    sheet = Image.new("RGB", (columns * (THUMBNAIL_PX + GAP_PX) + GAP_PX, rows * cell_height + GAP_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (photo, true, given) in enumerate(photos):
+        x, y = GAP_PX + (i % columns) * (THUMBNAIL_PX + GAP_PX), GAP_PX + (i // columns) * cell_height
+        thumbnail = ImageOps.contain(photo.convert("RGB"), (THUMBNAIL_PX, THUMBNAIL_PX))
+        sheet.paste(Image.new("RGB", (THUMBNAIL_PX, THUMBNAIL_PX), PAPER), (x, y))
+        sheet.paste(thumbnail, (x + (THUMBNAIL_PX - thumbnail.width) // 2, y + (THUMBNAIL_PX - thumbnail.height) // 2))
+        y += THUMBNAIL_PX + 6
+        for text, colour in ((true or "(no tag)", GREEN), (given or "(nothing given)", INK)):
+            for part in textwrap.wrap(text, TEXT_CHARACTERS, max_lines=TEXT_LINES, placeholder=" …"):
+                draw.text((x, y), part, fill=colour, font=font)
+                y += LINE_PX
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+OF_METRICS: dict[str, Callable[[Any], bytes]] = {
+    "reliability": reliability_diagram,
+    "per_label": per_label,
+    "confusions": confusion_pairs,
+}
+"""What `evaluate` measured -> how it is drawn."""
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return the figure as a PNG with a small palette, the same bytes for the same picture."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # a box in its place
+        figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    small = io.BytesIO()
+    image = Image.open(buffer).convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+__all__ = ["confusion_pairs", "contact_sheet", "learning_curves", "per_label", "reliability_diagram"]
+
+
+def _read_curves(*tables: Path) -> dict[str, Curve]:
+    """Return column -> (epochs done, value); a learning rate has its value at the epoch's start."""
+    rows: list[dict[str, str]] = []
+    path = tables[0]
+    try:
+        for path in tables:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows += csv.DictReader(file)
+        ended = [(int(r["epoch"]), int(r["step"])) for r in rows if r.get("epoch") and r.get("step")]
+        steps_per_epoch = max((step + 1) / (epoch + 1) for epoch, step in ended) if ended else 1.0
+        curves: dict[str, Curve] = {}
+        for name in dict.fromkeys(name for row in rows for name in row):
+            if name not in ("epoch", "step"):
+                points = {
+                    int(r["step"]) / steps_per_epoch if name.startswith("lr-") else int(r["epoch"]) + 1: float(r[name])
+                    for r in rows
+                    if r.get(name) and (r["step"] if name.startswith("lr-") else r["epoch"])
+                }
+                if points:
+                    curves[name] = (np.array(sorted(points)), np.array([points[x] for x in sorted(points)]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read as the table of a training run: {error}") from error
+    return curves
+
+
+def _draw_losses(axes: Axes, curves: Mapping[str, Curve]) -> None:
+    axes.set_title("Loss")
+    ends = []
+    for column, name, colour in (("train/loss", "training", MUTED), ("val/loss", "validation", BLUE)):
+        if column in curves:
+            epochs, values = curves[column]
+            axes.plot(epochs, values, color=colour, marker="o", markersize=3)
+            ends.append((float(values[-1]), float(epochs[-1]), name, colour))
+    ends.sort(reverse=True)
+    for i, (value, epoch, name, colour) in enumerate(ends):  # the upper line is named above, the lower one below
+        axes.annotate(name, (epoch, value), (0, -13 if i else 7), textcoords="offset points", ha="right", color=colour)
+    axes.margins(y=0.2)
+
+
+def _draw_quality(axes: Axes, curve: Curve) -> None:
+    epochs, values = curve
+    _draw_line(axes, "Quality on validation data", curve, GREEN)
+    if np.isfinite(values).any():
+        best = int(np.nanargmax(values))
+        axes.plot(epochs[best], values[best], "o", color=GREEN, markersize=7)
+        axes.annotate(f"best: {values[best]:.3f}", (epochs[best], values[best]), (0, 8), textcoords="offset points",
+                      ha="right" if best == len(values) - 1 else "center", color=GREEN, fontweight="bold")  # fmt: skip
+    axes.margins(y=0.2)
+
+
+def _draw_calibration(axes: Axes, curve: Curve) -> None:
+    _draw_line(axes, "Calibration error, uncalibrated", curve, PURPLE)
+    axes.set_ylim(0, float(np.nanmax(curve[1])) * 1.2 or 1.0)
+
+
+def _draw_line(axes: Axes, title: str, curve: Curve, colour: str) -> None:
+    axes.plot(*curve, color=colour, marker="o", markersize=3)
+    axes.set_title(title)
+
+
+def _draw_rates(axes: Axes, rates: Sequence[Curve]) -> None:
+    """Draw the fastest and the slowest part of the network, and the range between them."""
+    epochs = np.unique(np.concatenate([curve[0] for curve in rates]))
+    values = np.stack([np.interp(epochs, *curve) for curve in rates])  # [parts, epochs]
+    fastest, slowest = values.max(axis=0), values.min(axis=0)
+    named = [("head", fastest)] if (fastest == slowest).all() else [("head", fastest), ("first layers", slowest)]
+    axes.fill_between(epochs, slowest, fastest, color=ORANGE, alpha=0.12, linewidth=0)
+    for name, line in named:
+        axes.plot(epochs, line, color=ORANGE, linewidth=1.8 if name == "head" else 1.0)
+        place = (float(epochs[int(line.argmax())]), float(line.max()))
+        axes.annotate(name, place, (6, 4), textcoords="offset points", color=ORANGE)
+    axes.set_title("Learning rate")
+    axes.set_ylim(0, float(fastest.max()) * 1.15 or 1.0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _draw_reliability(axes: Axes, name: str, bins: Rows, *, is_left: bool) -> None:

@@ -1,4 +1,4 @@
-"""Where a model comes from: what every task writes into its bundle."""
+"""Where a model comes from, as its bundle says, and whether data to evaluate on was part of its training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from shared.bundle.layout import Provenance
+from shared.training.splits import LoadedSource
 
 PACKAGES = (
     "percept",
@@ -48,20 +49,20 @@ def describe_run(
 
 
 def split_warnings(
-    provenance: Provenance, entries: Sequence[Mapping[str, Any]], seed: int, shares: Mapping[str, float]
+    provenance: Provenance, sources: Sequence[LoadedSource], seed: int, shares: Mapping[str, float]
 ) -> list[str]:
-    """Return why a split may hold what a bundle was trained on, a line a set; sets are known by name.
+    """Return why a split may hold what a bundle was trained on, a line per set; sets are known by name.
 
     Args:
         provenance: the bundle's.
-        entries: `name` and `fingerprint` of each set as it is now.
-        seed: that divides them now.
+        sources: the sets as they are now.
+        seed: divides them now.
         shares: val_share and test_share of now.
     """
     trained = {entry.get("name"): entry for entry in provenance.dataset}
     now = {"seed": seed, **shares}
     lines = []
-    for entry in entries:
+    for entry in [source.summary() for source in sources if source.is_divided]:
         before = trained.get(entry["name"])
         if before is None:
             continue

@@ -1,8 +1,4 @@
-"""Which ONNX file ships: int8 where its gate passes, else fp16 weights where they are stored so, else fp32.
-
-Neighbours: `export` wrote the fp32 file, `int8` and `half` make the smaller ones; every task's packing and `reexport`
-ask here, so that the rule is one.
-"""
+"""Which ONNX file ships: int8 if it passes its gate, else fp16 weights if the bundle stores them so, else fp32."""
 
 from __future__ import annotations
 
@@ -16,10 +12,8 @@ import numpy as np
 
 from shared.bundle.layout import OnnxExport
 from shared.bundle.read import Golden
-from shared.training.export import describe_export
-from shared.training.half import store_weights_fp16
-from shared.training.int8 import int8_gate, quantize_int8
-from shared.training.int8_layers import layers_by_harm
+from shared.training.export import describe_export, store_weights_fp16
+from shared.training.int8 import int8_gate, layers_by_harm, quantize_int8
 
 FP32_LAYERS = (1, 2, 3, 5, 8)
 """So many of the layers that int8 harms most are left in fp32, one count after the other, until the gate passes."""
@@ -34,7 +28,7 @@ class Int8Trial:
     """What int8 needs besides the network.
 
     Args:
-        gate: from the fp32 and the int8 file to `int8.int8_gate`'s record of the decision.
+        gate: from the fp32 and the int8 file to `int8_gate`'s record of the decision.
         kind: as for `quantize_int8`.
         calibration: batches of real inputs that are not from the test split; "dynamic" can do without.
     """
@@ -44,18 +38,8 @@ class Int8Trial:
     calibration: Iterable[Mapping[str, np.ndarray]] = ()
 
 
-def quality_gate(quality: Callable[[Path], float], max_loss: float) -> Callable[[Path, Path], GateRecord]:
-    """Return the gate of a single number.
-
-    Args:
-        quality: of an ONNX file on validation data; more is better.
-        max_loss: the most of it that int8 may lose.
-    """
-    return merits_gate(lambda path: {"quality": quality(path)}, max_loss)
-
-
 def merits_gate(merits: Callable[[Path], Mapping[str, float]], max_loss: float) -> Callable[[Path, Path], GateRecord]:
-    """Return the gate of several numbers, each of which must hold.
+    """Return the gate of one or several numbers, each of which must hold.
 
     Args:
         merits: "quality" and others by name, of an ONNX file on validation data; more is better.
@@ -82,13 +66,13 @@ def choose_file(
 ) -> tuple[Path, OnnxExport]:
     """Return the file that ships, beside `fp32`, and what config.json says of it.
 
-    Where "static" int8 fails, the layers that it harms most are left in fp32, a few at a time, until it passes or
-    eight are; the record then names them.
+    Where "static" int8 fails, the layers that it harms most stay in fp32, a few at a time and eight at most, until it
+    passes; the record then names them.
 
     Args:
         fp32: as `export_onnx` wrote it.
         golden: as `make_golden` made it.
-        trial: None where int8 is not wanted.
+        trial: None if int8 is not wanted.
         has_fp16_weights: whether the bundle stores its weights so.
 
     Raises:
@@ -96,9 +80,9 @@ def choose_file(
     """
     record = None
     if trial is not None:
-        small = fp32.with_name("int8.onnx")
         calibration = list(trial.calibration)
         for fp32_layers in _ways(fp32, calibration, trial.kind):
+            small = fp32.with_name(f"int8-{len(fp32_layers)}.onnx")
             quantize_int8(fp32, small, calibration, kind=trial.kind, fp32_layers=fp32_layers)
             record = dict(trial.gate(fp32, small))
             if fp32_layers:

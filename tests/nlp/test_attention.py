@@ -6,8 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from nlp.attention import LEAN
-from nlp.encoders import TokenDropout
+from nlp.encoders import LEAN, TokenDropout
 from tests.encoders import make_encoder
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from scripts.main import main
 from shared.bundle.read import Bundle
+from shared.training.provenance import split_warnings
 from tests.bundles import make_tagger_bundle
 from vision.tagging.data import TaggingData
-from vision.tagging.scoring import split_warnings
 
 # What the tiny bundle calls a photo of this colour; "plane" is yellow: halfway between cat and dog.
 COLOURS = {"cat": (230, 20, 20), "dog": (20, 230, 20), "car": (20, 20, 230), "plane": (230, 230, 20)}
@@ -183,17 +183,19 @@ def trained_on(bundle: Bundle, photos: Path, **changes: object) -> Bundle:
     return replace(bundle, config=bundle.config.model_copy(update={"provenance": provenance}))
 
 
-def test_a_split_that_is_the_training_s_own_is_no_reason_to_warn(tagger_bundle: Bundle, photos: Path):
+def warnings_of(bundle: Bundle, photos: Path) -> list[str]:
     data = TaggingData(str(photos))
     data.setup()
-    assert split_warnings(trained_on(tagger_bundle, photos), data) == []
-    assert split_warnings(tagger_bundle, data) == []  # never saw this set
+    return split_warnings(bundle.config.provenance, data.sources, data.seed, data.shares)
+
+
+def test_a_split_that_is_the_training_s_own_is_no_reason_to_warn(tagger_bundle: Bundle, photos: Path):
+    assert warnings_of(trained_on(tagger_bundle, photos), photos) == []
+    assert warnings_of(tagger_bundle, photos) == []  # never saw this set
 
 
 def test_another_division_or_other_photos_than_the_training_s_are_said(tagger_bundle: Bundle, photos: Path):
-    data = TaggingData(str(photos))
-    data.setup()
-    [line] = split_warnings(trained_on(tagger_bundle, photos, test_share=0.2), data)
+    [line] = warnings_of(trained_on(tagger_bundle, photos, test_share=0.2), photos)
     assert "--data.test_share 0.2" in line
-    [line] = split_warnings(trained_on(tagger_bundle, photos, fingerprint="0" * 64), data)
+    [line] = warnings_of(trained_on(tagger_bundle, photos, fingerprint="0" * 64), photos)
     assert "differ from those it was trained on" in line

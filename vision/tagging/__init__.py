@@ -8,9 +8,7 @@ TASK = Task(
     network="vision.tagging.network:load_network",
     module="vision.tagging.module:TaggingModule",
     data="vision.tagging.data:TaggingData",
-    pack="vision.tagging.packing:pack",
-    evaluate="vision.tagging.reporting:evaluate",
-    predict="vision.tagging.files:predict",
-    batch="vision.tagging.batch:BatchTagger",
-    int8_trial="vision.tagging.int8_trial:int8_trial",
+    judging="vision.tagging.judging:TagJudging",
+    predict="vision.tagging.offline:predict",
+    batch="vision.tagging.offline:BatchTagger",
 )

@@ -1,37 +1,38 @@
 """The Lightning data module of tagging: sets of photos in, batches of pixels and targets out.
 
-Training photos are augmented as decoded images and then normalised by the serving preprocessor; validation photos pass
+Training photos are augmented as decoded images and then normalised by the serving preprocessor; validation photos go
 through the serving preprocessor and nothing else. Every random choice follows from (seed, epoch, photo), so that a
 resumed run sees what the uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, RandomSampler, Sampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
+from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
-from shared.training.splits import check_names, check_shares
+from shared.training.module import seeded
+from shared.training.splits import check_names, check_shares, read_sources, skipped_lines, stratified_share
 from vision.images import ImagePreprocessor
-from vision.tagging.checking import Example, open_photo
-from vision.tagging.photos import Batch, PlainPhotos, TrainingPhotos
-from vision.tagging.sources import LoadedSource, Source, load_source
-from vision.tagging.splits import split_examples
+from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
 from vision.tagging.streaming import StreamedPhotos, hold
-from vision.tagging.taxonomy import Hierarchy, all_labels, read_taxonomy
+from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels, read_taxonomy
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 REPRESENTATIVE_PHOTOS = 256
+Batch = dict[str, torch.Tensor]
 
 
 class TaggingData(LightningDataModule):
@@ -56,7 +57,7 @@ class TaggingData(LightningDataModule):
         balance: "none", or "sampler" to draw photos of rare labels more often.
         seed: fixes splits, order and augmentation.
         cache_dir: where `datasets` keeps its tables; its own default if not given.
-        stream: read training photos in the order of their files, from where they lie, and copy none: for sets that are
+        stream: read training photos in the order of their files, from where they are, and copy none: for sets that are
             larger than the disk. Those that validate and test are kept in `cache_dir`.
         shuffle_buffer: photos of a stream, as files, among which each process draws the next one.
     """
@@ -84,9 +85,7 @@ class TaggingData(LightningDataModule):
     ) -> None:
         super().__init__()
         check_shares(val_share, test_share)
-        self.options = [Source(source)] if isinstance(source, str) else list(source)
-        if not self.options:
-            raise ConfigError("data.source is an empty list: name at least one set of photos.")
+        self.options = read_sources(source, Source, "photos")
         if stream and balance != "none":
             raise ConfigError(
                 "data.balance draws photos by their labels, which a stream cannot: leave out one of the two."
@@ -112,6 +111,10 @@ class TaggingData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the photos; done once, whatever the stage."""
+        self.read()
+
+    def read(self) -> None:
+        """Read, check and split the photos."""
         if self.splits:
             return
         self.sources = [
@@ -140,8 +143,12 @@ class TaggingData(LightningDataModule):
         if self.stream:
             hold(self.sources, [*self.splits["val"], *self.splits["test"], *representative(self)], self.cache_dir)
 
+    def notes(self) -> dict[str, list[str]]:
+        """Return what was left out of the sets."""
+        return {"skipped": skipped_lines(self.sources)}
+
     def _drop_leaks(self) -> None:
-        """Of a photo that lies in two sets, leave out what would be trained on here and tested on there."""
+        """Keep a photo that is in several sets in its most guarded split: test, then val, then train."""
         seen: dict[str, str] = {}
         for name in ("test", "val", "train"):
             kept = []
@@ -155,12 +162,12 @@ class TaggingData(LightningDataModule):
             self.splits[name] = kept
 
     def _known(self, source: LoadedSource) -> np.ndarray:
-        """bool [num_labels]: labels of which this set says whether they hold."""
+        """Return bool [num_labels]: the labels that this set knows to hold or not."""
         unknown = set(source.options.unknown)
         with_labels = {name for key, names in source.options.unknown_with.items() for name in (key, *names)}
         strangers = (unknown | with_labels) - set(self.labels)
         if strangers:
-            raise ConfigError(f"{source.name}: `unknown` names labels that nobody has: {sorted(strangers)[:5]}")
+            raise ConfigError(f"{source.name}: `unknown` names labels that no set has: {sorted(strangers)[:5]}")
         own = set(all_labels(source.labels, self.label_parents))
         covered = set(self.labels) if source.options.covers == "all" else own
         return np.array([label in covered - unknown for label in self.labels])
@@ -198,15 +205,15 @@ class TaggingData(LightningDataModule):
                 "no photo validates, so that no checkpoint could be chosen and no score calibrated: raise val_share "
                 "above 0 or add photos, two a label at least."
             )
+        photos = TrainingPhotos(self, examples, epoch)
         if self.stream:
-            return StreamedPhotos(self, examples, epoch).loader()
+            return self._streamed(photos, epoch)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         sampler: Sampler[int] = RandomSampler(examples, generator=generator)
         if self.balance == "sampler":
             support = Counter(label for e in examples for label in e.labels)
             weights = [1.0 / min((support[label] for label in e.labels), default=len(examples)) for e in examples]
             sampler = WeightedRandomSampler(weights, len(examples), generator=generator)
-        photos = TrainingPhotos(self, examples, epoch)
         return DataLoader(
             photos,
             batch_size=min(self.batch_size, len(examples)),
@@ -216,29 +223,122 @@ class TaggingData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
+    def _streamed(self, photos: TrainingPhotos, epoch: int) -> DataLoader[Batch]:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        streamed = StreamedPhotos(
+            self.sources,
+            photos.examples,
+            photos.of_file,
+            batch_size=self.batch_size,
+            shuffle_buffer=self.shuffle_buffer,
+            seed=self.seed,
+            epoch=epoch,
+            rank=rank,
+            world=world,
+        )
+        return streamed.loader(self.num_workers)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation photos, as the service would see them."""
-        return self._plain_loader("val")
+        return self.plain_dataloader("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the photos held back, as the service would see them."""
-        return self._plain_loader("test")
-
-    def _plain_loader(self, split: str) -> DataLoader[Batch]:
+    def plain_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Return the photos of a split, as the service would see them."""
         photos = PlainPhotos(self, self.splits[split])
         return DataLoader(photos, batch_size=self.batch_size, num_workers=self.num_workers)
 
 
 def representative(data: TaggingData) -> list[Example]:
-    """Return some training photos of all sets."""
+    """Return a few hundred training photos of all sets."""
     examples = data.splits["train"]
     return examples[:: max(1, len(examples) // REPRESENTATIVE_PHOTOS)][:REPRESENTATIVE_PHOTOS]
 
 
-def representative_batches(data: TaggingData, preprocessor: ImagePreprocessor) -> Iterator[np.ndarray]:
-    """Yield float32 [N, 3, S, S] of training photos as a service sees them; int8 measures them."""
-    chosen = representative(data)
-    for start in range(0, len(chosen), data.batch_size):
-        part = chosen[start : start + data.batch_size]
-        photos = [open_photo(data.sources[e.source].read(e), preprocessor.resize_px) for e in part]
-        yield np.stack([preprocessor(photo.pixels) for photo in photos])
+class PlainPhotos(Dataset[Batch]):
+    """Photos through the serving preprocessor and nothing else.
+
+    An item is pixel_values float32 [3, S, S], targets float32 [num_labels] with NaN where unknown, source int64 [] and
+    row int64 [], the place among the examples.
+    """
+
+    def __init__(self, data: TaggingData, examples: Sequence[Example]) -> None:
+        self.data = data
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def pixels(self, index: int, image: Image.Image) -> np.ndarray:
+        """Return float32 [3, S, S]."""
+        return self.data.preprocessor(image)
+
+    def __getitem__(self, index: int) -> Batch:
+        example = self.examples[index]
+        return self._item(index, example, self.data.open_image(example))
+
+    def of_file(self, index: int, content: bytes) -> Batch:
+        """Return the item of a photo that was read elsewhere; counted round and round, each time augmented anew."""
+        example = self.examples[index % len(self.examples)]
+        return self._item(index, example, open_photo(content, self.data.preprocessor.resize_px).pixels)
+
+    def _item(self, index: int, example: Example, image: Image.Image) -> Batch:
+        targets = self.data.targets(example)
+        return {
+            "pixel_values": torch.from_numpy(self.pixels(index, image)),
+            "targets": torch.from_numpy(np.where(targets == UNKNOWN, np.nan, targets).astype(np.float32)),
+            "source": torch.tensor(example.source),
+            "row": torch.tensor(index),
+        }
+
+
+class TrainingPhotos(PlainPhotos):
+    """Photos with this epoch's augmentation, at this epoch's size."""
+
+    def __init__(self, data: TaggingData, examples: Sequence[Example], epoch: int) -> None:
+        super().__init__(data, examples)
+        self.epoch = epoch
+        size = data.size_at(epoch)
+        steps: list[Any] = []
+        if data.augment == "trivial":
+            # On the decoded photo, before it is cropped and resized: small photos are cheap to distort.
+            steps += [v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=[124, 116, 104])]
+        steps += [v2.RandomResizedCrop((size, size), scale=(data.crop_scale, 1.0), antialias=True)]
+        steps += [v2.RandomHorizontalFlip()]
+        self.transform = v2.Compose(steps) if data.augment != "none" else None
+        self.plain = ImagePreprocessor.from_config({**data.preprocessor.to_config(), "size": size})
+
+    def pixels(self, index: int, image: Image.Image) -> np.ndarray:
+        """Return float32 [3, S, S]."""
+        if self.transform is None:
+            return self.plain(image)
+        with seeded(hash((self.data.seed, self.epoch, index))):
+            return self.plain.normalise(self.transform(image))
+
+
+def split_examples(
+    examples: Sequence[Example], *, val_share: float, test_share: float, seed: int
+) -> dict[str, list[Example]]:
+    """Return split -> examples.
+
+    Photos stored in a split stay there. Of those stored in "train", `test_share` go to test and `val_share` to val,
+    each only where the data brings no such split. The division is stratified by the rarest label of each photo, and a
+    label with a single photo stays in train.
+    """
+    splits: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
+    for example in examples:
+        splits[example.split].append(example)
+    pool = splits["train"]
+    # Order of taking matters for the seed's meaning: the test part is the same whatever the val share is.
+    for name, share in (("test", test_share), ("val", val_share)):
+        if not splits[name] and share > 0 and pool:
+            splits[name], pool = _take(pool, share, random.Random(f"{seed}-{name}"))
+    splits["train"] = pool
+    return splits
+
+
+def _take(examples: Sequence[Example], share: float, rng: random.Random) -> tuple[list[Example], list[Example]]:
+    """Return (taken, left), stratified by the rarest label of each photo."""
+    support = Counter(label for example in examples for label in example.labels)
+    strata = [min(e.labels, key=lambda label: (support[label], label), default="") for e in examples]
+    taken = stratified_share(strata, share, rng)
+    return [examples[i] for i in sorted(taken)], [e for i, e in enumerate(examples) if i not in taken]

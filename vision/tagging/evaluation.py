@@ -1,8 +1,7 @@
-"""How good the tags are, assembled: per set of photos, per label and over everything.
+"""How good the tags are: single numbers, and their assembly per set of photos, per label and over everything.
 
-A photo says nothing of many labels (target -1), so every number here is over known (photo, label) pairs only.
-Neighbours: `metrics` counts; `module` calls `validation_summary` after each epoch; the end of a run and
-`percept evaluate` call `evaluate`.
+A photo says nothing of many labels (target -1), so every number here is over known (photo, label) pairs only. What is
+not defined is None. torchmetrics counts, numpy selects.
 """
 
 from __future__ import annotations
@@ -13,6 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torchmetrics.functional.classification import (
+    multilabel_average_precision,
+    multilabel_stat_scores,
+)
 
 from shared.errors import DataError
 from shared.training.metrics import (
@@ -24,14 +28,9 @@ from shared.training.metrics import (
     top_k_accuracy,
     weighted_mean,
 )
-from vision.tagging.metrics import average_precisions, confusion_counts, f1_scores, most_wrong
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 
-__all__ = ["SourceView", "evaluate", "most_wrong", "validation_summary"]
-
 MAX_CONFUSIONS = 30
-INT8_MERITS = ("quality", "map")
-"""What an int8 file must keep: who is first in a photo, and which photo is first for a label."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,15 @@ def evaluate(
         the set's own. Both take only labels that hold on one photo at least and do not hold on another.
       - `macro_f1`: at the labels' thresholds, mean over own labels that occur.
       - `ece`: expected calibration error, 15 bins of equal width. For a single-label set the score of the best own
-        label against its being right, one judgement a photo: pairs would be mostly easy negatives, and their error is
+        label against its being right, one judgement per photo: pairs would be mostly easy negatives, and their error is
         near 0 whatever the model does. For a multi-label set all known pairs of photos and own labels.
     `overall`: `quality` as in `validation_summary`; `map`, `micro_f1`, `macro_f1`, `micro_precision`, `micro_recall`
         over all known pairs; `top1` and `ece` as means of the sets' values, weighted by photos; `ece_given`, the
         calibration error over the tags that are given (score at or above the threshold); `untagged`, the share of
         photos that get no tag.
-    `per_label`: one row a label that is known on some photo.
+    `per_label`: one row per label that is known on some photo.
     `confusions`: own label, given own label, count; the most frequent first.
-    `reliability` -> name: the bins behind `ece`, as `metrics.reliability_rows` gives them.
+    `reliability` -> name: the bins behind `ece`, as `reliability_rows` gives them.
 
     Args:
         scores: float [N, num_labels], calibrated and reconciled.
@@ -124,7 +123,7 @@ def validation_summary(
 ) -> dict[str, float]:
     """Return what is logged after each epoch: `quality`, `map`, `top1`, `ece`; `top1/NAME`, `map/NAME` for each set.
 
-    `quality` is what checkpoints are chosen by: the mean over the sets, each with equal weight, of top1 where a photo
+    Checkpoints are chosen by `quality`: the mean over the sets, each with equal weight, of top1 where a photo
     has one label and of map where it has several; NaN where no set has either. The others are as in `evaluate`, but
     thresholds are not fitted yet, so nothing depends on them. What is not defined of them is left out.
     """
@@ -149,6 +148,64 @@ def validation_summary(
     return {name: value for name, value in values.items() if value is not None}
 
 
+def average_precisions(scores: np.ndarray, targets: np.ndarray) -> list[float | None]:
+    """Return each label's average precision over known photos; None where it holds on none or on all of them.
+
+    Args:
+        scores: float [N, num_labels] in [0, 1].
+        targets: int [N, num_labels].
+    """
+    result: list[float | None] = [None] * scores.shape[1]
+    columns = np.flatnonzero((targets == 1).any(axis=0) & (targets == 0).any(axis=0))
+    if len(columns):
+        values = multilabel_average_precision(
+            torch.from_numpy(scores[:, columns].clip(0, 1)),
+            torch.from_numpy(targets[:, columns].astype(np.int64)),
+            num_labels=len(columns),
+            average=None,
+            ignore_index=UNKNOWN,
+            validate_args=False,
+        )
+        for column, value in zip(columns, values.reshape(-1).tolist(), strict=True):
+            result[column] = round(value, DIGITS)
+    return result
+
+
+def confusion_counts(given: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return int64 [num_labels, 4]: true positives, false positives, true negatives, false negatives of known pairs.
+
+    Args:
+        given: bool [N, num_labels], whether the label was given.
+        targets: int [N, num_labels].
+    """
+    counts = multilabel_stat_scores(
+        torch.from_numpy(given.astype(np.int64)),
+        torch.from_numpy(targets.astype(np.int64)),
+        num_labels=targets.shape[1],
+        average=None,
+        ignore_index=UNKNOWN,
+        validate_args=False,
+    )
+    return np.asarray(counts.numpy()).reshape(targets.shape[1], 5)[:, :4]  # the fifth column is the support
+
+
+def f1_scores(counts: np.ndarray) -> list[float | None]:
+    """Return 2 TP / (2 TP + FP + FN) of each row of `confusion_counts`."""
+    return [ratio(2 * tp, 2 * tp + fp + fn) for tp, fp, _, fn in counts.tolist()]
+
+
+def most_wrong(scores: np.ndarray, targets: np.ndarray, count: int) -> list[int]:
+    """Return the rows with the greatest log loss over their known labels, the worst first.
+
+    Args:
+        scores: float [N, num_labels].
+        targets: int [N, num_labels].
+    """
+    clipped = np.clip(scores, 1e-7, 1 - 1e-7)
+    loss = -np.where(targets == 1, np.log(clipped), np.where(targets == 0, np.log1p(-clipped), 0)).sum(axis=1)
+    return [int(row) for row in np.argsort(-loss, kind="stable")[:count]]
+
+
 @dataclass(frozen=True)
 class _Part:
     """The photos of one set, with the columns of its own labels beside the whole."""
@@ -156,7 +213,7 @@ class _Part:
     view: SourceView
     scores: np.ndarray  # [n, num_labels]
     targets: np.ndarray  # [n, num_labels]
-    own_scores: np.ndarray  # [n, own]; less a trifle for each own label below, so that ties go to the specific label
+    own_scores: np.ndarray  # [n, own]; slightly less for each own label below, so that ties go to the specific label
     own_targets: np.ndarray  # [n, own]
     own_label: np.ndarray | None  # int [n], position among the own labels; None for a multi-label set
     inner: np.ndarray  # int [k], columns of labels that stand above others and are not the set's own
@@ -215,8 +272,8 @@ def _own_label(own_targets: np.ndarray, above: np.ndarray, name: str) -> np.ndar
     if (counts != 1).any():
         row = int(np.flatnonzero(counts != 1)[0])
         raise DataError(
-            f"{name} is a set with one label a photo, but {int((counts != 1).sum())} of its {len(counts)} photos have "
-            f"none or several (the first: photo {row} with {int(counts[row])}). Evaluate it as a multi-label set."
+            f"{name} is a set with one label per photo, but {int((counts != 1).sum())} of its {len(counts)} photos "
+            f"have none or several (the first: photo {row} with {int(counts[row])}). Evaluate it as a multi-label set."
         )
     return np.asarray(specific.argmax(axis=1))
 

@@ -1,92 +1,281 @@
-"""What the trained network says of the held-out photos, and the decision that follows: temperature, shift, thresholds.
+"""How tags are judged: what a network says of photos, the temperature and thresholds that follow, and what to show.
 
-Neighbours: `packing` calls it at the end of a run; `shared.bundle.calibration` fits, `scoring` judges finished bundles.
+Labels are matched by name; labels that a bundle does not know are left out and named, never counted as wrong.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any, ClassVar, Literal
+
 import numpy as np
-import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from shared.bundle.calibration import (
-    fit_scale_and_shift,
-    fit_temperature,
-    fit_thresholds,
-    probabilities_from_logits,
-)
-from shared.bundle.layout import TagDecision
-from vision.tagging.data import TaggingData
-from vision.tagging.module import source_views
+from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, fit_thresholds, probabilities_from_logits
+from shared.bundle.layout import ProblemType, TagDecision
+from shared.bundle.read import Bundle
+from shared.errors import BundleError, DataError
+from shared.runtime.protocol import Runtime
+from shared.training.metrics import confusion_line, table_lines
+from shared.training.packing import Fitted
+from shared.training.plots import contact_sheet
+from shared.training.splits import examples_of
+from vision.images import ImagePreprocessor
+from vision.tagging.data import TaggingData, representative
+from vision.tagging.evaluation import SourceView, evaluate, most_wrong, validation_summary
 from vision.tagging.network import last_layer
-from vision.tagging.photos import Batch
-from vision.tagging.taxonomy import UNKNOWN
+from vision.tagging.predictor import INPUT, OUTPUT
+from vision.tagging.sources import Example, open_photo
+from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels
+
+INT8_MERITS = ("quality", "map")
+"""What an int8 file must keep: the order of the labels of a photo, and of the photos of a label."""
+SHEET_PHOTOS = 24
+SHEET_TAGS = 3
+SHOWN_LABELS = 10
+COLUMNS = {
+    "examples": "photos",
+    "labels": "labels",
+    "top1": "top-1",
+    "top5": "top-5",
+    "map": "mAP",
+    "parents_map": "parents",
+    "macro_f1": "F1",
+    "ece": "ECE",
+}
 
 
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Judged:
-    """A split with what the network said of it: logits float32 [N, L], targets int8 [N, L], source_ids int [N]."""
+    """Photos with what a network says of them."""
 
-    def __init__(self, logits: np.ndarray, targets: np.ndarray, source_ids: np.ndarray) -> None:
-        self.logits = logits
-        self.targets = targets
-        self.source_ids = source_ids
-
-
-def judge_network(network: nn.Module, loader: DataLoader[Batch], title: str) -> Judged:
-    """Return what the network says of every photo, computed where there is a GPU on it."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = network.to(device)
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    with torch.inference_mode():
-        for batch in tqdm(loader, desc=title, unit="batch"):
-            logits = network(batch["pixel_values"].to(device)).float().cpu().numpy()
-            targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8).numpy()
-            found.append((logits, targets, batch["source"].numpy()))
-    network.cpu()
-    return Judged(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    logits: np.ndarray
+    """float32 [N, num_labels]."""
+    targets: np.ndarray
+    """int8 [N, num_labels]; 1 holds, 0 does not hold, -1 unknown."""
+    source_ids: np.ndarray
+    """int [N], places of the sets."""
+    examples: Sequence[Example] = ()
 
 
-def scores_of(logits: np.ndarray, temperature: float, data: TaggingData) -> np.ndarray:
-    """Return calibrated and reconciled scores float64 [N, num_labels], as the predictor computes them."""
-    return data.hierarchy.reconcile(probabilities_from_logits(logits, temperature, data.problem_type))
+@dataclass(frozen=True)
+class TagJudging:
+    """Judges networks on photos."""
+
+    noun: ClassVar[str] = "photo"
+    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    int8_kind: ClassVar[Literal["static", "dynamic"]] = "static"
+    most_wrong_suffix: ClassVar[str] = ".png"
+    pictures: ClassVar[tuple[str, ...]] = ("reliability", "per_label", "confusions")
+
+    data: TaggingData
+    preprocessor: ImagePreprocessor
+    hierarchy: Hierarchy
+    problem_type: ProblemType
+
+    @classmethod
+    def of_data(cls, data: TaggingData) -> TagJudging:
+        """Return the judging with the data's own labels and preprocessing."""
+        return cls(data, data.preprocessor, data.hierarchy, data.problem_type)
+
+    @classmethod
+    def of_bundle(cls, data: TaggingData, bundle: Bundle) -> TagJudging:
+        """Return the judging with a bundle's labels, taxonomy and preprocessing."""
+        problem_type = bundle.config.problem_type
+        if problem_type is None:
+            raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for tagging.")
+        hierarchy = Hierarchy(bundle.labels, bundle.config.label_parents)
+        return cls(data, ImagePreprocessor.from_config(bundle.preprocessor), hierarchy, problem_type)
+
+    def judge(self, runtime: Runtime, split: str) -> Judged:
+        """Return what a runtime says of the photos that have a known label, or none at all.
+
+        Raises:
+            DataError: there is none.
+        """
+        chosen = examples_of(self.data.splits, split)
+        known = set(self.hierarchy.labels)
+        examples = [e for e in chosen if known.intersection(e.labels) or not e.labels]
+        if not examples:
+            raise DataError(
+                f"the bundle knows none of the labels of these {len(chosen)} photos, such as "
+                f"{', '.join(sorted(set(chosen[0].labels)))!r}; it knows {', '.join(self.hierarchy.labels[:5])}, … "
+                "Map them with --data.source.label_names or choose another bundle."
+            )
+        targets = np.stack([self._targets(example) for example in examples])
+        logits = np.concatenate(list(self._logits(runtime, examples, f"judging {split}")))
+        return Judged(logits, targets, np.array([example.source for example in examples]), examples)
+
+    def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
+        """Yield training photos as a service sees them: int8 measures the ranges of activations on them."""
+        (name,) = inputs
+        photos, size = representative(self.data), self.data.batch_size
+        for start in range(0, len(photos), size):
+            yield {name: np.stack([self._pixels(photo) for photo in photos[start : start + size]])}
+
+    def merits(self, judged: Judged) -> dict[str, float]:
+        """Return quality and, where it is defined, mean average precision; temperature and thresholds do not matter."""
+        scores = self.scores(judged, 1.0)
+        summary = validation_summary(scores, judged.targets, judged.source_ids, self.views, self.hierarchy)
+        return {name: summary[name] for name in INT8_MERITS if name in summary}
+
+    def fit(self, module: Any, judged: Mapping[str, Judged]) -> Fitted[TagDecision]:
+        """Return the temperature, and thresholds by F1, fitted on validation photos."""
+        can_shift = isinstance(last_layer(module.network), nn.Linear)
+        temperature, _ = self.fit_scale(judged["val"], can_shift=can_shift)  # `module.trained` has shifted the logits
+        decision = self.fit_decision(judged["val"], temperature)
+        return Fitted(decision, decision)
+
+    def rule_of(self, bundle: Bundle) -> TagDecision:
+        """Return the bundle's temperature and thresholds."""
+        assert isinstance(bundle.config.decision, TagDecision), "the task decides its kind"
+        return bundle.config.decision
+
+    def measure(self, judged: Judged, rule: TagDecision) -> dict[str, Any]:
+        """Return `evaluate`'s metrics."""
+        thresholds = np.array([rule.thresholds[label] for label in self.hierarchy.labels])
+        scores = self.scores(judged, rule.temperature)
+        return evaluate(scores, judged.targets, judged.source_ids, self.views, self.hierarchy, thresholds)
+
+    def left_out(self, split: str) -> dict[str, Any]:
+        """Return how many photos have unknown labels only, and set -> unknown label -> photos that have it."""
+        known = set(self.hierarchy.labels)
+        examples = examples_of(self.data.splits, split)
+        unknown = {source.name: Counter[str]() for source in self.data.sources}
+        for example in examples:
+            unknown[self.data.sources[example.source].name].update(set(example.labels) - known)
+        return {
+            "left_out": sum(bool(e.labels) and not known.intersection(e.labels) for e in examples),
+            "unknown_labels": {name: dict(counts.most_common()) for name, counts in unknown.items() if counts},
+        }
+
+    def most_wrong(self, judged: Judged, rule: TagDecision) -> bytes:
+        """Return a picture of the most wrong photos, each with its labels and the best tags."""
+        scores, labels = self.scores(judged, rule.temperature), self.hierarchy.labels
+        photos = []
+        for row in most_wrong(scores, judged.targets, SHEET_PHOTOS):
+            example = judged.examples[row]
+            best = np.argsort(-scores[row], kind="stable")[:SHEET_TAGS]
+            given = ", ".join(f"{labels[i]} {scores[row, i]:.2f}" for i in best)
+            photos.append((self.data.open_image(example), ", ".join(example.labels), given))
+        return contact_sheet(photos)
+
+    def table(self, report: Mapping[str, Any]) -> str:
+        """Return the metrics of each set and over all, the hardest labels, confusions, and what was left out."""
+        overall = report["overall"]
+        lines = [
+            *table_lines(report, COLUMNS),
+            "",
+            f"quality {_number(overall['quality'])}; at the thresholds: precision "
+            f"{_number(overall['micro_precision'])}, recall {_number(overall['micro_recall'])}, "
+            f"F1 {_number(overall['micro_f1'])}; {100 * (overall['untagged'] or 0):.1f} % of photos get no tag",
+        ]
+        ranked = sorted((row for row in report["per_label"] if row["ap"] is not None), key=lambda row: row["ap"])
+        if ranked:
+            hardest = ", ".join(f"{row['label']} {row['ap']:.2f}" for row in ranked[:SHOWN_LABELS])
+            lines.append(f"hardest labels by average precision: {hardest}")
+        if report["confusions"]:
+            lines.append(confusion_line(report["confusions"]))
+        for name, counts in report["unknown_labels"].items():
+            listed = ", ".join(f"{label} ({count})" for label, count in list(counts.items())[:SHOWN_LABELS])
+            more = f" and {len(counts) - SHOWN_LABELS} more" if len(counts) > SHOWN_LABELS else ""
+            lines.append(f"{name}: the bundle does not know {listed}{more} (photos in brackets)")
+        if report["left_out"]:
+            lines.append(f"{report['left_out']:,} photos were left out: the bundle knows none of their labels")
+        return "\n".join(lines)
+
+    @cached_property
+    def views(self) -> list[SourceView]:
+        """What the evaluation must know of each set."""
+        return source_views(self.data, self.hierarchy)
+
+    def scores(self, judged: Judged, temperature: float) -> np.ndarray:
+        """Return calibrated and reconciled scores float64 [N, num_labels], as the predictor computes them."""
+        return self.hierarchy.reconcile(probabilities_from_logits(judged.logits, temperature, self.problem_type))
+
+    def fit_scale(self, judged: Judged, *, can_shift: bool) -> tuple[float, float]:
+        """Return temperature and shift of the logits that make scores honest on validation photos.
+
+        Yes-or-no labels are judged where an answer is given: of a set with one label per photo, the best of its own
+        labels; of others, all own labels, which together count as one judgement. Over all pairs, hundreds of easy
+        negatives per photo would decide.
+        """
+        if self.problem_type == "single_label_classification":
+            targets = judged.targets.argmax(axis=1).astype(np.int64)
+            return fit_temperature(judged.logits, targets, self.problem_type), 0.0
+        weights = np.zeros(judged.logits.shape)
+        for i, view in enumerate(self.views):
+            rows, columns = np.flatnonzero(judged.source_ids == i), np.array(view.label_indices)
+            if view.is_single_label:
+                weights[rows, columns[judged.logits[np.ix_(rows, columns)].argmax(axis=1)]] = 1.0
+            else:
+                weights[np.ix_(rows, columns)] = 1 / len(columns)
+        chosen = (weights > 0) & (judged.targets != UNKNOWN)
+        logits, targets = judged.logits[chosen], judged.targets[chosen]
+        if not can_shift:
+            return fit_temperature(logits[:, None], targets[:, None], self.problem_type), 0.0
+        return fit_scale_and_shift(logits, targets, weights[chosen])
+
+    def fit_decision(self, judged: Judged, temperature: float) -> TagDecision:
+        """Return the temperature with thresholds per label, fitted by F1 on validation photos."""
+        fitted = fit_thresholds(self.scores(judged, temperature), judged.targets, default=0.5)
+        thresholds = dict(zip(self.hierarchy.labels, map(float, fitted), strict=True))
+        return TagDecision(temperature=temperature, thresholds=thresholds)
+
+    def _targets(self, example: Example) -> np.ndarray:
+        """Return int8 [num_labels]: what the data says of a photo, and what follows from it by the taxonomy."""
+        labels = self.hierarchy.labels
+        own = self._own_labels[example.source]
+        said = dict(zip(self.data.labels, self.data.targets(example).tolist(), strict=True))
+        known = np.array([said.get(label, 0 if label in own else UNKNOWN) != UNKNOWN for label in labels])
+        targets = self.hierarchy.targets([label for label in example.labels if label in self.hierarchy.index], known)
+        targets[[said.get(label) == 1 for label in labels]] = 1
+        return targets
+
+    @cached_property
+    def _own_labels(self) -> list[set[str]]:
+        """The labels of each set, and those above them."""
+        return [set(all_labels(source.labels, self.hierarchy.parents)) for source in self.data.sources]
+
+    def _pixels(self, example: Example) -> np.ndarray:
+        """Return float32 [3, S, S]."""
+        photo = open_photo(self.data.sources[example.source].read(example), self.preprocessor.resize_px)
+        return self.preprocessor(photo.pixels)
+
+    def _logits(self, runtime: Runtime, examples: Sequence[Example], title: str) -> Iterator[np.ndarray]:
+        """Yield float32 [n, num_labels], batch by batch; threads decode ahead, a batch or two of photos at most.
+
+        On a CPU batches of one photo are as fast as larger ones.
+        """
+        size = 1 if runtime.device == "cpu" else self.data.batch_size
+        waiting = iter(examples)
+        with (
+            ThreadPoolExecutor(max(1, self.data.num_workers)) as pool,
+            tqdm(total=len(examples), desc=title, unit="photo") as bar,
+        ):
+            ahead = [pool.submit(self._pixels, e) for e in islice(waiting, 2 * size + self.data.num_workers)]
+            while ahead:
+                batch, ahead = ahead[:size], ahead[size:]
+                pixels = np.stack([future.result() for future in batch])
+                ahead += [pool.submit(self._pixels, e) for e in islice(waiting, len(batch))]
+                yield runtime.run({INPUT: pixels})[OUTPUT]
+                bar.update(len(batch))
 
 
-def fit_scale(judged: Judged, data: TaggingData, *, can_shift: bool) -> tuple[float, float]:
-    """Return temperature and shift of the logits that make scores honest on validation photos.
-
-    Yes-or-no labels are judged where an answer is given: of a set with one label a photo, the best of its own labels;
-    of others, all own labels, which together count as one judgement. Over all pairs, hundreds of easy negatives a photo
-    would decide.
-    """
-    if data.problem_type == "single_label_classification":
-        targets = judged.targets.argmax(axis=1).astype(np.int64)
-        return fit_temperature(judged.logits, targets, data.problem_type), 0.0
-    weights = np.zeros(judged.logits.shape)
-    for i, view in enumerate(source_views(data)):
-        rows, columns = np.flatnonzero(judged.source_ids == i), np.array(view.label_indices)
-        if view.is_single_label:
-            weights[rows, columns[judged.logits[np.ix_(rows, columns)].argmax(axis=1)]] = 1.0
-        else:
-            weights[np.ix_(rows, columns)] = 1 / len(columns)
-    chosen = (weights > 0) & (judged.targets != UNKNOWN)
-    logits, targets = judged.logits[chosen], judged.targets[chosen]
-    if not can_shift:
-        return fit_temperature(logits[:, None], targets[:, None], data.problem_type), 0.0
-    return fit_scale_and_shift(logits, targets, weights[chosen])
+def source_views(data: TaggingData, hierarchy: Hierarchy) -> list[SourceView]:
+    """Return what the evaluation must know of each set."""
+    index = hierarchy.index
+    return [
+        SourceView(source.name, [index[label] for label in source.labels if label in index], source.is_single_label)
+        for source in data.sources
+    ]
 
 
-def shift_logits(network: nn.Module, shift: float) -> None:
-    """Add a constant to all logits: in the head's bias, so that whoever takes raw logits gets it too."""
-    with torch.no_grad():
-        bias = last_layer(network).bias
-        assert bias is not None
-        bias += shift
-
-
-def fit_decision(judged: Judged, temperature: float, data: TaggingData) -> TagDecision:
-    """Return the temperature with per-label thresholds, fitted by F1 on validation photos."""
-    scores = scores_of(judged.logits, temperature, data)
-    fitted = fit_thresholds(scores, judged.targets, default=0.5)
-    return TagDecision(temperature=temperature, thresholds=dict(zip(data.labels, map(float, fitted), strict=True)))
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,28 +1,32 @@
 """The Lightning module of tagging: any torchvision classifier, fine-tuned from the head down.
 
-One `_shared_step` serves training and validation. Neighbours: `network` builds, `data` feeds, `packing` turns the best
-checkpoint into a bundle.
+One `_shared_step` serves training and validation; what it adds to cross-entropy is below.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule
+from PIL import Image
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from shared.bundle.layout import ProblemType
+from shared.bundle.calibration import probabilities_from_logits
+from shared.bundle.layout import ProblemType, TensorSignature
 from shared.errors import ConfigError
-from shared.training.seeding import seeded
-from vision.tagging.data import TaggingData
+from shared.runtime.protocol import Tensors
+from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
+from vision.images import ImagePreprocessor
+from vision.tagging.data import Batch, TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
-from vision.tagging.losses import balanced_weights, choice_loss
+from vision.tagging.judging import TagJudging, source_views
 from vision.tagging.network import (
     build_network,
     has_untouched_batch_norm,
@@ -31,14 +35,14 @@ from vision.tagging.network import (
     stages,
     unfold_batch_norm,
 )
-from vision.tagging.photos import Batch
+from vision.tagging.predictor import INPUT, OUTPUT
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 
 BATCH_NORM_BATCHES = 16
 """Batches of training photos that measure the statistics of folded batch norm layers."""
 
 
-class TaggingModule(LightningModule):
+class TaggingModule(TaskModule):
     """A tagger that learns.
 
     Args:
@@ -48,7 +52,7 @@ class TaggingModule(LightningModule):
         weights: "DEFAULT" (downloaded by torchvision), a safetensors file, a bundle's folder, or "none".
         lr: learning rate of the head, and of the last stage of the body times `body_lr_factor`.
         body_lr_factor: the body's learning rate, as a share of the head's.
-        layer_decay: each stage nearer to the input learns this much slower than the one after it.
+        layer_decay: each stage closer to the input learns this much slower than the one after it.
         weight_decay: of AdamW; biases and norms have none.
         head_epochs: for so many epochs the head alone learns.
         unfreeze_epochs: over so many epochs after that the body thaws, from the head's side; 0 for all at once.
@@ -56,7 +60,7 @@ class TaggingModule(LightningModule):
         warmup_share: share of all steps in which the learning rate rises, before it falls along a cosine.
         label_smoothing: moves targets towards chance.
         choice_weight: of a cross-entropy that is added, over the own labels of sets with one label a photo, where the
-            loss is otherwise a yes-or-no question a label; helps to tell apart what never holds together.
+            loss is otherwise a yes-or-no question per label; helps to tell apart what never holds together.
         class_weights: "balanced" weighs rare labels more in the loss; it raises their scores above what is calibrated.
         mixup_alpha: strength of mixup; 0 for none.
         cutmix_alpha: strength of cutmix; 0 for none. With both, each batch draws one of the two.
@@ -108,14 +112,6 @@ class TaggingModule(LightningModule):
         if self.mix is not None and choice_weight:
             raise ConfigError("choice_weight needs photos with one label: it does not go with mixup or cutmix.")
         self.loss_weights: Tensor | None = None
-        self._validation: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-
-    @property
-    def data(self) -> TaggingData:
-        """The trainer's data module."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, TaggingData)
-        return data
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Return logits [N, num_labels] of float32 [N, 3, H, W]."""
@@ -139,57 +135,58 @@ class TaggingModule(LightningModule):
             loss = (losses * known).sum(dim=1).mean()
         return loss, logits
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        with seeded(self.hparams["seed"] * 1_000_003 + self.global_step, self.device):
-            pixel_values, targets = batch["pixel_values"], batch["targets"]
-            if self.mix is not None:
-                pixel_values, targets = self.mix(pixel_values, targets)
-            loss, logits = self._shared_step(pixel_values, targets)
-            if self.hparams["choice_weight"]:
-                views, hierarchy = source_views(self.data), self.data.hierarchy
-                loss = loss + self.hparams["choice_weight"] * choice_loss(
-                    logits, targets, batch["source"], views, hierarchy
-                )
-        self.log(
-            "train/loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True
-        )
+    def learn(self, batch: Batch) -> Tensor:
+        """Return the loss of a training batch, mixed up if the recipe says so."""
+        pixel_values, targets = batch["pixel_values"], batch["targets"]
+        if self.mix is not None:
+            pixel_values, targets = self.mix(pixel_values, targets)
+        loss, logits = self._shared_step(pixel_values, targets)
+        if self.hparams["choice_weight"]:
+            views, hierarchy = source_views(self.data, self.data.hierarchy), self.data.hierarchy
+            choices = choice_loss(logits, targets, batch["source"], views, hierarchy)
+            loss = loss + self.hparams["choice_weight"] * choices
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keep one batch's logits for the epoch's metrics."""
+    def examine(self, batch: Batch) -> tuple[Tensor, Iterable[Row]]:
+        """Return the loss, and a row (place, logits [num_labels], targets [num_labels], set) per photo."""
         loss, logits = self._shared_step(batch["pixel_values"], batch["targets"])
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(logits), sync_dist=True)
         targets = batch["targets"].nan_to_num(float(UNKNOWN)).to(torch.int8)
-        self._validation.append(
-            (self._of_all_ranks(logits), self._of_all_ranks(targets), self._of_all_ranks(batch["source"]))
+        kept = (batch["row"], logits, targets, batch["source"])
+        return loss, zip(*(values.cpu().numpy() for values in kept), strict=True)
+
+    def summarise(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Return top-1, mean average precision and ECE, all before calibration."""
+        logits, targets, source_ids = columns(rows)
+        hierarchy = self.data.hierarchy
+        scores = hierarchy.reconcile(probabilities_from_logits(logits, 1.0, self.hparams["problem_type"]))
+        return validation_summary(scores, targets, source_ids, source_views(self.data, hierarchy), hierarchy)
+
+    def trained(self, data: TaggingData) -> Trained:
+        """Return the network, ready to be exported.
+
+        A shift that makes scores honest goes into the bias of the head, so that those who take raw logits get it too.
+        """
+        network = self.network.to(memory_format=torch.contiguous_format)
+        if data.problem_type == "multi_label_classification" and isinstance(last_layer(network), nn.Linear):
+            judging, runtime = TagJudging.of_data(data), _OnDevice(network)
+            _, shift = judging.fit_scale(judging.judge(runtime, "val"), can_shift=True)
+            runtime.close()
+            shift_logits(network, shift)
+        return Trained(
+            network=network,
+            model=network,
+            example={INPUT: drawn_photos(data.preprocessor)},
+            outputs=(OUTPUT,),
+            dynamic={0: "batch"},
+            labels=data.labels,
+            fields={
+                "architectures": [self.hparams["architecture"]],
+                "problem_type": data.problem_type,
+                "label_parents": data.label_parents,
+            },
+            start_weights=Path(self.hparams["weights"]).name,
+            preprocessor=data.preprocessor.to_config(),
         )
-
-    def _of_all_ranks(self, values: Tensor) -> np.ndarray:
-        """Return [N * world_size, ...] of [N, ...], in the order of the photos: ranks take them in turns."""
-        if self.trainer.world_size > 1:
-            values = cast("Tensor", self.all_gather(values)).transpose(0, 1).flatten(0, 1)  # [N, ranks] -> [N * ranks]
-        return values.cpu().numpy()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log top-1, top-5, macro F1, mean average precision and ECE over all validation photos."""
-        count = len(self.data.splits["val"])  # the last ranks get the first photos again, for equal shares
-        logits, targets, source_ids = (np.concatenate(parts)[:count] for parts in zip(*self._validation, strict=True))
-        self._validation.clear()
-        if self.trainer.sanity_checking:
-            return
-        hierarchy = Hierarchy(self.hparams["labels"], self.data.label_parents)
-        scores = self._probabilities(logits)
-        summary = validation_summary(
-            hierarchy.reconcile(scores), targets, source_ids, source_views(self.data), hierarchy
-        )
-        for name, value in summary.items():
-            self.log(f"val/{name}", value, prog_bar=name == "quality")
-
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        values = torch.from_numpy(logits).double()
-        single = self.hparams["problem_type"] == "single_label_classification"
-        return (values.softmax(-1) if single else values.sigmoid()).numpy()
 
     def on_train_start(self) -> None:
         """Set what only the data can tell: loss weights, folded batch norm, the head's first guess."""
@@ -247,21 +244,81 @@ class TaggingModule(LightningModule):
                     decay = self.hparams["weight_decay"] if decays else 0.0
                     groups.append({"params": chosen, "lr": self.lr * scale, "weight_decay": decay})
         optimizer = torch.optim.AdamW(groups)
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup: int = max(1, round(self.hparams["warmup_share"] * total))
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        total_steps = self.trainer.estimated_stepping_batches
+        return with_schedule(optimizer, total_steps, self.hparams["warmup_share"], "cosine")
 
 
-def source_views(data: TaggingData) -> list[SourceView]:
-    """Return what the evaluation must know of each set."""
-    return [
-        SourceView(source.name, tuple(data.hierarchy.index[label] for label in source.labels), source.is_single_label)
-        for source in data.sources
-    ]
+class _OnDevice:
+    """A runtime of the network as it was trained, on a GPU if there is one."""
+
+    inputs: tuple[TensorSignature, ...] = ()
+    outputs: tuple[TensorSignature, ...] = ()
+    description = "torch"
+
+    def __init__(self, network: nn.Module) -> None:
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._network = network
+
+    def run(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        """Return logits [N, num_labels]."""
+        with torch.inference_mode():
+            logits = self._network.to(self.device)(torch.from_numpy(inputs[INPUT]).to(self.device))
+        return {OUTPUT: logits.float().cpu().numpy()}
+
+    def close(self) -> None:
+        """Bring the network back to the CPU."""
+        self._network.cpu()
+
+
+def shift_logits(network: nn.Module, shift: float) -> None:
+    """Add a constant to all logits, in the bias of the head."""
+    with torch.no_grad():
+        bias = last_layer(network).bias
+        assert bias is not None
+        bias += shift
+
+
+def drawn_photos(preprocessor: ImagePreprocessor) -> np.ndarray:
+    """Return two drawn pictures, float32 [2, 3, S, S]; drawn, because photos have owners and a bundle travels."""
+    side = preprocessor.size
+    rise = np.linspace(0, 1, side)
+    down, across = np.meshgrid(rise, rise, indexing="ij")
+    disc = ((down - 0.5) ** 2 + (across - 0.5) ** 2 < 0.1)[..., None]
+    sky = np.stack([across, down, 1 - down], axis=-1)
+    stripes = np.stack([np.sin(18 * down) > 0, np.sin(12 * across) > 0, down > across], axis=-1)
+    pictures = [np.where(disc, [0.9, 0.6, 0.1], sky), 0.2 + 0.6 * stripes]
+    return np.stack([preprocessor.normalise(Image.fromarray((255 * p).astype(np.uint8))) for p in pictures])
+
+
+def choice_loss(
+    logits: Tensor, targets: Tensor, sources: Tensor, views: Sequence[SourceView], hierarchy: Hierarchy
+) -> Tensor:
+    """Return the cross-entropy over each set's own labels, of photos whose set gives them exactly one.
+
+    Args:
+        logits: float32 [N, num_labels].
+        targets: float32 [N, num_labels]: 1, 0, or NaN where unknown.
+        sources: int64 [N], of which of the `views` each photo is.
+        views: the sets.
+        hierarchy: a photo's own label may stand below others of its set; those are no rivals.
+    """
+    loss = logits.new_zeros(())
+    depths = torch.tensor([len(above) for above in hierarchy.ancestors], device=logits.device)
+    for i, view in enumerate(views):
+        rows = (sources == i).nonzero()[:, 0]
+        if view.is_single_label and len(rows):
+            columns = torch.tensor(view.label_indices, device=logits.device)
+            own = targets[rows[:, None], columns]  # [rows, own labels]
+            label = ((own == 1) * (1 + depths[columns])).argmax(dim=1)
+            rivals = (own == 0).scatter(1, label[:, None], True)
+            scores = logits[rows[:, None], columns].masked_fill(~rivals, -torch.inf)
+            loss = loss + F.cross_entropy(scores, label, reduction="sum")
+    return loss / len(logits)
+
+
+def balanced_weights(data: TaggingData, problem_type: ProblemType) -> Tensor:
+    """Return float32 [num_labels]: inverse frequency for cross-entropy, negatives to positives for BCE; 0.1..10."""
+    targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
+    positives = (targets == 1).sum(0).clip(1)
+    other = (targets == 0).sum(0) if problem_type == "multi_label_classification" else positives.mean()
+    return torch.from_numpy((other / positives).clip(0.1, 10.0).astype(np.float32))

@@ -1,22 +1,40 @@
-"""Sets of photos as they lie on disk or on the hub, read with `datasets` into one plain form.
+"""Sets of photos from folders, parquet files, object stores and the hub in one form, each photo looked at once.
 
-Neighbours: `splits` divides the examples, `data` feeds them to the trainer. The four forms that are read are listed in
-`load_source`.
+Duplicates, broken files and photos without a label are left out and named.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
 
 import datasets
+import fsspec
+import pyarrow.dataset
 import yaml
+from tqdm import tqdm
 
-from shared.errors import DataError
-from vision.tagging.checking import Example, check_photos, image_bytes
-from vision.tagging.tables import Table, load_tables
+from shared.batch.inputs import ahead, is_uri
+from shared.errors import DataError, InputError
+from shared.training.splits import SPLIT_NAMES, read_stored_splits, split_in_name
+from vision.images import DecodedImage, decode_image
+from vision.tagging.offline import PHOTO_SUFFIXES
+
+TRAINING_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+TRAINING_MAX_PIXELS = 200_000_000
+_Row = tuple[str, int, tuple[str, ...] | None, Callable[[], dict[str, Any]]]
+"""Stored split, number in it, labels, and what gives the image."""
+_Looked = tuple[str, int, tuple[str, ...] | None, str, str | None]
+"""The first three of these, the photo's digest, and what is wrong with it."""
+Table: TypeAlias = "datasets.Dataset | datasets.IterableDataset"
+"""The second kind is a stream: its rows are read one after the other, and none is kept."""
+_ROWS_AT_ONCE = 8
 
 
 @dataclass
@@ -26,13 +44,13 @@ class Source:
     Args:
         path: folder of class folders, folder with metadata.jsonl or metadata.csv, parquet file or folder, URI of one in
             an object store, or the name of a Hugging Face dataset.
-        name: how reports call it; the last part of `path` if none is given.
+        name: its name in reports; the last part of `path` if none is given.
         label_names: YAML file that maps the labels in the data to the names that the model gives.
-        covers: "own": of labels that only other sets have, this set says nothing, and the loss leaves them out.
+        covers: "own": this set says nothing of labels that only other sets have, and the loss leaves them out.
             "all": they do not hold, unless they are listed in `unknown`.
         unknown: labels of which this set says nothing although it covers all.
         unknown_with: label -> labels of which a photo says nothing when it has that label or one below it; a boat may
-            well lie on a sea that nobody wrote down.
+            well be on a sea that nobody wrote down.
         repeat: how often each photo is seen in an epoch.
         licence: for the model card.
         origin: where the photos come from, for the model card.
@@ -47,6 +65,17 @@ class Source:
     repeat: int = 1
     licence: str | None = None
     origin: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photo: where it is, and its labels."""
+
+    source: int
+    split: str
+    """The stored split that has it; not the one it is used in."""
+    row: int
+    labels: tuple[str, ...]
 
 
 @dataclass
@@ -68,11 +97,16 @@ class LoadedSource:
     digests: dict[tuple[str, int], str]
     """(stored split, row) -> SHA-256 of the photo's file."""
     copies: dict[str, int] = field(default_factory=dict)
-    """Digest -> how often the photo lies in "train", where that is more than once."""
+    """Digest -> how often the photo is in "train", where that is more than once."""
     broken: int = 0
     """Photos that cannot be read or decoded."""
     held: Path | None = None
     """Of a stream, the folder with the photos that are needed out of its order, named by their digests."""
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether splits are taken from it by seed and shares."""
+        return True
 
     def read(self, example: Example) -> bytes:
         """Return the photo's file, as stored.
@@ -121,8 +155,8 @@ def load_source(
         DataError: nothing is there, no labels are found, or more than `max_corrupt_share` of the files are broken.
     """
     name = options.name or Path(options.path).name or options.path
-    tables = load_tables(options.path, cache_dir, stream=stream)
-    found = check_photos(tables, index, name, _read_label_names(options.label_names), max_corrupt_share)
+    tables = _load_tables(options.path, cache_dir, stream=stream)
+    found = _check_photos(tables, index, name, _read_label_names(options.label_names), max_corrupt_share)
     examples = found.examples
     if not examples:
         raise DataError(f"{name}: no labelled photo was found in {options.path}.")
@@ -145,6 +179,133 @@ def load_source(
     )
 
 
+def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
+    """Return the photo as the service would decode it, with training's wider limits."""
+    return decode_image(data, target_size_px=target_size_px, max_pixels=TRAINING_MAX_PIXELS, formats=TRAINING_FORMATS)
+
+
+def image_bytes(image: dict[str, Any]) -> bytes:
+    """Return the file of what the column `image` holds."""
+    data = image.get("bytes")
+    if data is not None:
+        return bytes(data)
+    if "://" not in image["path"]:
+        return Path(image["path"]).read_bytes()
+    with fsspec.open(image["path"], "rb") as file:  # in an archive, or on the hub
+        content: bytes = file.read()
+    return content
+
+
+@dataclass
+class _Checked:
+    """What was found by looking at every photo once."""
+
+    examples: list[Example] = field(default_factory=list)
+    """Those that can be used."""
+    digests: list[str] = field(default_factory=list)
+    """Theirs: SHA-256 of the photo's file."""
+    skipped: list[str] = field(default_factory=list)
+    """Lines that name what was left out."""
+    copies: dict[str, int] = field(default_factory=dict)
+    """Digest -> how often the photo is in "train", where that is more than once."""
+    broken: int = 0
+    """Photos that cannot be read or decoded."""
+
+
+def _check_photos(
+    tables: dict[str, Table], index: int, name: str, rename: dict[str, str] | None, max_corrupt_share: float
+) -> _Checked:
+    """Decode every photo once, leave out exact duplicates and what is broken, and name it.
+
+    Raises:
+        DataError: labels cannot be read, or more than `max_corrupt_share` of the files are broken.
+    """
+
+    def look(row: _Row) -> _Looked:
+        split, number, labels, image_of = row
+        image = image_of()
+        shown = image.get("path") or f"{split} row {number}"
+        try:
+            data = image_bytes(image)
+            open_photo(data, target_size_px=64)
+        except (InputError, OSError) as error:
+            return split, number, labels, "", f"{shown}: {error}"
+        digest = hashlib.sha256(data).hexdigest()
+        return split, number, labels, digest, None if labels is not None else f"{shown}: has no label"
+
+    found = _Checked()
+    first: dict[str, Example] = {}
+    in_train: Counter[str] = Counter()
+    total = sum(len(table) for table in tables.values() if isinstance(table, datasets.Dataset)) or None
+    looks = ahead(_rows(tables, name, rename), look, min(32, (os.cpu_count() or 1) + 4))
+    seen = 0
+    for split, row, labels, digest, problem in tqdm(looks, total=total, desc=f"checking {name}", unit="photo"):
+        seen += 1
+        if problem is not None or labels is None:
+            found.broken += not digest
+            found.skipped.append(problem or "")
+            continue
+        in_train[digest] += split == "train"
+        example = Example(index, split, row, labels)
+        if digest in first:
+            same = "" if first[digest].labels == labels else f", but labelled {first[digest].labels} there"
+            found.skipped.append(
+                f"{split} row {row} {labels}: the same photo as {first[digest].split} row {first[digest].row}{same}"
+            )
+            continue
+        first[digest] = example
+        found.examples.append(example)
+        found.digests.append(digest)
+    if found.broken > max_corrupt_share * seen:
+        listing = "\n  ".join(found.skipped[:5])
+        raise DataError(
+            f"{name}: {found.broken} of {seen} photos cannot be decoded, more than the share of "
+            f"{max_corrupt_share:g} that max_corrupt_share allows. The first left out:\n  {listing}"
+        )
+    found.copies = {digest: count for digest, count in in_train.items() if count > 1}
+    return found
+
+
+def _load_tables(path: str, cache_dir: str | None, *, stream: bool = False) -> dict[str, Table]:
+    """Return stored split -> table with an `image` column of (bytes, path).
+
+    Args:
+        path: a folder, a parquet file, the URI of one or of a prefix of several, or the name of a hub set.
+        cache_dir: where `datasets` copies what is not a stream.
+        stream: do not copy.
+
+    Raises:
+        DataError: nothing is there, it cannot be read, or a split or the image column has a name that is not known.
+    """
+    place = Path(path).expanduser()
+    load: dict[str, Any] = {"streaming": True} if stream else {"cache_dir": cache_dir}
+    # A reader holds a few rows instead of a whole row group.
+    pages = pyarrow.dataset.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
+    parquet = load | {"batch_size": _ROWS_AT_ONCE, "fragment_scan_options": pages} if stream else load
+
+    def read() -> dict[str, Table]:
+        if is_uri(path):
+            loaded = datasets.load_dataset("parquet", data_files=_stored_parquet_files(path), **parquet)
+        elif place.is_dir() and not any(place.rglob("*.parquet")):
+            if not any(p.suffix.lower() in PHOTO_SUFFIXES for p in place.rglob("*")):
+                raise DataError(f"{path} holds no photos: expected class folders, metadata.jsonl, or parquet files.")
+            files = _photo_files(place)
+            loaded = datasets.load_dataset("imagefolder", data_dir=str(place), data_files=files, **load)
+        elif place.exists():
+            loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), **parquet)
+        elif path.startswith((".", "/", "~")) or path.endswith("/"):
+            raise DataError(f"{path} does not exist. Give a folder, a parquet file or a Hugging Face dataset name.")
+        else:
+            loaded = datasets.load_dataset(path, **load)
+        return cast("dict[str, Table]", loaded)
+
+    forms = "a folder of class folders, a folder with metadata.jsonl or metadata.csv, parquet files"
+    return {
+        split: _with_image_column(table, path)
+        for split, table in read_stored_splits(path, read, "a set of photos", forms)
+    }
+
+
 def _read_label_names(path: str | None) -> dict[str, str] | None:
     if path is None:
         return None
@@ -155,3 +316,107 @@ def _read_label_names(path: str | None) -> dict[str, str] | None:
     if not isinstance(content, dict):
         raise DataError(f"label_names {path} must map each label to a name, as in `n02123045: tabby`.")
     return {str(raw): str(shown) for raw, shown in content.items()}
+
+
+def _rows(tables: dict[str, Table], name: str, rename: dict[str, str] | None) -> Iterator[_Row]:
+    readers = {}
+    for split in ("test", "val", "train"):  # of two equal photos the one in the more guarded split is kept
+        if split in tables:
+            column = _label_column(tables[split], name)
+            feature = tables[split].features[column]
+            readers[split] = column, partial(_labels, column=column, feature=feature, name=name, rename=rename)
+    # Where labels can be read without the photos, what is wrong with them is said before hours of decoding.
+    known = {
+        split: [labels_of(value) for value in tables[split][column]]
+        for split, (column, labels_of) in readers.items()
+        if isinstance(tables[split], datasets.Dataset)
+    }
+    for split, (column, labels_of) in readers.items():
+        table = tables[split]
+        if isinstance(table, datasets.Dataset):
+            for number, labels in enumerate(known[split]):
+                yield split, number, labels, partial(_image, table, number)
+        else:
+            for number, row in enumerate(table):
+                yield split, number, labels_of(row[column]), partial(row.get, "image")
+
+
+def _image(table: datasets.Dataset, number: int) -> dict[str, Any]:
+    image: dict[str, Any] = table[number]["image"]
+    return image
+
+
+def _label_column(table: Table, name: str) -> str:
+    for column in ("labels", "label"):
+        if column in table.features:
+            return column
+    raise DataError(f"{name} has no column `label` or `labels`; its columns are {', '.join(table.features)}.")
+
+
+def _labels(value: Any, column: str, feature: Any, name: str, rename: dict[str, str] | None) -> tuple[str, ...] | None:
+    """Return a row's label names; None where the row says nothing."""
+    if value is None:
+        return None
+    if column == "labels" and isinstance(value, str):
+        raise DataError(
+            f"{name}: `labels` holds the text {value!r}; expected is a list. A CSV file cannot hold lists: use "
+            "metadata.jsonl, or call the column `label` if each photo has one."
+        )
+    inner = getattr(feature, "feature", feature)
+    names = inner.names if isinstance(inner, datasets.ClassLabel) else None
+    raw = value if isinstance(value, list) else [value]
+    texts = [names[v] if names is not None and isinstance(v, int) else str(v) for v in raw]
+    if rename is not None:
+        missing = [text for text in texts if text not in rename]
+        if missing:
+            raise DataError(f"{name}: label_names has no entry for {missing[0]!r}. Add a line `{missing[0]}: NAME`.")
+        texts = [rename[text] for text in texts]
+    return tuple(sorted(set(texts)))
+
+
+def _photo_files(place: Path) -> dict[str, list[str]]:
+    """Return split -> patterns: a folder's own folders are splits only if all of them are named so.
+
+    By itself, `datasets` looks for "test" or "train" anywhere in a name, and then leaves all other files out.
+    """
+    folders = [path.name for path in sorted(place.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if not folders or not all(name.lower() in SPLIT_NAMES for name in folders):
+        return {"train": ["**"]}
+    patterns: dict[str, list[str]] = {}
+    for name in folders:
+        patterns.setdefault(SPLIT_NAMES[name.lower()], []).append(f"{name}/**")
+    return patterns
+
+
+def _parquet_files(place: Path) -> dict[str, list[str]]:
+    files = [place] if place.is_file() else sorted(place.rglob("*.parquet"))
+    return _by_split(map(str, files))
+
+
+def _stored_parquet_files(uri: str) -> dict[str, list[str]]:
+    store, root = fsspec.core.url_to_fs(uri)
+    names = [root] if root.endswith(".parquet") else sorted(store.glob(f"{root.rstrip('/')}/**/*.parquet"))
+    if not names:
+        raise DataError(f"{uri} holds no parquet files, the one form of photos that is read from a store.")
+    return _by_split(store.unstrip_protocol(name) for name in names)
+
+
+def _by_split(files: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(split_in_name(file) or "train", []).append(file)
+    return found
+
+
+def _with_image_column(table: Table, path: str) -> Table:
+    if table.features is None:
+        raise DataError(f"{path} does not say which columns it has, as a stream must: set data.stream to false.")
+    columns = [c for c, feature in table.features.items() if isinstance(feature, datasets.Image)]
+    columns += [c for c in ("image", "img", "photo", "picture") if c in table.features and c not in columns]
+    if not columns:
+        raise DataError(f"{path} has no image column; its columns are {', '.join(table.features)}.")
+    if columns[0] != "image":
+        table = table.rename_column(columns[0], "image")
+    table = table.cast_column("image", datasets.Image(decode=False))
+    # By row groups where there are any: more to share among readers.
+    return table.reshard() if isinstance(table, datasets.IterableDataset) else table

@@ -1,8 +1,8 @@
-"""Sets of photos that are larger than the disk: read in the order of their files, from where they lie, never copied.
+"""Sets of photos that are larger than the disk: read in the order of their files, from where they are, never copied.
 
-What is needed out of that order, the photos that validate and test, is kept on disk before the first epoch. `datasets`
+The photos that validate and test are needed out of that order; they are kept on disk before the first epoch. `datasets`
 opens the files; who reads which, and the order of the photos, is decided here: its own buffer holds whole row groups,
-its own division reads everything in every process unless their number divides that of the files.
+and its own division reads everything in every process unless their number divides that of the files.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import datasets
 import fsspec
@@ -24,14 +24,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from shared.errors import DataError
-from vision.tagging.checking import Example, image_bytes, open_photo
-from vision.tagging.photos import Batch, TrainingPhotos
-from vision.tagging.sources import LoadedSource
-
-if TYPE_CHECKING:
-    from vision.tagging.data import TaggingData
+from vision.tagging.sources import Example, LoadedSource, image_bytes
 
 logger = logging.getLogger(__name__)
+Batch = dict[str, torch.Tensor]
 _FILES_AT_ONCE = 8
 """That a worker reads from in turns: files are often sorted by label."""
 _ROWS_AT_ONCE = 8
@@ -73,41 +69,61 @@ class StreamedPhotos(IterableDataset[Batch]):
     """An epoch of augmented training photos, as many as there are, each about once.
 
     Files, or the row groups of parquet files, are divided among all workers of all processes, in another order each
-    epoch. Each worker reads some of them at once and draws the next photo from a buffer. Who has fewer photos than its
-    share of the batches reads them again. What comes follows from (seed, epoch, processes, workers).
+    epoch. Each worker reads several at once and draws the next photo from a buffer. A worker that has fewer photos than
+    its share of the batches reads them again. What comes follows from (seed, epoch, processes, workers).
 
     Args:
-        data: the sets.
+        sources: the sets.
         examples: the photos to train on, once for each time that they are seen in an epoch.
+        item: makes what the network is given, from a photo's place and file.
+        batch_size: photos in a step.
+        shuffle_buffer: photos among which each worker draws the next one.
+        seed: fixes the order.
         epoch: from 0.
+        rank: of this process.
+        world: number of processes.
     """
 
-    def __init__(self, data: TaggingData, examples: Sequence[Example], epoch: int) -> None:
-        self._data = data
-        self._epoch = epoch
-        self._photos = TrainingPhotos(data, examples, epoch)
-        self._rank, self._world = (data.trainer.global_rank, data.trainer.world_size) if data.trainer else (0, 1)
-        self._batch_size = max(1, min(data.batch_size, len(examples) // self._world))
-        self._batches = max(1, len(examples) // self._world // self._batch_size)
+    def __init__(
+        self,
+        sources: Sequence[LoadedSource],
+        examples: Sequence[Example],
+        item: Callable[[int, bytes], Batch],
+        *,
+        batch_size: int,
+        shuffle_buffer: int,
+        seed: int,
+        epoch: int,
+        rank: int,
+        world: int,
+    ) -> None:
+        self._sources = sources
+        self._count = len(examples)
+        self._item = item
+        self._shuffle_buffer = shuffle_buffer
+        self._seed, self._epoch = seed, epoch
+        self._rank, self._world = rank, world
+        self._batch_size = max(1, min(batch_size, self._count // world))
+        self._batches = max(1, self._count // world // self._batch_size)
         per_source = Counter(example.source for example in examples)
-        self._weights = [per_source[number] for number in range(len(data.sources))]
-        self._places: list[dict[str, int]] = [{} for _ in data.sources]
+        self._weights = [per_source[number] for number in range(len(sources))]
+        self._places: list[dict[str, int]] = [{} for _ in sources]
         for place, example in enumerate(examples):
-            digest = data.sources[example.source].digests[example.split, example.row]
+            digest = sources[example.source].digests[example.split, example.row]
             self._places[example.source][digest] = place
 
     def __len__(self) -> int:
         return self._batches * self._batch_size
 
-    def loader(self) -> DataLoader[Batch]:
+    def loader(self, num_workers: int) -> DataLoader[Batch]:
         """Return the batches."""
-        readers = self._world * max(1, self._data.num_workers)
-        for source, weight in zip(self._data.sources, self._weights, strict=True):
+        readers = self._world * max(1, num_workers)
+        for source, weight in zip(self._sources, self._weights, strict=True):
             files = _train_table(source).num_shards
             if weight and files < readers and not self._epoch and not self._rank:
                 logger.warning(
                     "%s has %d files or row groups for %d workers: some read the same one. Fewer workers, or parquet "
-                    "files of more row groups, are read but once.",
+                    "files with more row groups, are read only once.",
                     source.name,
                     files,
                     readers,
@@ -115,7 +131,7 @@ class StreamedPhotos(IterableDataset[Batch]):
         return DataLoader(
             self,
             batch_size=self._batch_size,
-            num_workers=self._data.num_workers,
+            num_workers=num_workers,
             drop_last=True,
             pin_memory=torch.cuda.is_available(),
         )
@@ -127,10 +143,9 @@ class StreamedPhotos(IterableDataset[Batch]):
             fsspec.asyn.reset_lock()  # another process held it when this one was forked
         batches = self._batches // workers + (number < self._batches % workers)
         reader, readers = self._rank * workers + number, self._world * workers
-        rng = random.Random(f"{self._data.seed}-{self._epoch}-{reader}-{readers}")
+        rng = random.Random(f"{self._seed}-{self._epoch}-{reader}-{readers}")
         for place, photo in islice(self._mixed(rng, reader, readers), batches * self._batch_size):
-            example = self._photos.examples[place % len(self._photos.examples)]
-            yield self._photos.item(place, example, open_photo(photo, self._data.preprocessor.resize_px).pixels)
+            yield self._item(place, photo)
 
     def _mixed(self, rng: random.Random, reader: int, readers: int) -> Iterator[tuple[int, bytes]]:
         """Yield places and files of all sets without end, in proportion to what each has."""
@@ -140,24 +155,24 @@ class StreamedPhotos(IterableDataset[Batch]):
 
     def _endless(self, source: int, rng: random.Random, reader: int, readers: int) -> Iterator[tuple[int, bytes]]:
         """Yield places and files of a set's training photos; each time round, the places are other numbers."""
-        places, loaded = self._places[source], self._data.sources[source]
+        places, loaded = self._places[source], self._sources[source]
         parts = sum(weight > 0 for weight in self._weights)  # of the buffer, one a set
         for turn in count():
-            order = random.Random(f"{self._data.seed}-{self._epoch}-{turn}-{source}")  # the same for all readers
+            order = random.Random(f"{self._seed}-{self._epoch}-{turn}-{source}")  # the same for all readers
             rows = _shared(_train_table(loaded), order, rng, reader, readers)
-            # Of a photo that lies there several times, any one is taken, and about one a turn.
+            # Of several copies of a photo any one is taken, and about one per turn.
             own = (
-                (places[digest] + turn * len(self._photos.examples), photo)
+                (places[digest] + turn * self._count, photo)
                 for digest, photo in _photos(rows, loaded.broken)
                 if digest in places and rng.random() * loaded.copies.get(digest, 1) < 1
             )
             found = False
-            for found_photo in _drawn(own, max(1, self._data.shuffle_buffer // parts), _BUFFER_BYTES // parts, rng):
+            for found_photo in _drawn(own, max(1, self._shuffle_buffer // parts), _BUFFER_BYTES // parts, rng):
                 found = True
                 yield found_photo
             if not found and turn > _EMPTY_TURNS:
                 raise DataError(
-                    f"{loaded.name}: no training photo lies in the files that one of the workers reads. Lower "
+                    f"{loaded.name}: the files that one of the workers reads have no training photo. Lower "
                     "data.num_workers, or do without data.stream."
                 )
 

@@ -111,10 +111,10 @@ def test_encoder_that_pools_otherwise_is_refused(
 
 
 def test_folder_without_an_encoder_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         pack_encoder(tmp_path / "gone", tmp_path / "bundle")
     with pytest.raises(ConfigError, match="cannot be loaded"):
         pack_encoder(tmp_path, tmp_path / "bundle")
     (tmp_path / "modules.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"modules\.json is no JSON"):
+    with pytest.raises(ConfigError, match=r"modules\.json is not JSON"):
         pack_encoder(tmp_path, tmp_path / "bundle")

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from sklearn.covariance import ShrunkCovariance
 from sklearn.neighbors import NearestNeighbors
 
-from nlp.intent.detecting import MAX_KEYS, RANK, SHRINKAGE, fit_detectors, fit_gaussian_process
+from nlp.intent.decision import MAX_KEYS, RANK, SHRINKAGE, fit_detectors, fit_gaussian_process
 from nlp.intent.detectors import DETECTOR_FILE, KINDS, Detector, random_waves, read_detector
 from nlp.intent.predictor import IntentPredictor
 from shared.bundle.layout import BundleConfig

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nlp.intent.detectors import Detector
-from nlp.intent.judging import (
+from nlp.intent.decision import (
     Judged,
     choose_detector,
     compare,
     cross_fitted,
     fit_decision,
-    judge_runtime,
     measure,
     probabilities_of,
     scores_of,
 )
+from nlp.intent.detectors import Detector
+from nlp.intent.judging import judge_texts
 from nlp.intent.predictor import IntentPredictor
 from nlp.text import TextEncoder
 from shared.bundle.calibration import expected_calibration_error
@@ -125,7 +125,8 @@ def test_judging_gives_what_the_predictor_gives_in_the_order_that_came(intent_bu
     runtime = OnnxRuntime(intent_bundle)
     predictor = IntentPredictor(intent_bundle, runtime)
     texts = ["play a song that is my song", "météo", "book a flight", "zzz"]
-    found = judge_runtime(runtime, TextEncoder.from_bundle(intent_bundle), texts, [1, 2, 0, -1], "test")
+    outputs = judge_texts(runtime, TextEncoder.from_bundle(intent_bundle), texts, "test")
+    found = Judged(outputs, np.array([1, 2, 0, -1]))
     chances = probabilities_of(found, predictor.decision)
     scores = scores_of(found, predictor.detector, predictor.decision)
     for i, result in enumerate(predictor.predict(texts)):

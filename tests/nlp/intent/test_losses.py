@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from nlp.intent.losses import (
+from nlp.intent.module import (
     HIGHEST_MIX,
     LOWEST_MIX,
     consistency_loss,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp.intent.rasa import is_rasa, read_rasa, without_entities
+from nlp.intent.sources import is_rasa, read_rasa, without_entities
 from shared.errors import DataError
 
 NLU = """

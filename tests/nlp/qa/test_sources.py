@@ -62,7 +62,7 @@ def test_a_folder_of_split_files_keeps_its_splits(tmp_path: Path, cache_dir: str
 def test_a_question_that_stands_twice_is_taken_once_and_named(tmp_path: Path, cache_dir: str):
     found = load_source(write(tmp_path / "q.jsonl", [row(), row(id="2")]), 0, cache_dir)
     assert len(found.splits["train"]) == 1
-    assert found.skipped == ["train row 1: stands there twice"]
+    assert found.skipped == ["train row 1: occurs twice"]
 
 
 def test_answers_that_do_not_stand_where_they_should_stop_the_run(tmp_path: Path, cache_dir: str):

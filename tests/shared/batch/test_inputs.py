@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scripts.main import main
-from shared.ahead import ahead
-from shared.batch.inputs import fetch, stored_photos
+from shared.batch.inputs import ahead, fetch, stored_photos
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, DataError
 from tests.pictures import BLUE, GREEN, RED, plain
@@ -65,7 +64,7 @@ def test_a_photo_that_is_gone_when_its_turn_comes_is_a_row_with_its_error(
         (bucket / "photos" / "dog" / "01.png").unlink(missing_ok=True)
         return fetch(uri, name)
 
-    monkeypatch.setattr("vision.tagging.batch.fetch", fetch_after_it_is_gone)
+    monkeypatch.setattr("vision.tagging.offline.fetch", fetch_after_it_is_gone)
     assert batch(tagger_bundle.path, f"file://{bucket}/photos", tmp_path / "out").exit_code == 0
     errors = {row["file"]: row["error"] for row in read(tmp_path / "out") if row["error"]}
     assert list(errors) == ["dog/01.png"]

@@ -13,7 +13,7 @@ from nlp.qa.evaluation import Prediction
 from nlp.qa.evaluation import evaluate as evaluate_answers
 from nlp.qa.sources import Example
 from shared.bundle.card import render_card
-from shared.bundle.card_intent import DETECTORS
+from shared.bundle.card_tasks import DETECTORS
 from shared.bundle.layout import BundleConfig
 from shared.bundle.read import Bundle
 from tests.shared.bundle.test_card import section

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from shared.training.ema import ExponentialMovingAverage
+from shared.training.module import ExponentialMovingAverage
 
 
 def averaged_after(steps: int, decay: float) -> float:

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 
 from shared.bundle.read import Golden
-from shared.training.export import export_onnx, make_golden, read_signature
-from shared.training.int8 import int8_gate, quantize_int8
-from shared.training.int8_layers import layers_by_harm
-from shared.training.onnx_file import OnnxFile
+from shared.training.export import OnnxFile, export_onnx, make_golden, read_signature
+from shared.training.int8 import int8_gate, layers_by_harm, quantize_int8
 from shared.training.shipping import Int8Trial, choose_file
 
 LOUD = 2000.0

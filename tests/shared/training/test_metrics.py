@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
-from shared.training.metrics import calibration_error, reliability_rows, top_k_accuracy
+from shared.training.metrics import auroc, calibration_error, reliability_rows, top_k_accuracy
 
 RNG = np.random.default_rng(7)
 N, LABELS = 60, 5
@@ -54,3 +54,17 @@ def test_the_reliability_rows_say_the_calibration_error():
 
 def test_no_judgement_has_no_calibration_error():
     assert calibration_error(np.empty(0), np.empty(0, dtype=bool)) is None
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+def test_auroc_is_scikit_learns_on_any_scale_and_with_ties(scale: float):
+    rng = np.random.default_rng(3)
+    is_positive = rng.random(200) < 0.6
+    values = np.round(rng.normal(is_positive * 1.5, 2.0), 1)
+    expected = pytest.approx(roc_auc_score(is_positive, values), abs=1e-5)
+    assert auroc(values * scale - scale / 3, is_positive) == expected
+    assert auroc(np.where(values == values.min(), -np.inf, values), is_positive) == expected
+
+
+def test_auroc_of_one_kind_alone_is_not_defined():
+    assert auroc(np.arange(3.0), np.ones(3, dtype=bool)) is None

@@ -11,9 +11,16 @@ import pytest
 from PIL import Image
 
 from shared.errors import DataError
-from shared.training.curves import _read_curves
-from shared.training.picture import DPI, WIDTH_IN
-from shared.training.plots import confusion_pairs, contact_sheet, learning_curves, per_label, reliability_diagram
+from shared.training.plots import (
+    DPI,
+    WIDTH_IN,
+    _read_curves,
+    confusion_pairs,
+    contact_sheet,
+    learning_curves,
+    per_label,
+    reliability_diagram,
+)
 
 STEPS = 50
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from shared.training.seeding import seeded
+from shared.training.module import seeded
 
 
 def test_the_same_seed_draws_the_same_whatever_was_drawn_before():

@@ -7,8 +7,7 @@ import torch
 
 from shared.errors import ConfigError, DataError
 from tests.photos import class_folders
-from vision.tagging.data import TaggingData
-from vision.tagging.photos import PlainPhotos, TrainingPhotos
+from vision.tagging.data import PlainPhotos, TaggingData, TrainingPhotos
 from vision.tagging.sources import Source
 
 

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from shared.bundle.calibration import expected_calibration_error, probabilities_from_logits
+from shared.bundle.layout import ProblemType
 from tests.networks import photos
-from vision.tagging.data import TaggingData
-from vision.tagging.judging import Judged, fit_decision, fit_scale, scores_of, shift_logits
+from vision.images import ImagePreprocessor
+from vision.tagging.judging import Judged, TagJudging
+from vision.tagging.module import shift_logits
 from vision.tagging.network import build_network
 from vision.tagging.taxonomy import Hierarchy
 
 LABELS = ["cat", "dog", "sea", "sun"]
-MULTI = "multi_label_classification"
+MULTI: ProblemType = "multi_label_classification"
 
 
-def two_sets() -> TaggingData:
+def two_sets() -> TagJudging:
     """Cat or dog in the first set, sea and sun in the second; neither says anything of the other's labels."""
     sources = [
         SimpleNamespace(name="pets", labels=["cat", "dog"], is_single_label=True),
         SimpleNamespace(name="views", labels=["sea", "sun"], is_single_label=False),
     ]
     hierarchy = Hierarchy(LABELS, {})
-    fake: Any = SimpleNamespace(labels=LABELS, sources=sources, hierarchy=hierarchy, problem_type=MULTI)
-    return cast("TaggingData", fake)
+    data: Any = SimpleNamespace(labels=LABELS, sources=sources)
+    return TagJudging(data, ImagePreprocessor(32, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3), hierarchy, MULTI)
 
 
 def judged(shift: float, count: int = 20_000) -> Judged:
@@ -47,7 +49,7 @@ def judged(shift: float, count: int = 20_000) -> Judged:
 
 def test_scores_that_are_too_low_throughout_are_shifted():
     found = judged(0.8)
-    temperature, shift = fit_scale(found, two_sets(), can_shift=True)
+    temperature, shift = two_sets().fit_scale(found, can_shift=True)
     assert temperature == pytest.approx(1.0, abs=0.1)
     assert shift == pytest.approx(0.8, abs=0.15)
     rows = found.source_ids == 0
@@ -58,16 +60,16 @@ def test_scores_that_are_too_low_throughout_are_shifted():
 
 
 def test_a_network_that_cannot_be_shifted_gets_a_temperature_alone():
-    _, shift = fit_scale(judged(0.8), two_sets(), can_shift=False)
+    _, shift = two_sets().fit_scale(judged(0.8), can_shift=False)
     assert shift == 0
 
 
 def test_every_label_gets_a_threshold_and_scores_follow_the_temperature():
-    data, found = two_sets(), judged(0.0)
-    decision = fit_decision(found, 2.0, data)
+    judging, found = two_sets(), judged(0.0)
+    decision = judging.fit_decision(found, 2.0)
     assert decision.temperature == 2.0
     assert set(decision.thresholds) == set(LABELS)
-    np.testing.assert_allclose(scores_of(found.logits, 2.0, data), 1 / (1 + np.exp(-found.logits.astype(float) / 2)))
+    np.testing.assert_allclose(judging.scores(found, 2.0), 1 / (1 + np.exp(-found.logits.astype(float) / 2)))
 
 
 @pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18", "convnext_tiny"])

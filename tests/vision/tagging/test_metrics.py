@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, multilabel_confusion_matrix
 
-from vision.tagging.metrics import average_precisions, confusion_counts, f1_scores, most_wrong
+from vision.tagging.evaluation import average_precisions, confusion_counts, f1_scores, most_wrong
 
 RNG = np.random.default_rng(7)
 N, LABELS = 60, 5

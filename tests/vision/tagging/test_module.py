@@ -4,8 +4,7 @@ import torch
 from shared.errors import ConfigError
 from tests.networks import photos
 from vision.tagging.evaluation import SourceView
-from vision.tagging.losses import choice_loss
-from vision.tagging.module import TaggingModule
+from vision.tagging.module import TaggingModule, choice_loss
 from vision.tagging.taxonomy import Hierarchy
 
 LABELS = ["a", "b", "c", "d"]

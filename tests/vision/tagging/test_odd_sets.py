@@ -14,9 +14,8 @@ from PIL import Image
 
 from shared.errors import DataError
 from tests.photos import jpeg, photo
-from vision.tagging.checking import Example
-from vision.tagging.sources import LoadedSource, Source, load_source
-from vision.tagging.splits import split_examples
+from vision.tagging.data import split_examples
+from vision.tagging.sources import Example, LoadedSource, Source, load_source
 
 NUMBERS = iter(range(1_000_000))
 

@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from vision.tagging.checking import Example
-from vision.tagging.splits import split_examples
+from vision.tagging.data import split_examples
+from vision.tagging.sources import Example
 
 EXAMPLES = [
     Example(0, "train", row, (label,)) for row, label in enumerate(["a"] * 100 + ["b"] * 30 + ["c"] * 5 + ["d"])

@@ -20,10 +20,9 @@ import torch
 
 from shared.errors import ConfigError, DataError
 from tests.photos import jpeg, parquet_files
-from vision.tagging.checking import image_bytes
 from vision.tagging.data import TaggingData
-from vision.tagging.sources import Source
-from vision.tagging.streaming import StreamedPhotos, _drawn, _photos, _shared, _train_table
+from vision.tagging.sources import Source, image_bytes
+from vision.tagging.streaming import _drawn, _photos, _shared, _train_table
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +57,8 @@ def test_what_is_streamed_is_what_is_read_otherwise(set_of_photos: Path, tmp_pat
     plain, streamed = load(set_of_photos), load(set_of_photos, stream=True)
     assert streamed.sources[0].fingerprint == plain.sources[0].fingerprint
     assert streamed.splits == plain.splits
-    for name in ("val_dataloader", "test_dataloader"):
-        pairs = zip(getattr(plain, name)(), getattr(streamed, name)(), strict=True)
+    for name in ("val", "test"):
+        pairs = zip(plain.plain_dataloader(name), streamed.plain_dataloader(name), strict=True)
         assert all(torch.equal(a["pixel_values"], b["pixel_values"]) for a, b in pairs)
     uri = load((tmp_path / "set").as_uri(), stream=True)
     assert uri.splits == plain.splits
@@ -73,7 +72,7 @@ def test_an_epoch_shows_the_training_photos_and_no_others(set_of_photos: Path, w
     assert {part.total() for part in parts} == {train // world // 8 * 8}, "or processes would wait for each other"
     held_out = {
         hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
-        for loader in (data.val_dataloader(), data.test_dataloader())
+        for loader in (data.plain_dataloader("val"), data.plain_dataloader("test"))
         for batch in loader
         for pixels in batch["pixel_values"]
     }
@@ -87,8 +86,8 @@ def test_order_changes_with_the_epoch_and_follows_from_the_seed(set_of_photos: P
     data = load(set_of_photos, stream=True)
 
     def order(epoch: int) -> list[float]:
-        batches = StreamedPhotos(data, data.splits["train"], epoch).loader()
-        return [float(pixels.mean()) for batch in batches for pixels in batch["pixel_values"]]
+        data.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1)  # type: ignore[assignment]
+        return [float(pixels.mean()) for batch in data.train_dataloader() for pixels in batch["pixel_values"]]
 
     assert order(0) == order(0)
     assert order(0) != order(1)

@@ -1,16 +1,23 @@
-"""Answers to questions on the command line. Torch-free. Neighbour: `predictor` does the work."""
+"""Answers outside of a service: for questions on the command line, and for tables in bulk. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from nlp.qa.predictor import AnswerPredictor
+from nlp.text import read_text
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
 from shared.runtime.protocol import Runtime
 from shared.task import Predicted, PredictOptions
+
+BATCH = 4
+"""Windows in one call of the network; as in the service."""
 
 
 def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: PredictOptions) -> Iterator[Predicted]:
@@ -41,6 +48,42 @@ def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: Pr
         given = [answer for answer in found if predictor.is_answer(answer)]
         shown = ", ".join(f"{answer.text!r} {answer.score:.2f}" for answer in given) or "(no answer)"
         yield Predicted({"question": question, "answers": [asdict(each) for each in given]}, f"{question}  {shown}")
+
+
+class BatchAnswerer:
+    """Answers questions; `options` are `text` and `context`, the columns of the two."""
+
+    schema = pa.schema(
+        [
+            ("question", pa.string()),
+            (
+                "answer",
+                pa.struct([("text", pa.string()), ("score", pa.float64()), ("start", pa.int64()), ("end", pa.int64())]),
+            ),
+        ]
+    )
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, options: dict[str, Any]) -> None:
+        self._predictor = AnswerPredictor(bundle, runtime)
+        self._question, self._context = options["text"], options["context"]
+
+    def answer(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return for each row its answer, None where the context holds none, or its error."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: dict[str, Any]) -> dict[str, Any]:
+        answered: dict[str, Any] = {}
+        try:
+            answered["question"] = question = read_text(row, self._question)
+            context = read_text(row, self._context)
+            windows = self._predictor.windows(question, context)
+        except InputError as error:
+            return {**answered, "error": str(error)}
+        logits = []
+        for start in range(0, len(windows), BATCH):
+            logits += self._predictor.infer(windows[start : start + BATCH])
+        found = [each for each in self._predictor.decide(context, windows, logits) if self._predictor.is_answer(each)]
+        return {**answered, "answer": asdict(found[0]) if found else None}
 
 
 def _read(context: str) -> str:

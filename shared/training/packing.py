@@ -1,0 +1,400 @@
+"""From a trained network to a bundle: export, choose the file, judge what ships, fit the decision rule, write, report.
+
+`pack` does it at the end of `percept fit`, `reexport` for `percept export`, `evaluate` for `percept evaluate`. A task
+adds its module's `trained` and one class that is a `Judging`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from safetensors import safe_open
+from safetensors.torch import save
+
+from shared.bundle.card import render_card
+from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport, Provenance
+from shared.bundle.read import Bundle, Golden, read_bundle, sha256_of
+from shared.bundle.write import bundle_version, rewrite_bundle, write_bundle
+from shared.errors import BundleError, DataError, ExportError
+from shared.runtime.golden import FP32_TOLERANCE
+from shared.runtime.protocol import Runtime
+from shared.task import Evaluation, Task, resolve
+from shared.training import plots
+from shared.training.export import (
+    OnnxFile,
+    export_onnx,
+    make_golden,
+    read_signature,
+    round_weights_fp16,
+    stored_state,
+)
+from shared.training.module import TaskModule, Trained
+from shared.training.provenance import describe_run, split_warnings
+from shared.training.shipping import Int8Trial, choose_file, merits_gate
+from shared.training.splits import DataModule, examples_of
+
+logger = logging.getLogger(__name__)
+
+THREADS = 2
+"""Of the runtime that judges."""
+StoredWeights = Literal["float32", "float16"]
+JudgedT = TypeVar("JudgedT")
+RuleT = TypeVar("RuleT")
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What a person says of the model; goes into the model card.
+
+    Args:
+        summary: one or two sentences.
+        license: SPDX name of the weights' licence.
+        intended_use: what it is for.
+        not_for: what it must not be used for.
+        limits: known weaknesses.
+        recipe: anything about the training worth telling.
+    """
+
+    summary: str | None = None
+    license: str | None = None
+    intended_use: str | None = None
+    not_for: str | None = None
+    limits: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, as `pack` needs it."""
+
+    checkpoint: Path
+    folder: Path
+    """Curves, checkpoints and pictures that stay out of the bundle."""
+    output: Path
+    """Where the bundle goes."""
+    name: str
+    card: CardOptions
+    int8: bool
+    max_int8_loss: float
+    weights: StoredWeights
+    """How weights are stored, in both files."""
+    seed: int
+    command: str
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[RuleT]):
+    """A decision rule that was fitted on what a network says of validation data."""
+
+    rule: RuleT
+    """What `Judging.measure` takes."""
+    decision: BaseModel
+    """The same as config.json holds it."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Arrays of the rule, in files of the bundle."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """How the rule was chosen, to stand beside the validation metrics."""
+
+
+class Judging(Protocol[JudgedT, RuleT]):
+    """How a task judges a network on its data, and the decision rule that follows."""
+
+    noun: ClassVar[str]
+    """What an example is called: photo, utterance, question."""
+    needed_splits: ClassVar[tuple[str, ...]]
+    """The splits that `fit` and the report need."""
+    int8_kind: ClassVar[Literal["static", "dynamic"]]
+    most_wrong_suffix: ClassVar[str]
+    pictures: ClassVar[tuple[str, ...]]
+    """Which of the metrics the model card draws."""
+
+    @classmethod
+    def of_data(cls, data: Any) -> Self:
+        """Return the judging with the labels and the preprocessing of the data, as a run ends."""
+
+    @classmethod
+    def of_bundle(cls, data: Any, bundle: Bundle) -> Self:
+        """Return the judging with the labels and the preprocessing of a bundle."""
+
+    def judge(self, runtime: Runtime, split: str) -> JudgedT:
+        """Return what a runtime says of every example of a split, or of "all"; with a progress bar."""
+
+    def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
+        """Yield batches of training data by the inputs' names, for int8; none where int8 needs none."""
+
+    def merits(self, judged: JudgedT) -> dict[str, float]:
+        """Return what int8 must keep: "quality" and others, more is better."""
+
+    def fit(self, module: Any, judged: Mapping[str, JudgedT]) -> Fitted[RuleT]:
+        """Return the decision rule, fitted on the validation split."""
+
+    def rule_of(self, bundle: Bundle) -> RuleT:
+        """Return the decision rule of a bundle."""
+
+    def measure(self, judged: JudgedT, rule: RuleT) -> dict[str, Any]:
+        """Return all metrics, as JSON-able values."""
+
+    def left_out(self, split: str) -> dict[str, Any]:
+        """Return what of a split a bundle cannot be judged on, such as labels that it does not know."""
+
+    def most_wrong(self, judged: JudgedT, rule: RuleT) -> bytes:
+        """Return the content of a file that shows the surest wrong answers."""
+
+    def table(self, report: Mapping[str, Any]) -> str:
+        """Return `left_out` and `measure` together as people read them."""
+
+
+def pack(task: Task, module: TaskModule, data: Any, run: Run) -> Bundle:
+    """Return the bundle of the run's best checkpoint; the most wrong answers stay in the run's folder.
+
+    Raises:
+        CalibrationError: there is nothing to fit the decision rule on.
+        ExportError: the exported network does not compute what the trained one does.
+    """
+    module.load_state_dict(torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    module.eval().cpu().float()
+    trained = module.trained(data)
+    judging: Judging[Any, Any] = resolve(task.judging).of_data(data)
+    if run.weights == "float16":
+        round_weights_fp16(trained.network)
+    judge = cache(lambda path, split: judging.judge(OnnxFile(path, read_signature(path), THREADS), split))
+    with tempfile.TemporaryDirectory() as folder:
+        trial = None
+        if run.int8:
+            trial = _int8_trial(judging, list(trained.example), run.max_int8_loss, lambda path: judge(path, "val"))
+        exported = export(trained, Path(folder), trial=trial, weights=run.weights)
+        judged = {split: judge(exported.path, split) for split in judging.needed_splits if data.splits[split]}
+        fitted = judging.fit(module, judged)
+        shown = [split for split in judged if split != "train"]
+        metrics = {split: judging.measure(judged[split], fitted.rule) for split in shown}
+        metrics["val"] |= fitted.metrics
+        _report(run, data, metrics, judging.most_wrong_suffix, judging.most_wrong(judged["val"], fitted.rule))
+        provenance = describe_run(
+            [source.summary() | data.shares for source in data.sources],
+            seed=run.seed,
+            start_weights=trained.start_weights,
+            command=run.command,
+        )
+        return write(
+            trained,
+            exported,
+            task=task.name,
+            name=run.name,
+            output=run.output,
+            weights=run.weights,
+            provenance=provenance,
+            decision=fitted.decision.model_dump(),
+            metrics=metrics,
+            card={key: value for key, value in asdict(run.card).items() if value is not None},
+            files={**fitted.files, **_pictures(judging.pictures, metrics.get("test", metrics["val"]), run.folder)},
+        )
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The ONNX file that ships."""
+
+    path: Path
+    onnx: OnnxExport
+    golden: Golden
+
+
+def export(trained: Trained, folder: Path, *, trial: Int8Trial | None, weights: StoredWeights = "float32") -> Exported:
+    """Return the ONNX file that ships, held to what torch computes; it is written to `folder`."""
+    example = {name: torch.from_numpy(array) for name, array in trained.example.items()}
+    golden = make_golden(trained.network, example, outputs=trained.outputs)
+    fp32 = folder / "fp32.onnx"
+    dynamic = dict.fromkeys(example, trained.dynamic)
+    export_onnx(trained.network, example, fp32, outputs=trained.outputs, dynamic=dynamic)
+    path, onnx = choose_file(fp32, golden, trial=trial, has_fp16_weights=weights == "float16")
+    return Exported(path, onnx, golden)
+
+
+def write(
+    trained: Trained,
+    exported: Exported,
+    *,
+    task: str,
+    name: str,
+    output: Path,
+    provenance: Provenance,
+    decision: Mapping[str, Any],
+    weights: StoredWeights = "float32",
+    metrics: Mapping[str, Any],
+    card: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> Bundle:
+    """Return the bundle, written to `output`."""
+    config = BundleConfig.model_validate(
+        {
+            **trained.fields,
+            "format_version": 1,
+            "name": name,
+            "version": bundle_version(provenance.created, sha256_of(exported.path)),
+            "task": task,
+            "id2label": dict(enumerate(trained.labels)),
+            "label2id": {label: i for i, label in enumerate(trained.labels)},
+            "signature": read_signature(exported.path),
+            "decision": decision,
+            "onnx": exported.onnx,
+            "provenance": provenance,
+            "metrics": metrics,
+            "card": card,
+        }
+    )
+    stored = save(stored_state(trained.model, weights), metadata={"format": "pt"})
+    pictures = sorted(file for file in files if file.endswith(".png"))
+    return write_bundle(
+        output,
+        config,
+        files={ONNX: exported.path, WEIGHTS: stored, **trained.files, **files},
+        preprocessor=trained.preprocessor,
+        golden=exported.golden,
+        card_text=render_card(config, plots=pictures),
+    )
+
+
+def reexport(path: Path, task: Task, *, int8_data: Any = None, max_int8_loss: float = 0.0) -> Bundle:
+    """Return the bundle with a new model.onnx, checked against torch and against the golden outputs.
+
+    model.onnx may be missing or damaged; the weights must be those that the bundle was written with. Weights that are
+    stored as float16 stay so in the new file.
+
+    Args:
+        path: the bundle's folder.
+        task: the bundle's.
+        int8_data: what the bundle was trained on, with the same seed and shares, to try int8; None for no trial.
+        max_int8_loss: the most of each merit that int8 may lose.
+
+    Raises:
+        BundleError: the weights are missing or not those of the bundle.
+        DataError: int8 is to be tried, and there is nothing to judge it on.
+        ExportError: the network does not give the golden outputs, or the new file computes something else.
+    """
+    bundle = read_bundle(path, verify=False)
+    trial = None if int8_data is None else _bundle_int8_trial(task, bundle, int8_data, max_int8_loss)
+    _check_files(bundle)
+    network = resolve(task.network)(bundle)
+    outputs = list(bundle.golden.outputs)
+    example = {spec.name: torch.from_numpy(bundle.golden.inputs[spec.name]) for spec in bundle.config.signature.inputs}
+    found = make_golden(network, example, outputs=outputs)
+    for name, golden in bundle.golden.outputs.items():
+        difference = float(np.abs(found.outputs[name].astype(np.float64) - golden).max())
+        if not difference <= FP32_TOLERANCE * max(1.0, float(np.abs(golden).max())):
+            raise ExportError(
+                f"{path}/{WEIGHTS} does not give the golden outputs: {name} differs by {difference:.3g}. The weights "
+                "are not those that this bundle was made with: copy it again from where it was made."
+            )
+    dynamic = {
+        spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+        for spec in bundle.config.signature.inputs
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        fp32 = Path(folder) / "fp32.onnx"
+        export_onnx(network, example, fp32, outputs=outputs, dynamic=dynamic)
+        onnx_path, export = choose_file(fp32, bundle.golden, trial=trial, has_fp16_weights=_has_fp16_weights(bundle))
+        if not export.max_abs_difference <= export.tolerance:
+            raise ExportError(
+                f"the new {ONNX} differs from the golden outputs by {export.max_abs_difference:.3g}, allowed are "
+                f"{export.tolerance:.3g}. {path} stays as it was."
+            )
+        changes: dict[str, Any] = {"onnx": export, "signature": read_signature(onnx_path)}
+        config = BundleConfig.model_validate(bundle.config.model_copy(update=changes).model_dump())
+        return rewrite_bundle(bundle, bundle.path, config, onnx=onnx_path)
+
+
+def evaluate(task: Task, bundle: Bundle, runtime: Runtime, data: Any, split: str) -> Evaluation:
+    """Return a bundle's metrics on a split, through a runtime.
+
+    Args:
+        task: the bundle's.
+        bundle: its preprocessing, labels and decision rule hold; those of the data are ignored.
+        runtime: of the bundle.
+        data: the data module.
+        split: "train", "val", "test", or "all" for data that was never trained on.
+
+    Raises:
+        DataError: the split is empty, or the bundle knows none of its labels.
+    """
+    data.read()
+    judging: Judging[Any, Any] = resolve(task.judging).of_bundle(data, bundle)
+    if not examples_of(data.splits, split):
+        sizes = ", ".join(f"{name} {len(part)}" for name, part in data.splits.items())
+        raise DataError(f"the split {split!r} has no {judging.noun} ({sizes}). Choose another with --split.")
+    rule = judging.rule_of(bundle)
+    judged = judging.judge(runtime, split)
+    report = judging.left_out(split) | judging.measure(judged, rule)
+    warnings = split_warnings(bundle.config.provenance, data.sources, data.seed, data.shares)
+    return Evaluation(report, judging.table(report), warnings, lambda: judging.most_wrong(judged, rule))
+
+
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the content of a JSON lines file."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _int8_trial(
+    judging: Judging[JudgedT, Any], inputs: Sequence[str], max_loss: float, judge: Callable[[Path], JudgedT]
+) -> Int8Trial:
+    gate = merits_gate(lambda path: judging.merits(judge(path)), max_loss)
+    return Int8Trial(gate, judging.int8_kind, judging.calibration(inputs))
+
+
+def _bundle_int8_trial(task: Task, bundle: Bundle, data: Any, max_loss: float) -> Int8Trial:
+    data.read()
+    judging: Judging[Any, Any] = resolve(task.judging).of_bundle(data, bundle)
+    signature = bundle.config.signature
+    if not data.splits["train"] or not data.splits["val"]:
+        raise DataError(
+            f"int8 needs training {judging.noun}s for its ranges and validation {judging.noun}s for its quality; one "
+            "of the two is empty."
+        )
+    return _int8_trial(
+        judging,
+        [spec.name for spec in signature.inputs],
+        max_loss,
+        lambda path: judging.judge(OnnxFile(path, signature, THREADS), "val"),
+    )
+
+
+def _pictures(kinds: Sequence[str], metrics: Mapping[str, Any], run_folder: Path) -> dict[str, bytes]:
+    found = {f"{kind}.png": plots.OF_METRICS[kind](metrics[kind]) for kind in kinds if metrics[kind]}
+    tables = plots.curve_tables(run_folder)
+    if tables:
+        found["learning_curves.png"] = plots.learning_curves(*tables)
+    return found
+
+
+def _report(run: Run, data: DataModule, metrics: Mapping[str, Any], most_wrong_suffix: str, most_wrong: bytes) -> None:
+    """Write what stays with the run: all metrics, what was left out of the data, and the surest wrong answers."""
+    folder = run.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    for name, lines in data.notes().items():
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    (folder / f"most_wrong{most_wrong_suffix}").write_bytes(most_wrong)
+    logger.info("report in %s", folder)
+
+
+def _check_files(bundle: Bundle) -> None:
+    """Refuse a bundle whose files are not those that were written; model.onnx may be, for it is made anew."""
+    for name, artifact in bundle.config.files.items():
+        if name != ONNX and sha256_of(bundle.file(name)) != artifact.sha256:
+            raise BundleError(
+                f"{bundle.path / name} is not the file that was written. Copy the bundle again from where it was made."
+            )
+
+
+def _has_fp16_weights(bundle: Bundle) -> bool:
+    with safe_open(bundle.file(WEIGHTS), framework="numpy") as weights:
+        return any(weights.get_slice(name).get_dtype() == "F16" for name in weights.keys())  # noqa: SIM118
