@@ -67,7 +67,7 @@ def test_a_question_that_stands_twice_is_taken_once_and_named(tmp_path: Path, ca
 
 def test_answers_that_do_not_stand_where_they_should_stop_the_run(tmp_path: Path, cache_dir: str):
     wrong = row(answers={"text": ["lamp"], "answer_start": [0]})
-    with pytest.raises(DataError, match=r"'lamp' does not stand at 0.*counts characters"):
+    with pytest.raises(DataError, match=r"'lamp' is not at 0.*counts characters"):
         load_source(write(tmp_path / "q.jsonl", [row(), wrong]), 0, cache_dir)
 
 
