@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from shared.bundle.write import copy_without_weights
 from shared.bundle.layout import CARD, CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle
+from shared.bundle.write import copy_without_weights
 from shared.errors import BundleError, ConfigError, PerceptError
 from shared.packaging.dockerfile import DOCKERFILE, render_dockerfile
 from shared.project import PROJECT_ROOT
