@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts import options as shared_options
+from scripts.options import device
 
 if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
     from shared.batch.processes import Processes
+
+_OPTIONS_OF = {"tagging": {"image", "min_score", "top_k"}, "intent": {"text", "top_k"}, "qa": {"context", "text"}}
+"""Task -> the options that only some tasks take."""
 
 
 @click.command()
@@ -29,28 +33,24 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1),
     help="The lowest score of a tag; each label's own threshold if not given.",
 )
-@click.option("--text", "text_column", help="Column of the utterances or questions [text, question].")
-@click.option("--context", "context_column", help="Column of the texts to find the answers in [context].")
-@click.option("--image", "image_column", help="Column of a parquet file that has the photos [image].")
+@click.option("--text", metavar="COLUMN", help="Column of the utterances or questions [text, question].")
+@click.option("--context", metavar="COLUMN", help="Column of the texts to find the answers in [context].")
+@click.option("--image", metavar="COLUMN", help="Column of a parquet file that has the photos [image].")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column of the table to the output.")
 @click.option(
     "--ray", metavar="ADDRESS", help="Compute on this Ray cluster, which must be able to read all three paths."
 )
-@shared_options.device
+@device
 def command(
     bundle: Path,
     inputs: str,
     output: Path,
     workers: int | None,
     shard_rows: int | None,
-    top_k: int | None,
-    min_score: float | None,
-    text_column: str | None,
-    context_column: str | None,
-    image_column: str | None,
     keep: tuple[str, ...],
     ray: str | None,
     device: str,
+    **given: Any,
 ) -> None:
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
@@ -73,42 +73,31 @@ def command(
         from shared.bundle.read import read_bundle
 
         task = find_task(read_bundle(bundle).config.task)
-        columns = {"text": text_column, "context": context_column, "image": image_column}
-        options, found = _asked(task.name, inputs, columns, keep, top_k=top_k, min_score=min_score, ray=ray)
-        paths = {"bundle": bundle.resolve(), "output": output.resolve()}
-        job = Job(task, device=device, options=options, keep=keep, **paths)
+        options, found = _prepare(task.name, inputs, keep, ray, given)
+        job = Job(task, bundle.resolve(), device, output.resolve(), options, keep)
         done = run_batch(job, found, processes, shard_rows=shard_rows)
     before = f", {done.done_before} of them before" if done.done_before else ""
     click.echo(f"{done.rows} rows{before}, {done.errors} with an error now, in {output}")
 
 
-def _asked(
-    task: str,
-    inputs: str,
-    columns: dict[str, str | None],
-    keep: tuple[str, ...],
-    *,
-    top_k: int | None,
-    min_score: float | None,
-    ray: str | None,
+def _prepare(
+    task: str, inputs: str, keep: tuple[str, ...], ray: str | None, given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Inputs]:
-    """Return the options and the inputs for the task; refuse what is not for it."""
+    """Return the task's own options, and its inputs; refuse options that it does not take."""
     from shared.batch.inputs import table_inputs
     from shared.errors import ConfigError
 
-    text, context, image = columns["text"], columns["context"], columns["image"]
+    if task not in _OPTIONS_OF:
+        raise ConfigError(f"percept batch cannot run a bundle for {task}.")
+    _refuse(task, **{name: value for name, value in given.items() if name not in _OPTIONS_OF[task]})
     if task == "tagging":
-        _refuse(task, text=text, context=context)
-        return {"top_k": top_k, "min_score": min_score}, _photos(inputs, image, keep, ray)
+        options = {"top_k": given["top_k"], "min_score": given["min_score"]}
+        return options, _photos(inputs, given["image"], keep, ray)
     if task == "intent":
-        _refuse(task, context=context, min_score=min_score, image=image)
-        options: dict[str, Any] = {"text": text or "text", "top_k": top_k}
-        return options, table_inputs(Path(inputs), [options["text"], *keep])
-    if task == "qa":
-        _refuse(task, top_k=top_k, min_score=min_score, image=image)
-        options = {"text": text or "question", "context": context or "context"}
-        return options, table_inputs(Path(inputs), [options["text"], options["context"], *keep])
-    raise ConfigError(f"percept batch cannot run a bundle for {task}.")
+        columns, options = {"text": given["text"] or "text"}, {"top_k": given["top_k"]}
+    else:
+        columns, options = {"text": given["text"] or "question", "context": given["context"] or "context"}, {}
+    return columns | options, table_inputs(Path(inputs), [*columns.values(), *keep])
 
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:

@@ -220,7 +220,7 @@ def test_inputs_that_are_not_there_are_named(intent_bundle: Bundle, tagger_bundl
                        ("broken.parquet", "cannot be read")]:  # fmt: skip
         result = batch(intent_bundle.path, tmp_path / name, tmp_path / "out")
         assert (result.exit_code, said in result.output) == (2, True), result.output
-    assert "is no folder" in batch(tagger_bundle.path, tmp_path / "none", tmp_path / "out").output
+    assert "is not a folder" in batch(tagger_bundle.path, tmp_path / "none", tmp_path / "out").output
 
 
 @pytest.mark.slow
