@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 
 from shared.errors import DataError
-from shared.training.splits import read_stored_splits, split_in_name
+from shared.training.data import read_stored_splits, split_in_name
 
 TABLE_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
                   ".parquet": "parquet"}  # fmt: skip

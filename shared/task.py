@@ -24,7 +24,7 @@ class Task:
     module: str
     """`shared.training.module.TaskModule` class for `percept fit`."""
     data: str
-    """LightningDataModule class for `percept fit`, `percept evaluate` and int8."""
+    """`shared.training.data.TaskData` class for `percept fit`, `percept evaluate` and int8."""
     judging: str
     """Class like `shared.training.packing.Judging`; for what follows training, `percept evaluate` and int8."""
     predict: str

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,7 +21,7 @@ from nlp.intent.network import BILSTM
 from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.splits import SPLITS, check_names, check_shares, read_sources, skipped_lines, stratified_share
+from shared.training.data import GUARDED, SPLITS, TaskData, stratified_share
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
@@ -34,7 +33,7 @@ OUT_OF_SCOPE = ""
 """Stratum of the utterances that belong to no intent; no label is empty."""
 
 
-class IntentData(LightningDataModule):
+class IntentData(TaskData):
     """Utterances with their intents.
 
     Args:
@@ -73,13 +72,12 @@ class IntentData(LightningDataModule):
         seed: int = 42,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__()
-        check_shares(val_share, test_share)
+        options = [Source(source)] if isinstance(source, str) else source
+        super().__init__(options, val_share=val_share, test_share=test_share, seed=seed, cache_dir=cache_dir)
         if batch_size < 2 or labels_per_batch > batch_size:
             raise ConfigError(f"batch_size must be 2 or more, and not less than labels_per_batch; came {batch_size}.")
         if not 0 <= mask_share < 1:
             raise ConfigError(f"mask_share must be from 0 to less than 1; came {mask_share}.")
-        self.options = read_sources(source, Source, "utterances")
         self.encoder_name = encoder
         self.max_length = max_length
         self.batch_size = batch_size
@@ -87,12 +85,7 @@ class IntentData(LightningDataModule):
         self.labels_per_batch = labels_per_batch
         self.mask_share = mask_share
         self.examples_per_class = examples_per_class
-        self.shares = {"val_share": val_share, "test_share": test_share}
         self.max_vocabulary = vocabulary_size
-        self.seed = seed
-        self.cache_dir = cache_dir
-        self.sources: list[LoadedSource] = []
-        self.splits: dict[str, list[Example]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the utterances, and load or train the tokenizer; done once, whatever the stage."""
@@ -108,16 +101,12 @@ class IntentData(LightningDataModule):
         if self.mask_share and self.mask_id is None:
             raise ConfigError(f"{self.encoder_name} has no mask token: set data.mask_share to 0.")
 
-    def read(self) -> None:
-        """Read, check and split the utterances; needs no tokenizer."""
-        if self.splits:
-            return
-        self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
-        check_names(source.name for source in self.sources)
-        self.splits = {name: [] for name in SPLITS}
-        for source in self.sources:
-            for name, part in self._split(source).items():
-                self.splits[name] += part
+    def load(self, options: Source, index: int) -> LoadedSource:
+        """Return a set, read and checked."""
+        return load_source(options, index, self.cache_dir)
+
+    def settle(self) -> None:
+        """Drop repeated utterances and labels that nothing teaches, and number the others."""
         self._drop_repeated()
         if self.examples_per_class:
             self.splits["train"] = few(self.splits["train"], self.examples_per_class, self.seed)
@@ -130,7 +119,7 @@ class IntentData(LightningDataModule):
     def notes(self) -> dict[str, list[str]]:
         """Return what was left out of the sets, and which utterances have several labels."""
         contradictions = [f"{source.name}: {line}" for source in self.sources for line in source.contradictions]
-        return {"skipped": skipped_lines(self.sources), "contradictions": contradictions}
+        return {**super().notes(), "contradictions": contradictions}
 
     def target(self, example: Example) -> int:
         """Return the number of its intent, -1 if it has none."""
@@ -141,7 +130,7 @@ class IntentData(LightningDataModule):
         """Whether some utterances to learn from belong to no intent."""
         return any(example.label is None for example in self.splits["train"])
 
-    def _split(self, source: LoadedSource) -> dict[str, list[Example]]:
+    def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> examples: stored splits stay, the others are taken from "train", stratified by intent."""
         splits = {name: [e for e in source.examples if e.split == name] for name in SPLITS}
         if source.options.split is not None:
@@ -160,7 +149,7 @@ class IntentData(LightningDataModule):
     def _drop_repeated(self) -> None:
         """Of an utterance in two sets or splits, keep the one in the most guarded split: test, then val, then train."""
         seen: dict[str, tuple[str, Example]] = {}
-        for name in ("test", "val", "train"):
+        for name in GUARDED:
             kept = []
             for example in self.splits[name]:
                 key = normalised(example.text)

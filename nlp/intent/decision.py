@@ -18,8 +18,8 @@ from nlp.intent.sources import Example
 from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, probabilities_from_logits
 from shared.bundle.layout import IntentDecision
 from shared.errors import CalibrationError
+from shared.training.data import stratified_share
 from shared.training.metrics import mean
-from shared.training.splits import stratified_share
 
 FALLBACK = "energy"
 """The detector if all validation utterances belong to an intent, so that nothing can be compared."""

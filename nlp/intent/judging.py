@@ -35,9 +35,9 @@ from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
 from shared.errors import DataError
 from shared.runtime.protocol import Runtime
+from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
 from shared.training.packing import Fitted, json_lines
-from shared.training.splits import examples_of
 
 BATCH_SIZE = 32
 SHOWN = 5

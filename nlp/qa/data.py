@@ -14,7 +14,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from nlp.encoders import MINILM, load_tokenizer
@@ -22,7 +21,7 @@ from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.spans import NO_ANSWER
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.splits import SPLITS, check_names, check_shares, read_sources, skipped_lines
+from shared.training.data import SPLITS, TaskData
 
 NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 PAD_TO = 16
@@ -32,7 +31,7 @@ SHUFFLED_TOGETHER = 64
 Batch = dict[str, torch.Tensor]
 
 
-class AnswerData(LightningDataModule):
+class AnswerData(TaskData):
     """Questions with passages.
 
     Args:
@@ -74,11 +73,10 @@ class AnswerData(LightningDataModule):
         seed: int = 42,
         cache_dir: str | None = None,
     ) -> None:
-        super().__init__()
-        check_shares(val_share, test_share)
+        options = [Source(source)] if isinstance(source, str) else source
+        super().__init__(options, val_share=val_share, test_share=test_share, seed=seed, cache_dir=cache_dir)
         if not 0 <= stride < max_length // 2:
             raise ConfigError(f"stride must be from 0 to less than half of max_length {max_length}; came {stride}.")
-        self.options = read_sources(source, Source, "questions")
         self.encoder_name = encoder
         self.max_length = max_length
         self.stride = stride
@@ -88,12 +86,7 @@ class AnswerData(LightningDataModule):
         self.empty_window_share = empty_window_share
         self.max_answer_tokens = max_answer_tokens
         self.max_windows = max_windows
-        self.shares = {"val_share": val_share, "test_share": test_share}
         self.num_workers = num_workers
-        self.seed = seed
-        self.cache_dir = cache_dir
-        self.sources: list[LoadedSource] = []
-        self.splits: dict[str, list[Example]] = {}
         self._windows: dict[str, list[Windowed]] = {}
 
     def windows(self, split: str) -> list[Windowed]:
@@ -110,25 +103,17 @@ class AnswerData(LightningDataModule):
         tokenizer, self.tokenizer_settings = load_tokenizer(self.encoder_name)
         self.encoder = TextEncoder(tokenizer, self.max_length, self.stride)
 
-    def read(self) -> None:
-        """Read, check and split the questions; needs no tokenizer."""
-        if self.splits:
-            return
-        self.sources = [load_source(options, i, self.cache_dir) for i, options in enumerate(self.options)]
-        check_names(source.name for source in self.sources)
-        self.splits = {name: [] for name in SPLITS}
-        for source in self.sources:
-            for name, part in self._split(source).items():
-                self.splits[name] += part
-        self._drop_leaks()
+    def load(self, options: Source, index: int) -> LoadedSource:
+        """Return a set, read and checked."""
+        return load_source(options, index, self.cache_dir)
+
+    def settle(self) -> None:
+        """Drop contexts that several splits share, and ask the held-out questions of other contexts too."""
+        self.drop_leaks(lambda e: e.context, lambda e, kept: f"{e.id}: its context is also in the {kept} part")
         for name in ("val", "test"):
             self.splits[name] += crossed(self.splits[name], 1.0, self.same_title_share, f"{self.seed}-{name}")
 
-    def notes(self) -> dict[str, list[str]]:
-        """Return what was left out of the sets."""
-        return {"skipped": skipped_lines(self.sources)}
-
-    def _split(self, source: LoadedSource) -> dict[str, list[Example]]:
+    def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> examples: stored splits stay, and whole titles or contexts of "train" go to val and test."""
         splits = {name: list(source.splits.get(name, ())) for name in SPLITS}
         options = source.options
@@ -145,19 +130,6 @@ class AnswerData(LightningDataModule):
             splits[name] = [e for key in keys if key in chosen for e in groups[key]]
             splits["train"] = [e for key in keys if key not in chosen for e in groups[key]]
         return splits
-
-    def _drop_leaks(self) -> None:
-        """Keep a context that is in several sets in its most guarded split: test, then val, then train."""
-        seen: dict[str, str] = {}
-        for name in ("test", "val", "train"):
-            for example in self.splits[name]:
-                seen.setdefault(example.context, name)
-            kept = [example for example in self.splits[name] if seen[example.context] == name]
-            for example in self.splits[name]:
-                if seen[example.context] != name:
-                    line = f"{example.id}: its context is also in the {seen[example.context]} part"
-                    self.sources[example.source].skipped.append(line)
-            self.splits[name] = kept
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return this epoch's batches; the trainer asks anew each epoch, and gets other crossings."""

@@ -19,9 +19,9 @@ from shared.bundle.layout import AnswerDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, CalibrationError
 from shared.runtime.protocol import Runtime
+from shared.training.data import examples_of
 from shared.training.metrics import table_lines
 from shared.training.packing import Fitted, json_lines
-from shared.training.splits import examples_of
 
 BATCH_TOKENS = 4096
 SHOWN_WRONG = 40

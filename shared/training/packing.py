@@ -30,6 +30,7 @@ from shared.runtime.golden import FP32_TOLERANCE
 from shared.runtime.protocol import Runtime
 from shared.task import Evaluation, Task, resolve
 from shared.training import plots
+from shared.training.data import TaskData, examples_of
 from shared.training.export import (
     OnnxFile,
     export_onnx,
@@ -41,7 +42,6 @@ from shared.training.export import (
 from shared.training.module import TaskModule, Trained
 from shared.training.provenance import describe_run, split_warnings
 from shared.training.shipping import Int8Trial, choose_file, merits_gate
-from shared.training.splits import DataModule, examples_of
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Judging(Protocol[JudgedT, RuleT]):
         """Return `left_out` and `measure` together as people read them."""
 
 
-def pack(task: Task, module: TaskModule, data: Any, run: Run) -> Bundle:
+def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
     """Return the bundle of the run's best checkpoint; the most wrong answers stay in the run's folder.
 
     Raises:
@@ -264,7 +264,7 @@ def write(
     )
 
 
-def reexport(path: Path, task: Task, *, int8_data: Any = None, max_int8_loss: float = 0.0) -> Bundle:
+def reexport(path: Path, task: Task, *, int8_data: TaskData | None = None, max_int8_loss: float = 0.0) -> Bundle:
     """Return the bundle with a new model.onnx, checked against torch and against the golden outputs.
 
     model.onnx may be missing or damaged; the weights must be those that the bundle was written with. Weights that are
@@ -313,7 +313,7 @@ def reexport(path: Path, task: Task, *, int8_data: Any = None, max_int8_loss: fl
         return rewrite_bundle(bundle, bundle.path, config, onnx=onnx_path)
 
 
-def evaluate(task: Task, bundle: Bundle, runtime: Runtime, data: Any, split: str) -> Evaluation:
+def evaluate(task: Task, bundle: Bundle, runtime: Runtime, data: TaskData, split: str) -> Evaluation:
     """Return a bundle's metrics on a split, through a runtime.
 
     Args:
@@ -350,7 +350,7 @@ def _int8_trial(
     return Int8Trial(gate, judging.int8_kind, judging.calibration(inputs))
 
 
-def _bundle_int8_trial(task: Task, bundle: Bundle, data: Any, max_loss: float) -> Int8Trial:
+def _bundle_int8_trial(task: Task, bundle: Bundle, data: TaskData, max_loss: float) -> Int8Trial:
     data.read()
     judging: Judging[Any, Any] = resolve(task.judging).of_bundle(data, bundle)
     signature = bundle.config.signature
@@ -375,7 +375,7 @@ def _pictures(kinds: Sequence[str], metrics: Mapping[str, Any], run_folder: Path
     return found
 
 
-def _report(run: Run, data: DataModule, metrics: Mapping[str, Any], most_wrong_suffix: str, most_wrong: bytes) -> None:
+def _report(run: Run, data: TaskData, metrics: Mapping[str, Any], most_wrong_suffix: str, most_wrong: bytes) -> None:
     """Write what stays with the run: all metrics, what was left out of the data, and the surest wrong answers."""
     folder = run.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from shared.bundle.layout import Provenance
-from shared.training.splits import LoadedSource
+from shared.training.data import LoadedSource
 
 PACKAGES = (
     "percept",

@@ -16,14 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, WeightedRandomSampler
 from torchvision.transforms import v2
 
 from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
+from shared.training.data import TaskData, stratified_share
 from shared.training.module import seeded
-from shared.training.splits import check_names, check_shares, read_sources, skipped_lines, stratified_share
 from vision.images import ImagePreprocessor
 from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
 from vision.tagging.streaming import StreamedPhotos, hold
@@ -35,7 +34,7 @@ REPRESENTATIVE_PHOTOS = 256
 Batch = dict[str, torch.Tensor]
 
 
-class TaggingData(LightningDataModule):
+class TaggingData(TaskData):
     """Photos for the tagger.
 
     Args:
@@ -83,9 +82,8 @@ class TaggingData(LightningDataModule):
         stream: bool = False,
         shuffle_buffer: int = 1000,
     ) -> None:
-        super().__init__()
-        check_shares(val_share, test_share)
-        self.options = read_sources(source, Source, "photos")
+        options = [Source(source)] if isinstance(source, str) else source
+        super().__init__(options, val_share=val_share, test_share=test_share, seed=seed, cache_dir=cache_dir)
         if stream and balance != "none":
             raise ConfigError(
                 "data.balance draws photos by their labels, which a stream cannot: leave out one of the two."
@@ -97,33 +95,25 @@ class TaggingData(LightningDataModule):
         self.taxonomy_path = taxonomy
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.shares = {"val_share": val_share, "test_share": test_share}
         self.max_corrupt_share = max_corrupt_share
         self.augment = augment
         self.crop_scale = crop_scale
         self.balance = balance
-        self.seed = seed
-        self.cache_dir = cache_dir
         self.stream = stream
         self.shuffle_buffer = shuffle_buffer
-        self.sources: list[LoadedSource] = []
-        self.splits: dict[str, list[Example]] = {}
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read, check and split the photos; done once, whatever the stage."""
-        self.read()
+    def load(self, options: Source, index: int) -> LoadedSource:
+        """Return a set, each photo looked at once."""
+        return load_source(
+            options, index, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir, stream=self.stream
+        )
 
-    def read(self) -> None:
-        """Read, check and split the photos."""
-        if self.splits:
-            return
-        self.sources = [
-            load_source(
-                options, i, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir, stream=self.stream
-            )
-            for i, options in enumerate(self.options)
-        ]
-        check_names(source.name for source in self.sources)
+    def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
+        """Return split -> photos, as `split_examples` does."""
+        return split_examples(source.examples, **self.shares, seed=self.seed)
+
+    def settle(self) -> None:
+        """Bring all labels into one hierarchy, drop photos that several splits share, and keep what a stream cannot."""
         parents = read_taxonomy(Path(self.taxonomy_path)) if self.taxonomy_path else {}
         self.labels = all_labels((label for source in self.sources for label in source.labels), parents)
         self.hierarchy = Hierarchy(self.labels, parents)
@@ -135,31 +125,12 @@ class TaggingData(LightningDataModule):
                 f"only one label was found ({self.labels[0]!r}); a tagger needs at least two to tell apart."
             )
         self.known = [self._known(source) for source in self.sources]
-        self.splits = {"train": [], "val": [], "test": []}
-        for source in self.sources:
-            for name, part in split_examples(source.examples, **self.shares, seed=self.seed).items():
-                self.splits[name] += part
-        self._drop_leaks()
+        self.drop_leaks(
+            lambda e: self.sources[e.source].digests[e.split, e.row],
+            lambda e, kept: f"{e.split} row {e.row}: in another set's {kept} part",
+        )
         if self.stream:
             hold(self.sources, [*self.splits["val"], *self.splits["test"], *representative(self)], self.cache_dir)
-
-    def notes(self) -> dict[str, list[str]]:
-        """Return what was left out of the sets."""
-        return {"skipped": skipped_lines(self.sources)}
-
-    def _drop_leaks(self) -> None:
-        """Keep a photo that is in several sets in its most guarded split: test, then val, then train."""
-        seen: dict[str, str] = {}
-        for name in ("test", "val", "train"):
-            kept = []
-            for example in self.splits[name]:
-                source = self.sources[example.source]
-                digest = source.digests[example.split, example.row]
-                if seen.setdefault(digest, name) == name:
-                    kept.append(example)
-                else:
-                    source.skipped.append(f"{example.split} row {example.row}: in another set's {seen[digest]} part")
-            self.splits[name] = kept
 
     def _known(self, source: LoadedSource) -> np.ndarray:
         """Return bool [num_labels]: the labels that this set knows to hold or not."""

@@ -22,10 +22,10 @@ from shared.bundle.layout import ProblemType, TagDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, DataError
 from shared.runtime.protocol import Runtime
+from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
 from shared.training.packing import Fitted
 from shared.training.plots import contact_sheet
-from shared.training.splits import examples_of
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative
 from vision.tagging.evaluation import SourceView, evaluate, most_wrong, validation_summary

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from shared.batch.inputs import ahead, is_uri
 from shared.errors import DataError, InputError
-from shared.training.splits import SPLIT_NAMES, read_stored_splits, split_in_name
+from shared.training.data import SPLIT_NAMES, read_stored_splits, split_in_name
 from vision.images import DecodedImage, decode_image
 from vision.tagging.offline import PHOTO_SUFFIXES
 

@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol, TypeVar
 
+from pytorch_lightning import LightningDataModule
+
 from shared.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
+GUARDED = ("test", "val", "train")
+"""The splits, the one that must stay unseen first."""
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
 """What files and stored splits are called -> the split."""
 T = TypeVar("T")
@@ -31,37 +35,84 @@ class LoadedSource(Protocol):
         """Return what the model card says of the set: `name`, `fingerprint`, `examples`, …"""
 
 
-class DataModule(Protocol):
-    """What packing and evaluating need of a task's data module."""
+class TaskData(LightningDataModule):
+    """Sets of examples, read once and divided into splits; a task says how.
 
-    sources: Sequence[Any]
-    splits: dict[str, list[Any]]
-    shares: dict[str, float]
-    seed: int
+    Args:
+        options: of each set.
+        val_share: share of a set that validates, if it brings no validation split.
+        test_share: share held back for the final test, if it brings no test split.
+        seed: fixes every random choice.
+        cache_dir: where `datasets` keeps its tables.
+
+    Raises:
+        ConfigError: there is no set, or the shares leave nothing to train on.
+    """
+
+    def __init__(
+        self, options: Sequence[Any], *, val_share: float, test_share: float, seed: int, cache_dir: str | None
+    ) -> None:
+        super().__init__()
+        if not options:
+            raise ConfigError("data.source is an empty list: name at least one set.")
+        if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
+            raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
+        self.options = options
+        self.shares = {"val_share": val_share, "test_share": test_share}
+        self.seed = seed
+        self.cache_dir = cache_dir
+        self.sources: list[Any] = []
+        self.splits: dict[str, list[Any]] = {}
+
+    def load(self, options: Any, index: int) -> LoadedSource:
+        """Return a set, read and checked."""
+        raise NotImplementedError
+
+    def divide(self, source: Any) -> dict[str, list[Any]]:
+        """Return split -> examples of a set; splits that it brings stay."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Check the splits of all sets together, and take from them what else the task must know."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, check and split the examples; done once, whatever the stage."""
+        self.read()
 
     def read(self) -> None:
         """Read, check and split the examples; done once."""
+        if self.splits:
+            return
+        self.sources = [self.load(options, i) for i, options in enumerate(self.options)]
+        check_names(source.name for source in self.sources)
+        self.splits = {name: [] for name in SPLITS}
+        for source in self.sources:
+            for name, part in self.divide(source).items():
+                self.splits[name] += part
+        self.settle()
+
+    def drop_leaks(self, key: Callable[[Any], str], leaked: Callable[[Any, str], str]) -> None:
+        """Keep what is in several splits in the most guarded one: test, then val, then train.
+
+        Args:
+            key: of an example, the same for equal ones.
+            leaked: from an example that is left out and the split that keeps it to a line about it.
+        """
+        seen: dict[str, str] = {}
+        for name in GUARDED:
+            kept = []
+            for example in self.splits[name]:
+                first = seen.setdefault(key(example), name)
+                if first == name:
+                    kept.append(example)
+                else:
+                    self.sources[example.source].skipped.append(leaked(example, first))
+            self.splits[name] = kept
 
     def notes(self) -> dict[str, list[str]]:
         """Return what a run's report says of the data: file name -> lines."""
-
-
-def read_sources(source: str | list[T], kind: Callable[[str], T], examples: str) -> list[T]:
-    """Return the sets that `data.source` names.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if isinstance(source, str):
-        return [kind(source)]
-    if not source:
-        raise ConfigError(f"data.source is an empty list: name at least one set of {examples}.")
-    return list(source)
-
-
-def skipped_lines(sources: Iterable[LoadedSource]) -> list[str]:
-    """Return what was left out of the sets and why."""
-    return [f"{source.name}: {line}" for source in sources for line in source.skipped]
+        return {"skipped": [f"{source.name}: {line}" for source in self.sources for line in source.skipped]}
 
 
 def examples_of(splits: Mapping[str, list[T]], split: str) -> list[T]:
@@ -103,16 +154,6 @@ def split_in_name(file: str) -> str | None:
     ('val', None)
     """
     return SPLIT_NAMES.get(PurePath(file).stem.split("-")[0].lower())
-
-
-def check_shares(val_share: float, test_share: float) -> None:
-    """Refuse shares that leave nothing to train on.
-
-    Raises:
-        ConfigError: they add up to 1 or more, or one is less than 0.
-    """
-    if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
-        raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
 
 
 def check_names(names: Iterable[str]) -> None:
