@@ -120,33 +120,23 @@ class Routes:
     @route
     def intent(self, text: str, *, top_k: int | None = None) -> Call[Intent]:
         """Return the intent of an utterance."""
-        return Call("POST", "/v1/intent", partial(_only, Intent), json=_given(text=text, top_k=top_k))
+        return _post("/v1/intent", partial(_only, Intent), text=text, top_k=top_k)
 
     @route
     def intents(self, texts: Sequence[str], *, top_k: int | None = None) -> Call[list[Intent | ItemError]]:
         """Return the intents of several utterances, in their order; a bad one has its error in its place."""
         _refuse_one(texts, "texts")
-        return Call(
-            "POST",
-            "/v1/intent",
-            partial(_items, Intent, count=len(texts)),
-            json=_given(texts=list(texts), top_k=top_k),
-        )
+        return _post("/v1/intent", partial(_items, Intent, count=len(texts)), texts=list(texts), top_k=top_k)
 
     @route
     def answer(self, question: str, context: str | None = None, *, passages: int | None = None) -> Call[Answered]:
         """Return the answer from a context, or from the knowledge base if there is no context."""
-        return Call(
-            "POST",
-            "/v1/answer",
-            partial(read, Answered),
-            json=_given(question=question, context=context, passages=passages),
-        )
+        return _post("/v1/answer", partial(read, Answered), question=question, context=context, passages=passages)
 
     @route
     def understand(self, text: str, *, top_k: int | None = None, passages: int | None = None) -> Call[Understood]:
         """Return the intent, and an answer if the text is a question or has no known intent."""
-        return Call("POST", "/v1/understand", _understood, json=_given(text=text, top_k=top_k, passages=passages))
+        return _post("/v1/understand", _understood, text=text, top_k=top_k, passages=passages)
 
     @route
     def documents(self) -> Call[list[Document]]:
@@ -204,6 +194,10 @@ class Routes:
             _given(model=model),
             is_idempotent=False,  # a second rollback would go forward again
         )
+
+
+def _post(path: str, parse: Callable[[Any], T], **body: Any) -> Call[T]:
+    return Call("POST", path, parse, json=_given(**body))
 
 
 READY: Call[bool] = Call("GET", "/readyz", lambda _: True)

@@ -47,8 +47,9 @@ def find_recipe(name: str) -> Path:
     for file in (Path(name), PROJECT_ROOT / name):
         if file.is_file():
             return file
-    known = [file.relative_to(PROJECT_ROOT).as_posix() for file in (PROJECT_ROOT / "configs").glob("*/*.yaml")]
-    raise ConfigError(f"there is no recipe {name}. Name a YAML file, or one of {', '.join(sorted(known))}.")
+    files = (file for task in ("vision", "nlp") for file in (PROJECT_ROOT / "configs" / task).glob("*.yaml"))
+    known = ", ".join(sorted(file.relative_to(PROJECT_ROOT).as_posix() for file in files))
+    raise ConfigError(f"there is no recipe {name}. Name a YAML file, or one of {known}.")
 
 
 class DataCommand(click.Command):
@@ -88,7 +89,7 @@ def read_data(bundle: Path, recipes: Sequence[str], data_options: Sequence[str])
     parser = _data_parser(_task_of(bundle), command)
     sections = {key: value for name in recipes for key, value in _data_section(find_recipe(name)).items()}
     from_recipes = [
-        f"--data.{key}={value if isinstance(value, str) else json.dumps(value)}"
+        f"--data.{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
         for key, value in sections.items()
         if value is not None
     ]

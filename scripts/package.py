@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,14 +29,12 @@ import click
 def command(
     service: str,
     named: tuple[str, ...],
-    version: str | None,
-    aliases: tuple[str, ...],
     gpu: bool,
     base_image: str | None,
-    output: Path | None,
     home: Path | None,
     no_check: bool,
     dockerfile: bool,
+    **options: Any,
 ) -> None:
     """Build a bento of the vision or the language service, or of both on one port, and test its answers.
 
@@ -51,10 +50,8 @@ def command(
         os.environ["BENTOML_HOME"] = str(home.resolve())  # before BentoML is imported, which reads it then
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from scripts.tasks import TASKS
-    from shared.packaging import package
+    from shared.packaging.package import package
 
-    wanted = package.Wanted(
-        service=service, named=named, version=version, aliases=aliases, gpu=gpu, base_image=base_image, output=output
-    )
-    for line in package.package(wanted, None if no_check else TASKS):
+    tasks = None if no_check else TASKS
+    for line in package(service, named, tasks, gpu=gpu, base_image=base_image, **options):
         click.echo(line)

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
 
+from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 
 Row = dict[str, Any]
@@ -94,7 +95,7 @@ def table_inputs(path: Path, needed: Sequence[str]) -> Inputs:
     if suffix not in SUFFIXES:
         raise ConfigError(f"{path} is not a table that can be read; expected {', '.join(SUFFIXES)}.")
     try:
-        fingerprint = digest_of(path)
+        fingerprint = sha256_of(path)
         columns = _columns(path, suffix)
         if columns is not None:
             check_columns(path, columns, needed)
@@ -177,7 +178,7 @@ def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     try:
         schema = pyarrow.parquet.read_schema(path)
         count = pyarrow.parquet.read_metadata(path).num_rows
-        fingerprint = digest_of(path)
+        fingerprint = sha256_of(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     columns = [column, *keep]
@@ -190,12 +191,6 @@ def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     if not count:
         raise DataError(f"{path} has no rows.")
     return Inputs(count, fingerprint, partial(_parquet_rows, path, column, columns))
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:

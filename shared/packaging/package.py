@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -12,26 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from shared.errors import ConfigError, RuntimeUnavailable
-from shared.packaging.bento import SERVICES, Bento, Plan, build, make_plan
+from shared.packaging.bento import SERVICES, Bento, Plan, Service, build, make_plan
 from shared.packaging.dockerfile import DOCKERFILE
 from shared.packaging.store import find_bundle, keep
 from shared.packaging.trial import try_bento
 from shared.serving.settings import read_settings
 from shared.task import Task
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to package, as the command line says."""
-
-    service: str
-    named: tuple[str, ...] = ()
-    """Folders of bundles, or tags of the model store; none for those in the settings."""
-    version: str | None = None
-    aliases: tuple[str, ...] = ()
-    gpu: bool = False
-    base_image: str | None = None
-    output: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,20 +30,40 @@ class Installed:
     """Requirements that are not installed here, so that their size is unknown."""
 
 
-def package(wanted: Wanted, tasks: Mapping[str, Task] | None) -> Iterator[str]:
-    """Build what is wanted and yield one line per step; with `tasks`, also try it.
+def package(
+    service: str,
+    named: Sequence[str],
+    tasks: Mapping[str, Task] | None,
+    *,
+    version: str | None = None,
+    aliases: tuple[str, ...] = (),
+    gpu: bool = False,
+    base_image: str | None = None,
+    output: Path | None = None,
+) -> Iterator[str]:
+    """Build a bento and yield one line per step.
+
+    Args:
+        service: a key of `SERVICES`.
+        named: folders of bundles, or tags of the model store; none for those in the settings.
+        tasks: to try the bento with; None to leave that out.
+        version: of the bento; None to have BentoML make one.
+        aliases: further tags for the models in the store.
+        gpu: whether it is for a GPU.
+        base_image: of the image, as for `render_dockerfile`.
+        output: a new folder that gets a copy.
 
     Raises:
         PerceptError: a step failed; what was built before stays in the store.
     """
-    plan = _plan(wanted)
-    if wanted.output and wanted.output.exists():
-        raise ConfigError(f"{wanted.output} exists already. Name a new folder.")
+    plan = _plan(SERVICES[service], named, gpu=gpu)
+    if output and output.exists():
+        raise ConfigError(f"{output} exists already. Name a new folder.")
     for bundle in plan.bundles.values():
-        tag = keep(bundle, wanted.aliases)
-        also = "".join(f", {alias}" for alias in wanted.aliases)
+        tag = keep(bundle, aliases)
+        also = "".join(f", {alias}" for alias in aliases)
         yield f"model   {tag}{also}  {_megabytes(sum(file.bytes for file in bundle.config.files.values()))}"
-    bento = build(plan, version=wanted.version, base_image=wanted.base_image)
+    bento = build(plan, version=version, base_image=base_image)
     models = folder_bytes(bento.path / "src" / "models")
     yield f"bento   {bento.tag}  {_megabytes(folder_bytes(bento.path))}, of which models {_megabytes(models)}"
     installed = installed_bytes(plan.build_options["python"]["packages"])
@@ -68,20 +74,19 @@ def package(wanted: Wanted, tasks: Mapping[str, Task] | None) -> Iterator[str]:
     else:
         yield from _tried(bento, plan, tasks)
     folder = bento.path
-    if wanted.output:
-        shutil.copytree(bento.path, wanted.output)
-        folder = wanted.output
+    if output:
+        shutil.copytree(bento.path, output)
+        folder = output
         yield f"copy    {folder}"
-    name, _, version = bento.tag.partition(":")
-    yield f"next    docker build -t {name.replace('_', '-')}:{version} -f {folder / DOCKERFILE} {folder}"
+    name, _, number = bento.tag.partition(":")
+    yield f"next    docker build -t {name.replace('_', '-')}:{number} -f {folder / DOCKERFILE} {folder}"
     yield f"or      bentoml serve {bento.tag}"
 
 
-def _plan(wanted: Wanted) -> Plan:
-    service = SERVICES[wanted.service]
+def _plan(service: Service, named: Sequence[str], *, gpu: bool) -> Plan:
     settings = read_settings()
-    named = wanted.named or tuple(str(path) for name in service.settings if (path := settings.bundle(name)))
-    return make_plan(service, [find_bundle(each) for each in named], gpu=wanted.gpu)
+    named = named or [str(path) for name in service.settings if (path := settings.bundle(name))]
+    return make_plan(service, [find_bundle(each) for each in named], gpu=gpu)
 
 
 def _tried(bento: Bento, plan: Plan, tasks: Mapping[str, Task]) -> Iterator[str]:
