@@ -12,7 +12,7 @@ from vision.page.render import TagView, data_uri, lowered, notice
 from vision.tagging.predictor import TagPredictor
 
 HOSTILE = "<b>&\"'</b>"
-ESCAPED = "&lt;b&gt;&amp;&quot;&#x27;&lt;/b&gt;"
+ESCAPED = "&lt;b&gt;&amp;&#34;&#39;&lt;/b&gt;"
 
 
 @pytest.fixture(scope="module")
