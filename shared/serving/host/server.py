@@ -102,11 +102,7 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
             " The starter models are in a checkout of Percept, not in the installed package." if IS_INSTALLED else ""
         )
         raise ConfigError(f"there is no bundle to serve.{starters} Name one: percept serve BUNDLE…")
-    paths |= {
-        name: path.resolve()
-        for name in ("bundles", "knowledge", "knowledge_documents", "api_keys_file")
-        if isinstance(path := getattr(settings, name), Path)
-    }
+    paths |= {name: path.resolve() for name, path in settings if name not in paths and isinstance(path, Path)}
     if not bundles:
         return "service:Percept", paths
     return next(target for target, answered in SERVICES.items() if tasks <= answered), paths

@@ -48,6 +48,20 @@ def test_environment_and_file_hold_where_no_option_is_given(
     assert settings.tagger == tagger_bundle.path.resolve()
 
 
+@pytest.mark.parametrize("name", ["bundles", "knowledge", "knowledge_documents", "reranker", "api_keys_file"])
+def test_a_relative_path_in_the_settings_is_relative_to_where_percept_was_started(
+    name: str,
+    started: list[tuple[str, Settings]],
+    tagger_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv(f"PERCEPT_{name.upper()}", "mine")
+    serve([tagger_bundle.path], port=0)
+    [(_, settings)] = started
+    assert getattr(settings, name) == tmp_path / "mine"
+
+
 def test_options_win(started: list[tuple[str, Settings]], tagger_bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PERCEPT_DEVICE", "cuda")
     serve([tagger_bundle.path], port=0, device="cpu", ui=False, workers=1)
