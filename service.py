@@ -16,7 +16,7 @@ from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
 from shared.errors import ConfigError, NotFound
 from shared.serving.app import DirectApi, make_app
-from shared.serving.host.hosted import Hosted
+from shared.serving.host.service import Hosted
 from shared.serving.lifecycle.engine import Lifecycle, LoadedModel
 from shared.serving.settings import Settings, settings_or_exit
 from vision.api import make_router as vision_router

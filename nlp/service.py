@@ -13,7 +13,7 @@ import bentoml
 from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
-from shared.serving.host.hosted import Hosted
+from shared.serving.host.service import Hosted
 from shared.serving.settings import settings_or_exit
 
 if TYPE_CHECKING:

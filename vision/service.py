@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import bentoml
 
-from shared.serving.host.hosted import Hosted
+from shared.serving.host.service import Hosted
 from shared.serving.settings import settings_or_exit
 from vision.api import create_app
 from vision.engine import TaggingEngine

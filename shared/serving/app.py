@@ -106,6 +106,8 @@ def make_app(
     return app
 
 
+Layers = list[tuple[type[Any], dict[str, Any]]]
+"""ASGI layers with their options, the outermost first."""
 _JSON = (b"content-type", b"application/json")
 
 
@@ -209,7 +211,7 @@ def _defaults(endpoint: Callable[..., Any]) -> dict[str, Any]:
     return {each.name: each.default.get_default(call_default_factory=True) for each in others}
 
 
-def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> list[tuple[type[Any], dict[str, Any]]]:
+def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Layers:
     """Return the layers with their options, the outermost first."""
     log = RequestLog(settings.log_lines_per_s)
     limits = {

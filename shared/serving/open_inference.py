@@ -37,7 +37,7 @@ _EXAMPLE_INPUT: dict[str, Any] = {
 _EXAMPLE_OUTPUT: dict[str, Any] = {"name": "logits", "shape": [1, 3], "datatype": "FP32", "data": [-1.25, 3.5, 0.75]}
 
 Parameters = dict[str, Any]
-"""Extensions of the protocol. Those that are not known here are ignored, as the protocol asks."""
+"""Extensions of the protocol. Unknown ones are ignored, as the protocol requires."""
 TensorData = Annotated[
     Any,  # not walked by pydantic: a photo has 150,528 values
     WithJsonSchema(
@@ -47,13 +47,13 @@ TensorData = Annotated[
 
 
 class _Received(BaseModel):
-    """Strict, and without unknown fields; a field that is optional may also be null."""
+    """Strict, and without unknown fields; an optional field may also be null."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class RequestInput(_Received):
-    """An input tensor: `data` in JSON, or `parameters.binary_data_size` bytes behind the JSON."""
+    """An input tensor: `data` in JSON, or `parameters.binary_data_size` bytes after the JSON."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_INPUT]})
 
@@ -65,7 +65,7 @@ class RequestInput(_Received):
 
 
 class RequestOutput(_Received):
-    """An output that is wanted; with `parameters.binary_data` true it comes as bytes behind the JSON."""
+    """An output to return; with `parameters.binary_data` true it comes as bytes after the JSON."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "logits"}]})
 
@@ -97,7 +97,7 @@ class ResponseOutput(BaseModel):
 
 
 class InferenceResponse(BaseModel):
-    """What `infer` returns; `id` stands here when the request had one."""
+    """What `infer` returns; `id` is here if the request had one."""
 
     model_config = ConfigDict(
         protected_namespaces=(),
@@ -114,7 +114,7 @@ class InferenceResponse(BaseModel):
 
 
 class MetadataTensor(BaseModel):
-    """An input or output that the model has; -1 is a dimension of any size."""
+    """An input or output of the model; -1 is a dimension of any size."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"name": "pixel_values", "datatype": "FP32", "shape": [-1, 3, 224, 224]}]}
@@ -126,7 +126,7 @@ class MetadataTensor(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What the model is called and what it takes and gives."""
+    """The model's name, inputs and outputs."""
 
     name: str = Field(examples=["tagger"])
     versions: list[str] = Field(examples=[["1"]])
@@ -136,7 +136,7 @@ class ModelMetadata(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """Name, version and extensions of the server."""
 
     name: str = Field(examples=["percept"])
     version: str = Field(examples=["0.1.0"])
@@ -144,27 +144,27 @@ class ServerMetadata(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """The server runs."""
+    """Whether the server runs."""
 
     live: bool
 
 
 class ServerReady(BaseModel):
-    """The server answers. The specification names the field `live`, KServe's own server `ready`: both stand here."""
+    """Whether the server answers. The specification says `live`, KServe's own server `ready`: here are both."""
 
     live: bool
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """The model answers."""
+    """Whether the model answers."""
 
     name: str = Field(examples=["tagger"])
     ready: bool
 
 
 PLATFORM = "percept_bundle"
-"""The protocol's <project>_<format>: which runtime computes the bundle is the server's affair."""
+"""The protocol's <project>_<format>; it does not say which runtime computes the bundle."""
 EXTENSIONS = ["binary_tensor_data"]
 JSON_LENGTH_HEADER = "Inference-Header-Content-Length"
 DEFAULT_MAX_ELEMENTS = 16 * 3 * 224 * 224
@@ -173,7 +173,7 @@ orjson 3.13, numpy 2.4, best of 20, 2026-11)."""
 
 
 class ServedModel(Protocol):
-    """What the routes must know of a model."""
+    """What the routes need to know of a model."""
 
     name: str
     version: str
@@ -188,7 +188,7 @@ class ServedModel(Protocol):
     def is_ready(self) -> bool: ...
 
     async def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the outputs by name. The inputs are checked: names, dtypes and shapes of the signature, all finite."""
+        """Return the outputs by name. The inputs are checked: names, dtypes and shapes fit, all values are finite."""
         ...
 
 
@@ -196,8 +196,8 @@ def make_router(models: Callable[[], Sequence[ServedModel]], *, max_elements: in
     """Return the protocol's routes for a service's models.
 
     Args:
-        models: gives the models at every request, each with a name of its own; may raise NotReady while there is none.
-        max_elements: values that one request may hold in all its inputs.
+        models: returns the models at every request, each with a name of its own; raises NotReady while there are none.
+        max_elements: values that all inputs of one request may hold together.
     """
     router = APIRouter(tags=["Open Inference Protocol v2"])
     body: dict[str, Any] = {"requestBody": _request_body()}
@@ -217,7 +217,7 @@ def make_router(models: Callable[[], Sequence[ServedModel]], *, max_elements: in
     async def answer(current: ServedModel, request: Request, json_bytes: str | None) -> Response:
         encoding = request.headers.get("content-encoding", "identity")
         if encoding != "identity":
-            raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it as it is, without compression.")
+            raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it uncompressed.")
         _ready(current)
         depth = request.scope.get(MAX_JSON_DEPTH, DEFAULT_MAX_JSON_DEPTH)
         message, binary = read_request(await request.body(), json_bytes, depth)
@@ -307,7 +307,7 @@ def _metadata_tensor(spec: TensorSignature) -> MetadataTensor:
 
 
 def _wanted_outputs(message: InferenceRequest, specs: tuple[TensorSignature, ...]) -> tuple[list[str], frozenset[str]]:
-    """Return the names of the outputs in the order they were asked for, and those of them that are wanted as bytes."""
+    """Return the names of the wanted outputs in their order, and those of them that are wanted as bytes."""
     known = [spec.name for spec in specs]
     all_binary = (message.parameters or {}).get("binary_data_output") is True
     if not message.outputs:
@@ -327,7 +327,7 @@ def _server_version() -> str:
 
 
 def _request_body() -> dict[str, Any]:
-    """Return OpenAPI's description of a body that the routes read on their own, as fast as it can be read."""
+    """Return OpenAPI's description of a body that the routes read themselves, which is fastest."""
     return {
         "required": True,
         "content": {
@@ -349,7 +349,7 @@ DATATYPES = {
     "float32": "FP32",
     "float64": "FP64",
 }
-"""What numpy calls a type that a signature can name -> what the protocol calls it."""
+"""numpy's name of each type that a signature can have -> the protocol's name."""
 
 _JSON_TYPES: dict[str, tuple[set[type], str]] = {
     "b": ({bool}, "true and false"),
@@ -363,12 +363,12 @@ _JSON_TYPES: dict[str, tuple[set[type], str]] = {
 def read_request(
     body: bytes, json_bytes: str | None, max_depth: int = DEFAULT_MAX_JSON_DEPTH
 ) -> tuple[InferenceRequest, memoryview]:
-    """Return the request and the bytes behind its JSON.
+    """Return the request and the bytes after its JSON.
 
     Args:
         body: the whole HTTP body.
-        json_bytes: the header Inference-Header-Content-Length; None where the body is JSON alone.
-        max_depth: arrays and objects within each other.
+        json_bytes: the header Inference-Header-Content-Length; None if the body is only JSON.
+        max_depth: how deep arrays and objects may nest.
 
     Raises:
         InputError: the header, the JSON or one of its fields is wrong.
@@ -390,17 +390,17 @@ def read_request(
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "body"
         raise InputError(
-            f"the body is no inference request of the Open Inference Protocol v2: {where}: {first['msg']}."
+            f"the body is not an inference request of the Open Inference Protocol v2: {where}: {first['msg']}."
         ) from error
 
 
 def read_tensors(
     request: InferenceRequest, binary: memoryview, specs: Sequence[TensorSignature], max_elements: int
 ) -> dict[str, np.ndarray]:
-    """Return the inputs by name, as the signature wants them: finite, writable, row-major.
+    """Return the inputs by name, as the signature has them: finite, writable, row-major.
 
     Raises:
-        TooLarge: the tensors have more than `max_elements` values in all.
+        TooLarge: the tensors have more than `max_elements` values together.
         InputError: a name, datatype, shape, number of values or value is wrong.
     """
     elements = sum(math.prod(tensor.shape) for tensor in request.inputs)
@@ -422,7 +422,7 @@ def read_tensors(
         arrays[tensor.name] = array.reshape(tensor.shape)
     if len(binary):
         raise InputError(
-            f"{len(binary)} bytes are left behind the JSON that no input's parameters.binary_data_size claims."
+            f"{len(binary)} bytes after the JSON are left that no input's parameters.binary_data_size claims."
         )
     return arrays
 
@@ -430,12 +430,12 @@ def read_tensors(
 def write_response(
     head: Mapping[str, Any], outputs: Mapping[str, np.ndarray], binary: frozenset[str]
 ) -> tuple[bytes, int | None]:
-    """Return the body and, where it has binary tensors, the length of its JSON.
+    """Return the body and, if it has binary tensors, the length of its JSON.
 
     Args:
         head: the response's fields other than `outputs`.
-        outputs: in the order in which they are to stand.
-        binary: names of the outputs that go behind the JSON.
+        outputs: in the order of the response.
+        binary: names of the outputs that go after the JSON.
     """
     tensors: list[dict[str, Any]] = []
     chunks: list[bytes] = []
@@ -474,14 +474,14 @@ def _check_headers(tensors: Sequence[RequestInput], specs: Sequence[TensorSignat
     stand_ins: dict[str, np.ndarray] = {}
     for tensor in tensors:
         if tensor.name in stand_ins:
-            raise InputError(f"the input {tensor.name!r} stands in the request twice.")
+            raise InputError(f"the input {tensor.name!r} is in the request twice.")
         spec = known.get(tensor.name)
         if spec is not None and tensor.datatype != DATATYPES[spec.dtype]:
             raise InputError(
                 f"the input {tensor.name!r} must have the datatype {DATATYPES[spec.dtype]}; came {tensor.datatype!r}."
             )
         dtype = np.dtype(spec.dtype if spec else "uint8")
-        stand_ins[tensor.name] = np.broadcast_to(np.zeros((), dtype), tensor.shape)  # of any shape in no memory
+        stand_ins[tensor.name] = np.broadcast_to(np.zeros((), dtype), tensor.shape)  # any shape, without memory
     check_inputs(specs, stand_ins)
 
 
@@ -501,7 +501,7 @@ def _flat_values(tensor: RequestInput) -> list[Any]:
     values = tensor.data
     if not isinstance(values, list):
         raise InputError(
-            f"the input {tensor.name!r} needs `data`, an array, or `parameters.binary_data_size` with its bytes behind "
+            f"the input {tensor.name!r} needs `data`, an array, or `parameters.binary_data_size` with its bytes after "
             "the JSON."
         )
     if values and isinstance(values[0], list):
@@ -527,7 +527,7 @@ def _from_binary(tensor: RequestInput, dtype: np.dtype[Any], size: Any, binary: 
             f"parameters.binary_data_size says {str(size)[:20]}."
         )
     if len(binary) < size:
-        raise InputError(f"the input {tensor.name!r} takes {size} bytes behind the JSON; {len(binary)} are left.")
+        raise InputError(f"the input {tensor.name!r} takes {size} bytes after the JSON; {len(binary)} are left.")
     if dtype.kind == "b":
         flags = np.frombuffer(binary, np.uint8, count)
         if flags.max(initial=0) > 1:

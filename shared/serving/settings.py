@@ -27,8 +27,6 @@ from shared.runtime.choose import Device
 
 PREFIX = "PERCEPT_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
-START_REPORT = f"{PREFIX}START_REPORT"
-"""Variable that names a file in which a worker that cannot start leaves the reason for whoever started the server."""
 BundleSetting = Literal["tagger", "intent", "qa"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task of a bundle -> the setting that names it."""

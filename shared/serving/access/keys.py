@@ -29,30 +29,35 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from shared.errors import ConfigError
 
 KEY_PREFIX = "percept_"
-"""So that people, and the scanners of code hosts, know one when they see it."""
+"""So that people, and the scanners of code hosts, recognise a key."""
 KEY_BYTES = 32
 ADMIN_NAME = "admin"
-"""What the key of the setting `admin_key` is called in log and metrics."""
+"""Name of the setting `admin_key` in log and metrics."""
 MAX_KEYS = 1000
-"""So many series of metrics there may be."""
+"""Each has its own series in the metrics."""
 _CHECK_S = 1.0
+_SLOTS = 4096
+_SLOT = struct.Struct("=8sd")  # the beginning of the key's hash; seconds of the machine's monotonic clock
+_PROBES = 32
+_MINUTE_S = 60.0
+_FILE = "percept_rates"
 Role = Literal["user", "admin"]
 
 _log = logging.getLogger(__name__)
 
 
 class ApiKey(BaseModel):
-    """What is known of a key, which is not the key itself."""
+    """What the file says of a key, without the key itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
-    """Of who holds it, for log, metrics and `percept key remove`."""
+    """Who holds it, for log, metrics and `percept key remove`."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     role: Role = "user"
     created: date
     expires: date | None = None
-    """The last day on which it opens, in UTC."""
+    """The last day on which it is valid, in UTC."""
     requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
 
     @property
@@ -62,7 +67,7 @@ class ApiKey(BaseModel):
 
 
 class KeyFile(BaseModel):
-    """What the file holds."""
+    """The content of the file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -73,12 +78,12 @@ class KeyFile(BaseModel):
     def _each_is_one(self) -> KeyFile:
         for values in ([key.name for key in self.keys], [key.sha256 for key in self.keys]):
             if len(set(values)) < len(values):
-                raise ValueError("two keys have one name or one hash")
+                raise ValueError("two keys have the same name or the same hash")
         return self
 
 
 def digest_of(key: str) -> str:
-    """Return what stands in the file for a key; headers are decoded as Latin-1, and what is set is text.
+    """Return the hash of a key, as the file has it.
 
     >>> digest_of("percept_x") == digest_of("percept_y")
     False
@@ -93,7 +98,7 @@ def new_key(
     expires: date | None = None,
     requests_per_minute: int | None = None,
 ) -> tuple[str, ApiKey]:
-    """Return a new key and what is kept of it.
+    """Return a new key and its entry for the file.
 
     Raises:
         ConfigError: the name or a limit is wrong.
@@ -119,7 +124,7 @@ def read_keys(path: Path) -> list[ApiKey]:
     """Return the keys of a file.
 
     Raises:
-        ConfigError: it is not there, cannot be read or is no file of keys.
+        ConfigError: it is missing, cannot be read or is not a file of keys.
     """
     try:
         return KeyFile.model_validate_json(path.read_bytes()).keys
@@ -132,14 +137,14 @@ def read_keys(path: Path) -> list[ApiKey]:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "file"
-        raise ConfigError(f"{path} is no file of keys: {place}: {first['msg']}. `percept key` writes them.") from None
+        raise ConfigError(f"{path} is not a file of keys: {place}: {first['msg']}. `percept key` writes one.") from None
 
 
 @contextmanager
 def edited_keys(path: Path) -> Iterator[list[ApiKey]]:
-    """Hold the keys of a file for a change, none where there is no file yet; they are written when the context ends.
+    """Hold the keys of a file for a change, none if there is no file yet; they are written when the context ends.
 
-    Nobody else changes them meanwhile. Only who owns the file may read it.
+    Nobody else can change them meanwhile. Only the owner of the file can read it.
 
     Raises:
         ConfigError: the file cannot be read or written.
@@ -163,7 +168,7 @@ def add_key(
     expires: date | None = None,
     requests_per_minute: int | None = None,
 ) -> str:
-    """Return a new key, which nobody can find out afterwards, and put what is kept of it into a file.
+    """Return a new key, which cannot be recovered later, and add its entry to a file.
 
     Raises:
         ConfigError: the name is wrong or taken, or as `edited_keys`.
@@ -171,7 +176,7 @@ def add_key(
     secret, key = new_key(name, role=role, expires=expires, requests_per_minute=requests_per_minute)
     with edited_keys(path) as keys:
         if any(each.name == name for each in keys):
-            raise ConfigError(f"there is a key of {name} already. Remove it first, or take a name such as {name}-2.")
+            raise ConfigError(f"there is already a key of {name}. Remove it first, or take a name such as {name}-2.")
         if len(keys) >= MAX_KEYS:
             raise ConfigError(f"{path} holds {len(keys)} keys, which is the limit. Remove some.")
         keys.append(key)
@@ -182,9 +187,9 @@ def remove_key(path: Path, name: str) -> None:
     """Take a key out of a file.
 
     Raises:
-        ConfigError: there is none of that name, or as `edited_keys`.
+        ConfigError: there is no key of that name, or as `edited_keys`.
     """
-    read_keys(path)  # or a file that is not there would be made
+    read_keys(path)  # or a missing file would be created
     with edited_keys(path) as keys:
         found = [each for each in keys if each.name == name]
         if not found:
@@ -211,12 +216,12 @@ class KeyRing:
     """The keys of a file as they are now, and the key of the administrator.
 
     Args:
-        path: read here, and again when it changes, which is looked for at most once a second. A file that is broken
-            then leaves the keys as they were, and is logged.
+        path: read here, and again when it changes, which is checked at most once a second. If the file is broken by
+            then, the keys stay as they were, and it is logged.
         admin_key: opens everything; None for none.
 
     Raises:
-        ConfigError: the file cannot be read at the beginning.
+        ConfigError: the file cannot be read at the start.
     """
 
     def __init__(self, path: Path, admin_key: SecretStr | None = None) -> None:
@@ -230,14 +235,14 @@ class KeyRing:
         self._next_check = time.monotonic() + _CHECK_S
 
     def find(self, key: str) -> ApiKey | None:
-        """Return what is known of a key that a client sent, expired or not, or None of one that is not known."""
+        """Return the entry of a key that a client sent, expired or not; None if it is unknown."""
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + _CHECK_S
             self._look_again()
         digest = digest_of(key)
         found = self._by_digest.get(digest)
-        # The time of the look-up tells of a hash, from which no key follows; that of the comparison tells nothing.
+        # The time of the look-up may reveal a hash, which leads to no key; the time of the comparison reveals nothing.
         return found if found is not None and hmac.compare_digest(found.sha256, digest) else None
 
     def _look_again(self) -> None:
@@ -264,20 +269,16 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-_SLOTS = 4096
-_SLOT = struct.Struct("=8sd")  # the beginning of the key's hash; seconds of the machine's monotonic clock
-_PROBES = 32
-_MINUTE_S = 60.0
-_FILE = "percept_rates"
-
-_log = logging.getLogger(__name__)
-
-
 class Rates:
-    """A bucket for each key: a minute's requests may come at once, and they come back one by one.
+    """A bucket per key: a minute's requests may come at once, and they come back one by one.
+
+    One number per key is enough, the time at which its requests so far are paid off (the generic cell rate algorithm, a
+    token bucket described by its end: ITU-T I.371, annex A). The numbers are in a small file that all workers of a
+    server map, in the folder that BentoML gives them and empties at each start; a file lock, which the system releases
+    if a worker dies, is held while one is read and written. So a client has its rate whichever workers it reaches.
 
     Args:
-        folder: that the workers share; None for a count of this process alone.
+        folder: shared by the workers; None for a count of this process alone.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -288,16 +289,16 @@ class Rates:
                 self._file = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT, 0o600)
                 os.ftruncate(self._file, size)
         except OSError as error:
-            _log.warning("requests of keys are counted by each worker for itself: %s", error.strerror)
+            _log.warning("each worker counts the requests of keys for itself: %s", error.strerror)
             self._file = None
         self._slots = mmap.mmap(-1 if self._file is None else self._file, size)
 
     def wait_s(self, identity: bytes, per_minute: int) -> float:
-        """Count a request in and return 0, or return how many seconds later one would be.
+        """Count a request and return 0, or return how many seconds later it would be let in.
 
         Args:
             identity: 8 bytes or more, evenly distributed, such as a hash.
-            per_minute: of this key.
+            per_minute: the key's rate.
         """
         if self._file is None:
             return self._take(identity, per_minute)
@@ -320,7 +321,7 @@ class Rates:
         return 0.0
 
     def _find(self, identity: bytes, now: float) -> tuple[int, float]:
-        """Return the place of a key and its time; that of a key which is idle becomes free for another."""
+        """Return the slot of a key and its time; an idle key's slot is free for another."""
         first = int.from_bytes(identity[:4], "little")
         free: int | None = None
         for step in range(_PROBES):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import math
 import os
@@ -25,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import Forbidden, RateLimited, Unauthorized
-from shared.serving.access.keys import ApiKey, KeyRing, Rates
+from shared.serving.access.keys import ApiKey, KeyRing, Rates, digest_of
 from shared.serving.http.errors import error_response
 from shared.serving.http.middleware import OPEN_ROUTES
 from shared.serving.http.requests import CALLER, route_path
@@ -33,8 +32,9 @@ from shared.serving.observe import metrics
 from shared.serving.settings import PREFIX, Settings
 
 HEADER = "X-API-Key"
+_ADMIN_VARIABLE = f"{PREFIX}ADMIN_KEY"
 AREAS = {"ui": ("/ui",), "docs": ("/docs", "/openapi.json"), "metrics": ("/metrics",)}
-"""What browsers open, and a setting can make public -> where it lies."""
+"""What browsers open, and a setting can make public -> its paths."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 CLIENT_HEADERS = (
     "Authorization",
@@ -50,7 +50,7 @@ _SAME_SITE = {b"same-origin", b"none"}
 
 
 class RootPath:
-    """Tells all inside where a proxy shows the service, whether the proxy took that off the path or not."""
+    """Tells the inner layers under which path a proxy shows the service, whether or not the proxy strips it."""
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:
         self.app = app
@@ -60,7 +60,7 @@ class RootPath:
         if scope["type"] in ("http", "websocket"):
             path: str = scope["path"]
             if path != self._root and not path.startswith(f"{self._root}/"):
-                # As the ASGI specification has it since version 2.4: the path is whole, and begins with the root's.
+                # As in the ASGI specification since version 2.4: the path is complete and begins with the root path.
                 scope["path"] = self._root + path
                 scope["raw_path"] = self._root.encode() + (scope.get("raw_path") or path.encode())
             scope["root_path"] = self._root
@@ -68,13 +68,13 @@ class RootPath:
 
 
 class Access:
-    """Lets requests through that carry a key, and leaves what is known of it in the scope.
+    """Lets requests through that carry a key, and leaves the `ApiKey` in the scope.
 
     Health needs no key, and neither do preflight requests of browsers, which cannot carry one.
 
     Args:
         ring: the keys.
-        public: of `AREAS`, what needs none either.
+        public: those of `AREAS` that need none either.
     """
 
     def __init__(self, app: ASGIApp, *, ring: KeyRing, public: Collection[str] = ()) -> None:
@@ -85,7 +85,7 @@ class Access:
         self._browsed = _paths(AREAS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing here answers any
+        if scope["type"] == "websocket":  # no route answers any
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] != "http" or scope["method"] == "OPTIONS":
@@ -111,11 +111,11 @@ class Access:
         key = self._ring.find(sent)
         if key is None:
             metrics.KEY_REQUESTS.labels("", "unknown").inc()
-            raise Unauthorized("the key is not known here. Ask who runs the service for one.")
+            raise Unauthorized("this key is unknown here. Ask whoever runs the service for one.")
         if key.is_expired:
             metrics.KEY_REQUESTS.labels(key.name, "expired").inc()
             raise Unauthorized(
-                f"the key {key.name!r} expired after {key.expires}. Ask who runs the service for another."
+                f"the key {key.name!r} expired after {key.expires}. Ask whoever runs the service for another."
             )
         if key.requests_per_minute is not None:
             self._count(key, key.requests_per_minute)
@@ -123,20 +123,20 @@ class Access:
         return key
 
     def _count(self, key: ApiKey, per_minute: int) -> None:
-        if self._rates is None:  # not sooner: BentoML names the folder when the worker has started
+        if self._rates is None:  # only now: BentoML names the folder once the worker has started
             folder = os.environ.get(metrics.DIRECTORY)
             self._rates = Rates(Path(folder) if folder else None)
         wait_s = self._rates.wait_s(bytes.fromhex(key.sha256), per_minute)
         if wait_s > 0:
             metrics.KEY_REQUESTS.labels(key.name, "rate_limited").inc()
             raise RateLimited(
-                f"the key {key.name!r} has had its {per_minute} requests a minute. Send it again later.",
+                f"the key {key.name!r} has used up its {per_minute} requests per minute. Send it again later.",
                 retry_after_s=math.ceil(wait_s),
             )
 
 
 def access_layers(settings: Settings) -> list[tuple[type[Any], dict[str, Any]]]:
-    """Return the layers that the settings ask for with their options, the outermost first.
+    """Return the layers that the settings call for with their options, the outermost first.
 
     Raises:
         ConfigError: the file of keys cannot be read.
@@ -159,7 +159,7 @@ def access_layers(settings: Settings) -> list[tuple[type[Any], dict[str, Any]]]:
 
 
 def _sent_key(scope: Scope, *, with_basic: bool) -> str | None:
-    """Return the key that a request carries, as Bearer, in its own header or, where a browser may ask, as Basic."""
+    """Return the key that a request carries: as Bearer, in its own header or, for browsers, as Basic."""
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, value)
@@ -168,7 +168,7 @@ def _sent_key(scope: Scope, *, with_basic: bool) -> str | None:
         return _text(credentials.strip())
     if b"x-api-key" in headers:
         return _text(headers[b"x-api-key"].decode("latin-1"))
-    # A browser sends what it was told for this place with requests that other sites make it send, too.
+    # A browser also sends its stored password with requests that other sites make it send.
     is_own = scope["method"] in ("GET", "HEAD") or headers.get(b"sec-fetch-site", b"none") in _SAME_SITE
     if with_basic and is_own and scheme.lower() == "basic":
         try:
@@ -179,7 +179,7 @@ def _sent_key(scope: Scope, *, with_basic: bool) -> str | None:
 
 
 def _text(header: str) -> str:
-    """Return a header as the text that it was before it was sent: as bytes of UTF-8, decoded as Latin-1."""
+    """Return a header as its sender wrote it: the bytes are UTF-8, and HTTP decodes them as Latin-1."""
     return header.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
@@ -191,20 +191,19 @@ def _is_in(path: str, places: tuple[str, ...]) -> bool:
     return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
-_VARIABLE = f"{PREFIX}ADMIN_KEY"
-
-
 def admin_only(settings: Settings) -> Callable[..., None]:
-    """Return a FastAPI dependency that lets requests through that carry the admin's key, or one of that role.
+    """Return a FastAPI dependency that lets requests through that carry the admin's key, or a key of that role.
+
+    The key itself is never logged and is in no message.
 
     Raises:
-        Forbidden: the service has no such key, so that nobody may; or the key that came is another's.
-        Unauthorized: the request has none, or a wrong one.
+        Forbidden: the service has no such key, so nobody may; or the key is a user's.
+        Unauthorized: the request has no key, or a wrong one.
     """
-    # Both are optional: one is enough, and what is missing is told in our own words.
-    bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description=f"The key that {_VARIABLE} set.")
+    # Both are optional: one is enough, and our own message says what is missing.
+    bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description=f"The key set by {_ADMIN_VARIABLE}.")
     header = APIKeyHeader(
-        name=HEADER, auto_error=False, scheme_name="key", description="The same, in a header of its own."
+        name=HEADER, auto_error=False, scheme_name="key", description="The same key, in a header of its own."
     )
 
     def check(
@@ -213,21 +212,16 @@ def admin_only(settings: Settings) -> Callable[..., None]:
         key: str | None = Security(header),
     ) -> None:
         caller: ApiKey | None = request.scope.get(CALLER)
-        if caller is not None:  # keys are set, and `Access` knows this one
+        if caller is not None:  # keys are set, and `Access` let this one in
             if caller.role != "admin":
-                raise Forbidden(f"the key {caller.name!r} may ask, and not change anything. Send an admin's key.")
+                raise Forbidden(f"the key {caller.name!r} may not change anything. Send an admin's key.")
             return
         if settings.admin_key is None:
-            raise Forbidden(f"this service was started without an admin's key. Set {_VARIABLE} and start it again.")
+            raise Forbidden(f"this service was started without an admin's key. Set {_ADMIN_VARIABLE} and restart it.")
         given = authorization.credentials if authorization else key
         if given is None:
             raise Unauthorized(f"this needs the admin's key. Send it as `Authorization: Bearer …` or `{HEADER}: …`.")
-        if not hmac.compare_digest(_digest(given, "latin-1"), _digest(settings.admin_key.get_secret_value(), "utf-8")):
+        if not hmac.compare_digest(digest_of(_text(given)), digest_of(settings.admin_key.get_secret_value())):
             raise Unauthorized("the admin's key is wrong.")
 
     return check
-
-
-def _digest(key: str, encoding: str) -> bytes:
-    """Return a hash, so that a comparison takes the same time whatever came; headers are decoded as Latin-1."""
-    return hashlib.sha256(key.encode(encoding, "surrogateescape")).digest()

@@ -31,12 +31,12 @@ from shared.serving.http.requests import LEFT, TASK
 from shared.serving.settings import Settings
 
 _UNREAD_BYTES = 256 << 10
-"""How much of a body may lie with a connection before it is read no further. uvicorn's own 64 KB stop a photo of one
+"""How much of a body a connection may buffer before reading stops. uvicorn's own 64 KB stop a photo of one
 megapixel four times, which takes 0.2 ms more than its bytes do (two cores, uvicorn 0.54, 2026-11)."""
 
 
 class _Part(Enum):
-    """What of a request comes next."""
+    """The part of a request that comes next."""
 
     NONE = 0
     HEAD = 1
@@ -58,17 +58,17 @@ class Connection(HttpToolsProtocol):
         self._refusal: tuple[int, str, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Give the first request its time."""
+        """Start the time for the first request."""
         super().connection_made(transport)
         self._start_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Read on. What is no whole head afterwards is counted and timed, and so is the rest of a body that is over."""
+        """Read on. An incomplete head is then counted and timed, and so is the rest of an abandoned body."""
         is_later_part = self._part is _Part.HEAD
         super().data_received(data)
         if self._part is _Part.HEAD:
             self._start_timer()
-            if is_later_part:  # what came with the end of another request is counted when the head is whole
+            if is_later_part:  # what came with the end of another request is counted once the head is complete
                 self._head_bytes += len(data)
                 if self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
                     self._answer(*self._head_too_large())
@@ -76,7 +76,7 @@ class Connection(HttpToolsProtocol):
             self._start_timer()
 
     def on_message_begin(self) -> None:
-        """Count a head from here on."""
+        """Start counting the head."""
         self._part = _Part.HEAD
         self._head_bytes = 0
         super().on_message_begin()
@@ -98,13 +98,13 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel what is done for a client that is gone."""
+        """Cancel the work for a client that is gone."""
         super().connection_lost(exc)
         self._stop_timer()
         cycle, self._running = self._running, None
         if cycle is None or cycle.response_complete:
             return
-        cycle.disconnected = True  # uvicorn marks the newest of several that were sent at once
+        cycle.disconnected = True  # uvicorn marks only the newest of several sent at once
         cycle.message_event.set()
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         task = scope.get(TASK)
@@ -113,7 +113,7 @@ class Connection(HttpToolsProtocol):
             task.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request, in the shape of all errors, and hang up."""
+        """Answer bytes that are not a request, in the shape of all errors, and hang up."""
         status, kind, message = self._refusal or (400, "invalid_request", f"{msg} Send HTTP/1.1.")
         self._answer(status, kind, message)
 
@@ -156,32 +156,32 @@ class Connection(HttpToolsProtocol):
 
 
 def use_connections(settings: Settings) -> None:
-    """Have every uvicorn server that is set up from now on in this process take our connections."""
+    """Have every uvicorn server set up from now on in this process use our connections."""
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BYTES  # type: ignore[attr-defined]
     Connection.max_head_bytes = settings.max_head_bytes
     Connection.head_timeout_s = settings.head_timeout_s
-    # BentoML leaves uvicorn's choice of a protocol open; "auto" would be httptools', as it is ours.
+    # BentoML leaves the protocol to uvicorn, whose "auto" would be the one over httptools, as ours is.
     uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{Connection.__name__}"
     uvicorn_config.LOOP_FACTORIES["auto"] = f"{loop_factory.__module__}:{loop_factory.__name__}"
 
 
 try:
     from uvloop import Loop as _Base
-except ImportError:  # there is none for Windows
+except ImportError:  # not available for Windows
     from asyncio import SelectorEventLoop as _Base  # type: ignore[assignment]
 
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 1.0
-"""How long nothing is accepted after the system had no room for another connection; asyncio's own value."""
+"""How long nothing is accepted after the system had no room for a connection; asyncio's own value."""
 
 _LEAVE_S = 0.001
-"""How long the door is left to the others; the shortest time that libuv knows."""
+"""How long the other workers get to accept; the shortest time that libuv knows."""
 
 _log = logging.getLogger(__name__)
 
 
 class FairServer:
-    """Accepts connections of a listening socket one at a time; what uvicorn asks of an asyncio server, and no more."""
+    """Accepts connections of a listening socket one at a time; has what uvicorn needs of an asyncio server."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, protocol_factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket
@@ -196,7 +196,7 @@ class FairServer:
 
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
-        """The one that it listens on, as asyncio's servers have it."""
+        """The listening socket, as asyncio's servers have it."""
         return (self._sock,) if self._is_open else ()
 
     def is_serving(self) -> bool:
@@ -204,7 +204,7 @@ class FairServer:
         return self._is_open
 
     def close(self) -> None:
-        """Accept no more; connections that there are stay."""
+        """Accept no more; open connections stay."""
         if self._is_open:
             self._is_open = False
             self._loop.remove_reader(self._sock.fileno())
@@ -236,7 +236,7 @@ class FairServer:
     async def _open(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._factory, connection)
-        except OSError:  # it was gone before it began
+        except OSError:  # gone before it began
             connection.close()
 
     def _leave(self, seconds: float) -> None:
@@ -249,7 +249,7 @@ class FairServer:
 
 
 class FairLoop(_Base):
-    """uvloop's event loop, whose servers on a socket that is there already are fair ones; those with TLS are not."""
+    """uvloop's event loop with fair servers on sockets that already exist; servers with TLS stay as they are."""
 
     async def create_server(self, protocol_factory: Any, *arguments: Any, **options: Any) -> Any:
         """Return a server, as asyncio's loops do."""
@@ -261,5 +261,5 @@ class FairLoop(_Base):
 
 
 def loop_factory(use_subprocess: bool = False) -> Callable[[], asyncio.AbstractEventLoop]:  # noqa: ARG001 uvicorn's
-    """Return what makes the loop."""
+    """Return the class of the loop."""
     return FairLoop

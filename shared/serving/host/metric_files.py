@@ -18,12 +18,12 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
 _INITIAL_BYTES = 1 << 16
-"""As prometheus_client's own."""
+"""prometheus_client's own value."""
 _log = logging.getLogger(__name__)
 
 
 class SafeDict(MmapedDict):
-    """prometheus_client's dict of numbers in a file, or in memory where the file has no room."""
+    """prometheus_client's dict of numbers in a file, or in memory if the disk has no room."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if not read_mode:
@@ -65,19 +65,19 @@ class SafeDict(MmapedDict):
         self._capacity = wanted
 
     def close(self) -> None:
-        """Close the file, where there is one."""
+        """Close the file, if there is one."""
         if self._f is not None:
             super().close()  # type: ignore[no-untyped-call]
 
 
 def use_safe_files() -> None:
-    """Have prometheus_client keep the metrics that are made from now on in safe files."""
+    """Have prometheus_client keep metrics created from now on in safe files."""
     if hasattr(os, "posix_fallocate"):
         values.MmapedDict = SafeDict  # type: ignore[attr-defined]
 
 
 def _take_room(filename: str) -> None:
-    """Make the file with its first bytes, unless it is there with some; nothing of it stays where that fails."""
+    """Create the file with its first bytes, unless it has some; if that fails, nothing of it stays."""
     path = Path(filename)
     if path.exists() and path.stat().st_size:
         return

@@ -46,11 +46,11 @@ def _headers(scripts: str) -> dict[str, str]:
 
 
 PAGE_HEADERS = _headers("'unsafe-inline' 'unsafe-eval'")
-"""For pages that Gradio draws, and for all that they load."""
+"""For pages that Gradio draws, and everything they load."""
 
 
 def headers_of(html: str) -> dict[str, str]:
-    """Return the headers of a page whose inline scripts are those that stand in it, and no others."""
+    """Return the headers of a page that may run exactly the inline scripts it has now."""
     hashes = [hashlib.sha256(script.encode()).digest() for script in _INLINE_SCRIPT.findall(html)]
     return _headers(" ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in hashes))
 
@@ -60,8 +60,8 @@ ASSETS = f"{DOCS}/assets"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add /docs to an app that was made with `docs_url=None`."""
-    # BentoML 1.4.39 serves its own index page with these; a test holds that they are there.
+    """Add /docs to an app made with `docs_url=None`, with Swagger's files from the installed BentoML, not a CDN."""
+    # BentoML 1.4.39 serves its own index page with these; a test checks that they are there.
     folder = str(files("bentoml") / "_internal" / "server" / "static_content")
 
     @app.get(DOCS, include_in_schema=False)

@@ -22,21 +22,21 @@ _log = logging.getLogger(__name__)
 def load_runtime(
     path: Path, network: str | None, settings: Settings, *, gpu_batch_size: int = 1
 ) -> tuple[Bundle, Runtime]:
-    """Return a bundle with a runtime that gave its golden outputs and is warm.
+    """Return a bundle with a warm runtime that gave its golden outputs.
 
     Args:
         path: the bundle's folder, or a link to it.
         network: as for `choose_runtime`.
-        settings: device and threads; and the most rows of one call, where they say so.
-        gpu_batch_size: otherwise the most rows of one call on a GPU, which chooses kernels and takes memory anew for
-            each size.
+        settings: device and threads, and the most rows per call if they set it.
+        gpu_batch_size: otherwise the most rows per call on a GPU, which chooses kernels and takes memory anew for each
+            size.
 
     Raises:
         BundleError: the bundle is broken, or the model does not answer as it did after training.
-        RuntimeUnavailable: the device is not here.
+        RuntimeUnavailable: this machine does not have the device.
     """
     start = time.perf_counter()
-    bundle = read_bundle(path.resolve())  # a link that is changed meanwhile changes nothing
+    bundle = read_bundle(path.resolve())  # changing a link meanwhile changes nothing
     runtime = choose_runtime(bundle, settings.device, network=network, threads=settings.threads)
     difference = check_golden(bundle, runtime)
     for size in _sizes((settings.max_batch_size or gpu_batch_size) if runtime.device == "cuda" else 1):
@@ -57,7 +57,7 @@ def load_runtime(
 
 
 def _sizes(most: int) -> Iterator[int]:
-    """Yield the largest first, whose memory the smaller ones take again, then its halves down to one."""
+    """Yield the largest size first, whose memory the smaller ones reuse, then its halves down to one."""
     while most >= 1:
         yield most
         most //= 2

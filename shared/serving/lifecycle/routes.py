@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,7 +14,7 @@ from shared.errors import NotReady
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
 from shared.serving.http.requests import json_body, read_json
-from shared.serving.lifecycle.swaps import ModelSwaps
+from shared.serving.lifecycle.swaps import ModelSwaps, ServedModelOut
 from shared.serving.observe import metrics
 from shared.serving.settings import Settings
 
@@ -30,7 +29,7 @@ def make_health_router(not_ready_reason: Callable[[], str | None], *, has_metric
     """Return /livez, /readyz and /metrics.
 
     Args:
-        not_ready_reason: None while every model answers and the service is not draining.
+        not_ready_reason: returns None while every model answers and the service is not draining.
         has_metrics: False for a service without /metrics.
     """
     router = APIRouter(tags=["health"])
@@ -60,29 +59,17 @@ PATH = "/v1/model"
 
 
 class BundleChoice(BaseModel):
-    """What is to serve."""
+    """The bundle that should serve."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"bundle": "tagger-2026-11"}]})
 
     bundle: str = Field(
-        min_length=1, max_length=128, description="Name of a folder in that which the setting `bundles` names."
+        min_length=1, max_length=128, description="Name of a folder inside the one that the setting `bundles` names."
     )
 
 
-class ServedModelOut(BaseModel):
-    """A model that serves."""
-
-    name: str
-    task: str
-    version: str
-    bundle: str = Field(description="Name of its folder.")
-    since: str = Field(description="ISO 8601, UTC.")
-    previous: str | None = Field(description="The folder that served before: what a rollback returns to.")
-    workers: int = Field(description="How many workers answer with it; the others follow within seconds.")
-
-
 class ModelList(BaseModel):
-    """All models that serve, as the worker that was asked answers."""
+    """All models that serve, as the answering worker sees them."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -107,8 +94,8 @@ class ModelList(BaseModel):
     )
 
     models: list[ServedModelOut]
-    workers: int = Field(description="That live.")
-    problems: list[str] = Field(description="Why a worker keeps an older model than was chosen.")
+    workers: int = Field(description="Workers that are alive.")
+    problems: list[str] = Field(description="Why a worker keeps an older model than the chosen one.")
 
 
 def make_model_router(swaps: ModelSwaps[Any], settings: Settings) -> APIRouter:
@@ -124,12 +111,11 @@ def make_model_router(swaps: ModelSwaps[Any], settings: Settings) -> APIRouter:
 
     async def served() -> ModelList:
         models, workers, problems = await run_in_threadpool(swaps.served)
-        found = [ServedModelOut(**asdict(model)) for model in models]
-        return ModelList(models=found, workers=workers, problems=problems)
+        return ModelList(models=models, workers=workers, problems=problems)
 
     @router.get(PATH, summary="What serves", responses=error_responses(503))
     async def read_models() -> ModelList:
-        """Each model with its version, since when, and in how many workers."""
+        """Each model with its version, since when it serves, and in how many workers."""
         return await served()
 
     @router.put(
@@ -140,19 +126,19 @@ def make_model_router(swaps: ModelSwaps[Any], settings: Settings) -> APIRouter:
         openapi_extra=json_body(BundleChoice),
     )
     async def choose_bundle(request: Request) -> ModelList:
-        """It must be of a task and of a model's name that serve already. No request is lost.
+        """Its task and its model's name must be ones that already serve. No request is lost.
 
-        It is loaded beside the model that serves and must give its golden outputs; one that does not is refused with
-        400, and nothing changes. The answer comes when this worker has changed; the others follow within seconds.
+        It is loaded beside the current model and must give its golden outputs; otherwise it is refused with 400, and
+        nothing changes. The answer comes once this worker has switched; the others follow within seconds.
         """
         await swaps.choose((await read_json(request, BundleChoice)).bundle)
         return await served()
 
     @router.post(f"{PATH}/rollback", summary="Serve the previous bundle", responses=errors, dependencies=admin)
     async def roll_back(
-        model: str | None = Query(None, max_length=200, description="Its name; needed where there are several."),
+        model: str | None = Query(None, max_length=200, description="Its name; needed if there are several."),
     ) -> ModelList:
-        """As if the bundle that served before had been chosen."""
+        """The same as choosing the bundle that served before."""
         await swaps.roll_back(model)
         return await served()
 

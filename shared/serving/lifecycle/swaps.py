@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from shared.bundle.read import read_bundle
 from shared.errors import Forbidden, InputError, NotFound, NotReady, Overloaded, PerceptError, ServiceError
@@ -36,20 +36,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ServedBundle:
-    """What one task is answered with."""
+class ServedModelOut(BaseModel):
+    """A model that serves."""
 
     name: str
     task: str
     version: str
-    bundle: str
-    """Name of its folder."""
-    since: str
-    previous: str | None
-    """Name of the folder that served before; None where nothing was chosen yet."""
-    workers: int
-    """How many answer with it."""
+    bundle: str = Field(description="Name of its folder.")
+    since: str = Field(description="ISO 8601, UTC.")
+    previous: str | None = Field(description="The folder that served before: what a rollback returns to.")
+    workers: int = Field(description="How many workers answer with it; the others follow within seconds.")
 
 
 class ModelSwaps(Generic[EngineT]):
@@ -57,7 +53,7 @@ class ModelSwaps(Generic[EngineT]):
 
     Args:
         lifecycle: holds the engine.
-        settings: `bundles` is the folder whose own folders may be chosen; `follow_links` has the paths of the bundles
+        settings: `bundles` is the folder whose bundles may be chosen; with `follow_links` the paths of the bundles are
             watched.
     """
 
@@ -72,7 +68,7 @@ class ModelSwaps(Generic[EngineT]):
 
     @contextlib.asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Follow what other workers choose, while the context lasts; entered when the engine is loaded."""
+        """Follow the choices of other workers while the context lasts; entered once the engine is loaded."""
         with SharedChoice.of_this_server() as shared:
             self._shared = shared
             chosen = shared.read()
@@ -98,8 +94,8 @@ class ModelSwaps(Generic[EngineT]):
                 shared.forget()
                 self._shared = None
 
-    def served(self) -> tuple[list[ServedBundle], int, list[str]]:
-        """Return what each task is answered with, how many workers there are, and why some do not follow."""
+    def served(self) -> tuple[list[ServedModelOut], int, list[str]]:
+        """Return what serves each task, how many workers there are, and why some of them do not follow."""
         shared = self._needed()
         chosen, reports = shared.read(), shared.reports()
         found = []
@@ -108,7 +104,7 @@ class ModelSwaps(Generic[EngineT]):
             mine, choice = self._mine[task], chosen.get(task)
             alike = [report.models.get(task) for report in reports]
             found.append(
-                ServedBundle(
+                ServedModelOut(
                     name=model.name,
                     task=task,
                     version=model.version,
@@ -123,14 +119,14 @@ class ModelSwaps(Generic[EngineT]):
         return found, len(reports), [report.problem for report in reports if report.problem]
 
     async def choose(self, bundle: str) -> None:
-        """Answer with the bundle in the folder of that name; returns when this worker does.
+        """Answer with the bundle in the folder of that name; returns once this worker does.
 
         Raises:
             Forbidden: no folder of bundles is set.
-            NotFound: there is no such bundle, or no model that it could take the place of.
+            NotFound: there is no such bundle, or no model that it could replace.
             InputError: it is broken or another model, or does not answer as it did after training. Nothing changed.
-            Overloaded: another worker loads one.
-            ServiceError: the choice cannot be written down. Nothing changed.
+            Overloaded: another worker is loading one.
+            ServiceError: the choice cannot be written. Nothing changed.
         """
         await self._choose(self._path_of(bundle))
 
@@ -138,14 +134,14 @@ class ModelSwaps(Generic[EngineT]):
         """Answer with the bundle that served before; raises as `choose`.
 
         Args:
-            model: its name; None where there is but one.
+            model: its name; None if there is only one.
         """
         if self._folder is None:
             raise _forbidden()
         models = self._lifecycle.newest().models
         if model is None and len(models) > 1:
             names = ", ".join(repr(each.name) for each in models)
-            raise InputError(f"which model is meant? There are {names}. Send `?model=…`.")
+            raise InputError(f"which model do you mean? There are {names}. Send `?model=…`.")
         wanted = next((each for each in models if model in (None, each.name)), None)
         if wanted is None:
             raise NotFound(f"there is no model {str(model)[:80]!r} here.")
@@ -156,7 +152,7 @@ class ModelSwaps(Generic[EngineT]):
         await self._change(task, chosen.previous)
 
     async def _choose(self, path: Path, link_of: str | None = None) -> None:
-        """As `choose`, by path; `link_of` is the task whose link leads there, and then no choice made twice."""
+        """As `choose`, by path; `link_of` is the task whose link leads there, which is not chosen twice."""
         with _without_paths(path):
             config = (await asyncio.to_thread(read_bundle, path, verify=False)).config
         if link_of not in (None, config.task):
@@ -171,7 +167,7 @@ class ModelSwaps(Generic[EngineT]):
                 chosen = shared.read()
                 known = chosen.get(task)
                 if is_link and known is not None and known.path == path:
-                    return  # another worker saw it first, and this one follows
+                    return  # another worker saw it first, and this one follows it
                 choice = Chosen(
                     path=path,
                     serial=known.serial + 1 if known else 1,
@@ -187,7 +183,7 @@ class ModelSwaps(Generic[EngineT]):
         old = next(model for model in self._lifecycle.newest().models if model.bundle.config.task == task)
         await self._lifecycle.replace(engine)
         new = next(model for model in engine.models if model.bundle.config.task == task)
-        self._mine[task] = Serving(path=choice.path, serial=choice.serial, since=choice.since)
+        self._mine[task] = choice
         self._problem = None
         self._report()
         _log.info("model replaced", extra={"model": new.name, "version": new.version, "replaced_version": old.version})
@@ -205,7 +201,7 @@ class ModelSwaps(Generic[EngineT]):
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def _take_up(self, task: str, choice: Chosen) -> None:
-        """Do as another worker did; what fails is said and not tried again before the next choice."""
+        """Do as another worker did; a failure is reported and not tried again before the next choice."""
         try:
             with _without_paths(choice.path):
                 engine = await asyncio.to_thread(self._lifecycle.newest().replaced, task, choice.path)
@@ -226,12 +222,12 @@ class ModelSwaps(Generic[EngineT]):
                     await self._choose(target, task)
                     aliases.settle(task, target)
                 except Overloaded:
-                    pass  # another worker loads one, most likely this: looked at again in a second
+                    pass  # another worker is loading one, most likely this one: try again in a second
                 except PerceptError as error:
                     if aliases.put_off(task, target):
                         self._tell(f"{target.name}: {error}")
                         is_refused = True
-            if is_refused and aliases.are_at_rest:  # it leads back to what serves
+            if is_refused and aliases.are_at_rest:  # it leads back to what is being served
                 self._problem, is_refused = None, False
                 self._report()
             await asyncio.sleep(WATCH_EVERY_S)
@@ -241,12 +237,12 @@ class ModelSwaps(Generic[EngineT]):
             raise _forbidden()
         if not _NAME.fullmatch(bundle):
             raise InputError(
-                f"{bundle[:80]!r} is no name of a bundle's folder: letters, digits, dots, dashes and underscores."
+                f"{bundle[:80]!r} is not a valid folder name: use letters, digits, dots, dashes and underscores."
             )
         path = self._folder / bundle
         if not path.is_dir():
             raise NotFound(f"there is no bundle {bundle!r} in the folder that this service takes bundles from.")
-        return path.resolve()  # so that a link which is changed later changes nothing behind our back
+        return path.resolve()  # so that changing a link later changes nothing behind our back
 
     def _model_of(self, task: str, name: str) -> LoadedModel:
         for model in self._lifecycle.newest().models:
@@ -254,10 +250,10 @@ class ModelSwaps(Generic[EngineT]):
                 if model.name != name:
                     raise InputError(
                         f"the bundle holds the model {name!r}; the one that serves {task} is called {model.name!r}, "
-                        "and clients ask for it by that name. Start the service with it instead."
+                        "and clients ask for it by that name. Start the service with the bundle instead."
                     )
                 return model
-        raise NotFound(f"the bundle is one of the task {task!r}, which this service does not answer.")
+        raise NotFound(f"the bundle is for the task {task!r}, which this service does not serve.")
 
     def _report(self) -> None:
         if self._shared is not None:
@@ -271,7 +267,7 @@ class ModelSwaps(Generic[EngineT]):
 
 @contextlib.contextmanager
 def _without_paths(path: Path) -> Iterator[None]:
-    """Turn what is wrong with a bundle into an error that a client may read: with the folder's name, not its path."""
+    """Turn an error about a bundle into one that a client may read: with the folder's name, not its path."""
     try:
         yield
     except (InputError, ServiceError):
@@ -279,7 +275,7 @@ def _without_paths(path: Path) -> Iterator[None]:
     except PerceptError as error:
         _log.warning("a bundle was refused: %s", error)
         reason = str(error).replace(str(path), path.name)
-        raise InputError(f"the bundle was refused, and what served before goes on: {reason}") from error
+        raise InputError(f"the bundle was refused, and the previous one still serves: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -287,15 +283,15 @@ def _written_or_refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        _log.error("a choice of bundle could not be written down: %s", error)
+        _log.error("a choice of bundle could not be written: %s", error)
         raise ServiceError(
-            f"the choice could not be written down ({error.strerror}), so nothing was changed. Send it again later."
+            f"the choice could not be written ({error.strerror}), so nothing was changed. Send it again later."
         ) from error
 
 
 def _forbidden() -> Forbidden:
     return Forbidden(
-        f"this service was started without a folder to take bundles from. Set {PREFIX}BUNDLES and start it again."
+        f"this service was started without a folder to take bundles from. Set {PREFIX}BUNDLES and restart it."
     )
 
 
@@ -313,28 +309,24 @@ Loaded = TypeVar("Loaded")
 _log = logging.getLogger(__name__)
 
 
-class Chosen(BaseModel):
-    """The bundle that one task is answered with."""
+class Serving(BaseModel):
+    """The bundle with which one worker serves one task."""
 
     path: Path
     serial: int
-    """Goes up with every choice: the same folder chosen again is read again."""
+    """Of the choice that the worker followed; 0 for what the settings name."""
     since: str
     """ISO 8601, UTC."""
+
+
+class Chosen(Serving):
+    """The bundle that was chosen for one task. `serial` increases with every choice, even of the same folder."""
+
     previous: Path
 
 
-class Serving(BaseModel):
-    """What one worker answers one task with."""
-
-    path: Path
-    serial: int
-    """Of the choice that it followed; 0 for what the settings name."""
-    since: str
-
-
 class Report(BaseModel):
-    """What one worker says of itself."""
+    """What one worker serves."""
 
     models: dict[str, Serving]
     """By task."""
@@ -347,10 +339,10 @@ class _Choices(BaseModel):
 
 
 class SharedChoice:
-    """The files. Every write is whole or not at all.
+    """The files that all workers of a server see: the choice, and a report per worker. Writes are all or nothing.
 
     Args:
-        folder: made where there is none.
+        folder: created if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -361,9 +353,9 @@ class SharedChoice:
     @classmethod
     @contextlib.contextmanager
     def of_this_server(cls) -> Iterator[SharedChoice]:
-        """Give the one of the server that this worker belongs to: beside its metrics, emptied when the server starts.
+        """Return the files of this worker's server: beside its metrics, emptied when the server starts.
 
-        A process that is no server's worker, as in tests, has one of its own.
+        A process that is not the worker of a server, as in tests, has files of its own.
         """
         parent = os.environ.get(DIRECTORY)
         with contextlib.ExitStack() as stack:
@@ -371,7 +363,7 @@ class SharedChoice:
             yield cls(Path(parent) / _FOLDER)
 
     def read(self) -> dict[str, Chosen]:
-        """Return what was chosen, by task; nothing where all is as the settings name it."""
+        """Return what was chosen, by task; empty while everything is as the settings name it."""
         try:
             return _Choices.model_validate_json(self._file.read_bytes()).chosen
         except FileNotFoundError:
@@ -381,7 +373,7 @@ class SharedChoice:
             return {}
 
     def stamp(self) -> tuple[int, int] | None:
-        """Return something that is another after every choice; cheap."""
+        """Return a value that changes with every choice; cheap."""
         try:
             status = self._file.stat()
         except OSError:
@@ -389,10 +381,10 @@ class SharedChoice:
         return status.st_mtime_ns, status.st_ino
 
     def write(self, chosen: dict[str, Chosen]) -> None:
-        """Let all workers see it.
+        """Show the choice to all workers.
 
         Raises:
-            OSError: it could not be written; what was chosen before stays.
+            OSError: it could not be written; the previous choice stays.
         """
         self._replace(self._file, _Choices(chosen=chosen))
 
@@ -411,31 +403,31 @@ class SharedChoice:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise Overloaded(
-                        "another bundle is being loaded right now. Send it again when that is done.", _RETRY_S
+                        "another bundle is being loaded right now. Send this again when that is done.", _RETRY_S
                     ) from None
             yield
 
     def report(self, report: Report) -> None:
-        """Say what this worker serves; where that cannot be written, it is missing from what others count."""
+        """Write what this worker serves; if that fails, the others do not count it."""
         try:
             self._replace(self._own, report)
         except OSError as error:
-            _log.warning("what this worker serves could not be written down: %s", error.strerror)
+            _log.warning("what this worker serves could not be written: %s", error.strerror)
 
     def forget(self) -> None:
-        """Take back what this worker said; the last thing it does."""
+        """Delete the report of this worker, the last thing it does."""
         with contextlib.suppress(OSError):
             self._own.unlink(missing_ok=True)
 
     def reports(self) -> list[Report]:
-        """Return what the workers say that live."""
+        """Return the reports of the workers that are alive."""
         found = []
         for file in sorted(self._folder.glob("worker-*.json")):
             with contextlib.suppress(OSError, ValidationError, ValueError):
                 if is_alive(int(file.stem.removeprefix("worker-"))):
                     found.append(Report.model_validate_json(file.read_bytes()))
                 else:
-                    file.unlink(missing_ok=True)  # a worker that was killed could not do it
+                    file.unlink(missing_ok=True)  # a killed worker could not delete it
         return found
 
     def _replace(self, file: Path, content: BaseModel) -> None:
@@ -450,12 +442,12 @@ class SharedChoice:
 
 
 def load_chosen(load: Callable[[Settings], Loaded], settings: Settings) -> Loaded:
-    """Return what was loaded with the bundles that were chosen last; where they fail, with those of the settings.
+    """Return what `load` makes of the bundles chosen last or, if they fail, of those in the settings.
 
-    So a worker that is started again serves what the others serve, and a bundle that is gone meanwhile stops nobody.
+    So a restarted worker serves what the others serve, and a bundle that has been deleted does not stop it.
 
     Raises:
-        PerceptError: those of the settings fail too.
+        PerceptError: those in the settings fail too.
     """
     with SharedChoice.of_this_server() as shared:
         chosen = shared.read()
@@ -465,7 +457,7 @@ def load_chosen(load: Callable[[Settings], Loaded], settings: Settings) -> Loade
     try:
         return load(settings.model_copy(update=changes))
     except PerceptError as error:
-        _log.error("the bundles that were chosen cannot be loaded, those of the settings are: %s", error)
+        _log.error("the chosen bundles cannot be loaded, so those in the settings are: %s", error)
         return load(settings)
 
 
@@ -483,22 +475,22 @@ class _Link:
 
 
 class Aliases:
-    """The links among the paths of the served bundles.
+    """Links that name the bundles to serve, and when one of them leads elsewhere than before.
 
     Args:
         paths: task -> bundle, as the settings name it.
-        served: task -> folder that it was loaded from, where that is what the setting named then: a link that was
-            changed since has changed. Others are taken to be at rest.
+        served: task -> folder it was loaded from, if the setting named that folder then, so that a link changed since
+            counts as changed. Others count as unchanged.
     """
 
     def __init__(self, paths: Mapping[str, Path], served: Mapping[str, Path] = MappingProxyType({})) -> None:
         self._links = {task: _Link(path, served.get(task) or _target(path)) for task, path in paths.items()}
 
     def changed(self) -> Iterator[tuple[str, Path]]:
-        """Yield (task, folder) for each link that leads elsewhere than when it was last settled; one at rest is not."""
+        """Yield (task, folder) for each link that leads elsewhere than when it was last settled."""
         for task, link in self._links.items():
             target = _target(link.path)
-            if target == link.leads_to or not target.is_dir():  # while a link is replaced it may lead nowhere
+            if target == link.leads_to or not target.is_dir():  # a link may lead nowhere while it is replaced
                 link.refused = None
                 continue
             if target != link.refused:
@@ -508,18 +500,18 @@ class Aliases:
 
     @property
     def are_at_rest(self) -> bool:
-        """Whether no link leads to what was refused."""
+        """Whether no link leads to a refused bundle."""
         return all(link.refused is None for link in self._links.values())
 
     def settle(self, task: str, target: Path) -> None:
-        """Take note that the link's folder serves."""
+        """Note that the link's folder now serves."""
         link = self._links[task]
         link.leads_to, link.refused = target, None
 
     def put_off(self, task: str, target: Path) -> bool:
-        """Have it come again later, each time after twice as long; return whether it is the first time.
+        """Have it come again later, after twice as long each time; return whether this is the first time.
 
-        What cannot be served yet may be on its way: files that are still being copied.
+        A bundle that cannot be served yet may still be arriving, file by file.
         """
         link = self._links[task]
         is_new = link.refused != target
@@ -530,4 +522,4 @@ class Aliases:
 
 
 def _target(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # where links lead in a circle, Path.resolve raises
+    return Path(os.path.realpath(path))  # Path.resolve raises if links lead in a circle

@@ -29,7 +29,7 @@ from shared.serving.host.metric_files import use_safe_files
 use_safe_files()
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""Variable that names the folder which all workers of a server share; BentoML empties it when the server starts."""
+"""Variable that names the folder shared by all workers of a server; BentoML empties it when the server starts."""
 _LIVE_FILE = re.compile(r"gauge_live\w*_(\d+)\.db")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SCORES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -40,7 +40,7 @@ REQUEST_SECONDS = Histogram(
 )
 IN_PROGRESS = Gauge("percept_http_requests_in_progress", "Requests being answered.", multiprocess_mode="livesum")
 FAULTS = Counter("percept_faults", "Requests that failed inside the service: each one is a bug.", ["route"])
-FAULTS.labels("other")  # there from the start: a rule can compare with nothing only where nothing is a number
+FAULTS.labels("other")  # there from the start, so that alert rules have a number to compare with
 REJECTED = Counter("percept_rejected", "Requests answered with an error that is not our fault.", ["reason"])
 MODEL_READY = Gauge(
     "percept_model_ready",
@@ -82,16 +82,16 @@ KEY_REQUESTS = Counter(
 LOG_LINES_LOST = Counter("percept_log_lines_lost", "Lines of the log that could not be written.")
 MAX_LABELS = 1000
 OTHER_LABEL = "other"
-"""Stands for the labels of a model beyond `MAX_LABELS`."""
+"""Stands for all labels of a model beyond `MAX_LABELS`."""
 _SHOWN_ONLY_WHERE_SET = {"percept_model_ready", "percept_model_info"}
 
 
 class ModelMetrics:
-    """The metrics of one model, found once and not at every item.
+    """The metrics of one model, looked up once and not for every item.
 
     Args:
         model: its name.
-        labels: all that it may give; so a label of the metrics is never what a client made up.
+        labels: all that it can answer; so a client can never make up a label of the metrics.
     """
 
     def __init__(self, model: str, labels: Sequence[str] = ()) -> None:
@@ -105,7 +105,7 @@ class ModelMetrics:
         self.preprocess_seconds = STAGE_SECONDS.labels(model, "preprocess")
 
     def batch(self, size: int, seconds: float, waited_s: float) -> None:
-        """Count one call of the network, as `MicroBatcher` tells of it."""
+        """Count one call of the network, as `MicroBatcher` reports it."""
         self._batch_size.observe(size)
         self._inference_seconds.observe(seconds)
         self._queue_seconds.observe(waited_s)
@@ -115,8 +115,8 @@ class ModelMetrics:
 
         Args:
             outcome: a word of ours.
-            label: the best one; empty where there is none.
-            score: the highest; None where there is none.
+            label: the best one; empty if there is none.
+            score: the highest; None if there is none.
         """
         counter = self._answers.get((outcome, label))
         if counter is None:
@@ -130,13 +130,13 @@ class ModelMetrics:
 def exposition() -> bytes:
     """Return the metrics of all workers in Prometheus' text format."""
     registry = CollectorRegistry()
-    is_shared = Path(os.environ.get(DIRECTORY) or os.devnull).is_dir()  # a folder that is gone leaves this worker's own
+    is_shared = Path(os.environ.get(DIRECTORY) or os.devnull).is_dir()  # if the folder is gone, show this worker's own
     registry.register(_Shown(MultiProcessCollector(None) if is_shared else REGISTRY))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
 class _Shown(Collector):
-    """What another collector gives, without models that answer no more: a value cannot be taken out of shared files."""
+    """Another collector without models that no longer answer: values cannot be removed from shared files."""
 
     def __init__(self, inner: Collector) -> None:
         self._inner = inner
@@ -149,7 +149,7 @@ class _Shown(Collector):
 
 
 def forget_dead_workers(directory: str | None = None) -> None:
-    """Delete the live gauges of workers that are gone; a killed one could not do it. Called when a worker starts."""
+    """Delete the live gauges of workers that are gone; a killed one could not. Called when a worker starts."""
     directory = directory or os.environ.get(DIRECTORY)
     if not directory:
         return
@@ -160,7 +160,7 @@ def forget_dead_workers(directory: str | None = None) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is a process of that number."""
+    """Return whether there is a process with that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -20,7 +20,7 @@ from shared.serving.http.browser import PAGE_HEADERS
 from shared.serving.http.requests import header
 
 MAX_EVENT_BYTES = 1_000_000
-"""An event carries a path, kept scores, a message or a pasted text: some kilobytes, seldom more."""
+"""An event carries a path, kept scores, a message or pasted text: some kilobytes, seldom more."""
 _GET = re.compile(
     r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*)/?"
     r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=(?!\w+:|/?/\w+:).+)/?"
@@ -31,7 +31,7 @@ _EVENT = re.compile(r"/gradio_api/(component_server|run/[\w-]+)/?")
 
 
 class PageGuard:
-    """ASGI middleware: 404 for routes that no page uses, 400 for events that name an address as a file."""
+    """ASGI middleware: 404 for routes that no page uses, 400 for events that give an address as a file."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self.app = app
@@ -51,14 +51,14 @@ class PageGuard:
         elif scope["method"] == "POST" and _EVENT.fullmatch(route):
             await self._check_event(scope, receive, send)
         elif route.startswith(_UPLOAD):
-            # An upload_id has Gradio keep the progress, for a route that no page uses, and for ever; with a field that
-            # is no file it fails on it.
+            # With an upload_id Gradio keeps the progress for ever, for a route that no page uses, and fails if a field
+            # is not a file.
             await self.app({**scope, "query_string": b""}, receive, send)
         else:
             await self.app(scope, receive, send)
 
     async def _check_event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if header(scope, b"content-type").startswith("multipart/"):  # files come by the upload route alone
+        if header(scope, b"content-type").startswith("multipart/"):  # files come through the upload route only
             await _refuse(400, "invalid_request", "an event is JSON")(scope, receive, send)
             return
         body = bytearray()
@@ -92,7 +92,7 @@ class PageGuard:
 
 
 def _paths(value: Any) -> Iterator[str]:
-    """Yield whatever stands as path or url of a file anywhere in an event."""
+    """Yield the path of each file anywhere in an event."""
     if isinstance(value, dict):
         for name, item in value.items():
             if name == "path" and isinstance(item, str):
@@ -109,7 +109,7 @@ def _refuse(status: int, kind: str, message: str) -> JSONResponse:
 
 
 class PageHeaders:
-    """ASGI middleware: the headers of a page on each answer."""
+    """ASGI middleware: the headers of a page on every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -18,7 +18,7 @@ from pathlib import Path
 from shared.errors import ConfigError
 
 UPLOAD_KEEP_S = 15 * 60
-"""An upload that nobody has asked anything of for so long is deleted."""
+"""An upload that was not used for so long is deleted."""
 UPLOAD_KEEP_BYTES = 1 << 30
 SWEEP_EVERY_S = 30
 _PARENT = "GRADIO_TEMP_DIR"
@@ -28,33 +28,33 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeptFolder:
-    """A folder whose entries, files or folders, go one by one."""
+    """A folder whose entries, files or folders, are deleted one by one."""
 
     path: Path
     keep_s: float
-    """An entry in which nothing was touched for so long goes."""
+    """An entry in which nothing was touched for so long is deleted."""
     keep_bytes: int
-    """Above this the oldest entries go earlier."""
+    """Beyond this the oldest entries go earlier."""
 
 
 def upload_folder() -> KeptFolder:
-    """Return the folder of this user that Gradio uses from now on, in GRADIO_TEMP_DIR or the system's temporary folder.
+    """Return this user's folder that Gradio uses from now on, in GRADIO_TEMP_DIR or the system's temporary folder.
 
     Raises:
-        ConfigError: somebody else made the folder.
+        ConfigError: somebody else created the folder.
     """
     folder = private_folder("uploads")
-    os.environ[_PARENT] = str(folder)  # the one way to tell Gradio
+    os.environ[_PARENT] = str(folder)  # the only way to tell Gradio
     return KeptFolder(folder, UPLOAD_KEEP_S, UPLOAD_KEEP_BYTES)
 
 
 def private_folder(kind: str) -> Path:
-    """Return a folder that this user's processes share and nobody else can read, made where there is none.
+    """Return a folder that this user's processes share and nobody else can read, created if missing.
 
-    Whatever is in it may be swept, so it is never a folder of others.
+    Anything in it may be swept, so it is never a folder with other files.
 
     Raises:
-        ConfigError: somebody else made the folder.
+        ConfigError: somebody else created the folder.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
     parent = Path(os.environ.get(_PARENT) or tempfile.gettempdir()).resolve()
@@ -68,7 +68,7 @@ def private_folder(kind: str) -> Path:
 
 
 def sweep(folder: KeptFolder, *, now: float) -> int:
-    """Delete entries of the folder that are too old, then the oldest until the rest fits; return how many went."""
+    """Delete entries that are too old, then the oldest until the rest fits; return how many were deleted."""
     entries = []
     for path in folder.path.iterdir():
         try:

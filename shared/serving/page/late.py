@@ -25,9 +25,9 @@ _WAIT_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-
 <p>The page opens in a moment …</p></body></html>"""
 _WAIT_HEADERS = {"retry-after": "1", "cache-control": "no-store"}
 _PATIENCE_S = 20.0
-"""What belongs to a page waits so long for it to stand; it takes two seconds, on a busy machine ten."""
+"""How long requests below the page wait for it; building takes two seconds, on a busy machine ten."""
 _MAX_WAITING = 64
-"""What waits holds its place and up to half a megabyte of its body; beyond this many, all are told to come back."""
+"""A waiting request holds its place and up to half a megabyte of its body; any beyond these are told to come back."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def has_gradio() -> bool:
 
 
 class LatePage:
-    """An ASGI app whose inside comes later. Mounted at `path`, it hands on whole paths, as if it stood at the root.
+    """An ASGI app whose content comes later. Mounted at `path`, it passes on whole paths, as if mounted at the root.
 
     Args:
         path: where it is mounted, such as "/ui".
@@ -51,28 +51,28 @@ class LatePage:
         self._shown: _Opened | None = None
         self._all: set[_Opened] = set()
         self._settled = asyncio.Event()
-        """Set as soon as a page stands, none will, or the server stops: nothing waits any longer."""
+        """Set once a page is up, none will be, or the server stops: nothing waits any longer."""
         self._waiting = 0
 
     @contextlib.asynccontextmanager
     async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
         """Build the page in a thread while the context is open, and take it down at its end.
 
-        Where a page stands already, entering takes until the new one stands in its place; the old one still answers
-        what began with it, until its own context ends.
+        If a page is already up, entering takes until the new one replaces it; the old one still answers what began with
+        it, until its own context ends.
         """
         opened = _Opened()
         self._all.add(opened)
         task = asyncio.create_task(self._build(build, opened)) if self.is_wanted else None
         try:
             if task is not None and self._shown is not None:
-                stands = asyncio.ensure_future(opened.stands.wait())
-                await asyncio.wait({task, stands}, return_when=asyncio.FIRST_COMPLETED)
-                stands.cancel()
+                is_up = asyncio.ensure_future(opened.is_up.wait())
+                await asyncio.wait({task, is_up}, return_when=asyncio.FIRST_COMPLETED)
+                is_up.cancel()
             yield
         finally:
             opened.closing.set()
-            opened.stands.set()
+            opened.is_up.set()
             if task is not None:
                 await asyncio.gather(task, return_exceptions=True)
             self._all.discard(opened)
@@ -90,13 +90,13 @@ class LatePage:
             self._give_up()
             _log.exception("there is no demo page: it could not be built")
             return
-        if opened.closing.is_set():  # its engine was replaced before it stood
+        if opened.closing.is_set():  # its engine was replaced before it was up
             return
         try:
-            async with app.router.lifespan_context(app):  # entered and left in this one task, as anyio's scopes ask
+            async with app.router.lifespan_context(app):  # entered and left in one task, as anyio's scopes require
                 opened.app = app
                 self._shown = opened
-                opened.stands.set()
+                opened.is_up.set()
                 self._settled.set()
                 _log.info("the demo page is open", extra={"path": self.path})
                 await opened.closing.wait()
@@ -106,7 +106,7 @@ class LatePage:
                 self._give_up()
 
     async def _wait(self) -> None:
-        """Return when a page stands, none will, or patience ends."""
+        """Return when a page is up, none will be, or patience ends."""
         self._waiting += 1
         try:
             await asyncio.wait_for(self._settled.wait(), _PATIENCE_S)
@@ -120,7 +120,7 @@ class LatePage:
         self._settled.set()
 
     def hang_up(self) -> None:
-        """Tell every open stream of the page that its browser left: heartbeats would hold a shutdown up for ever."""
+        """Tell every open stream of the page that its browser left: heartbeats would hold up a shutdown for ever."""
         self._settled.set()
         for opened in self._all:
             opened.closing.set()
@@ -134,7 +134,7 @@ class LatePage:
             await self._wait()
         shown = self._shown
         if shown is not None and shown.app is not None:
-            # A copy, so that the route in the log stays this mount; a mount shortens what its inside sees of the path.
+            # A copy, so that the route in the log stays this mount; a mount shortens the path that its content sees.
             inner = {**scope, "root_path": scope.get("app_root_path", "")}
             await shown.app(inner, _until_hung_up(receive, shown.closing), send)
         elif scope["type"] == "http" and self.is_wanted:
@@ -146,11 +146,11 @@ class LatePage:
 
 
 class _Opened:
-    """One page: what stands, and when it is to go. Compared by identity."""
+    """One page: its app once it is up, and when it is to go. Compared by identity."""
 
     def __init__(self) -> None:
         self.app: ASGIApp | None = None
-        self.stands = asyncio.Event()
+        self.is_up = asyncio.Event()
         self.closing = asyncio.Event()
 
 

@@ -43,25 +43,25 @@ class Page:
     """One task's page."""
 
     tab: str
-    """What its tab says, one word: "Photos". In small letters it is the tab's address."""
+    """The word on its tab: "Photos". In lower case it is the tab's address."""
     title: str
     """Its heading: "What is in this photo?" """
     fill: Callable[[], None]
-    """Draws what stands below the heading, with its events, into the Gradio blocks that are open."""
+    """Draws what is below the heading, with its events, into the open Gradio blocks."""
     models: Sequence[tuple[str, str]]
     """Name and version of each model behind it."""
     max_file_bytes: int
-    """The largest file that people may drop."""
+    """The largest file that people may drop on it."""
     summary: str = ""
     """One or two sentences below the heading, as plain text."""
     css: str = ""
-    """Its own look; what it names begins with its own ids or classes, for other pages may stand beside it."""
+    """Its own styles, for its own ids and classes only: other pages may be beside it."""
     js: str = ""
-    """Runs once, when the heading is drawn, in a scope of its own."""
+    """Runs once, when the heading is drawn, in its own scope."""
     sample_files: Sequence[Path] = ()
-    """Files that the page may hand out."""
+    """Files that the page may serve."""
     kept: Sequence[KeptFolder] = ()
-    """Folders that are swept while the page is open, besides that of uploads."""
+    """Folders that are swept while the page is open, besides the one for uploads."""
 
     @property
     def address(self) -> str:
@@ -70,15 +70,15 @@ class Page:
 
 
 def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = "", has_docs: bool = True) -> FastAPI:
-    """Return an application with the pages at `path`, and nothing of Gradio but what they need.
+    """Return an application with the pages at `path`, and only as much of Gradio as they need.
 
     Args:
         pages: at least one.
-        path: where they stand in the service.
+        path: where they are in the service.
         root_path: where a proxy shows the service.
-        has_docs: whether there is a documentation to lead to.
+        has_docs: whether to link to the documentation.
     """
-    assert pages, "a page of nothing"
+    assert pages, "no page to show"
     kept = [upload_folder(), *(folder for page in pages for folder in page.kept)]  # before Gradio asks for its folder
 
     @asynccontextmanager
@@ -109,16 +109,16 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
     for route in app.routes:
-        if isinstance(route, Mount):  # Gradio's own application, where uploads are written
+        if isinstance(route, Mount):  # Gradio's own application, which writes uploads
             install_disk_handler(cast("FastAPI", route.app))
-    demo.has_launched = True  # or Gradio 6 takes any path of this machine for an upload
+    demo.has_launched = True  # or Gradio 6 accepts any path of this machine as an upload
     app.add_middleware(PageGuard, path=path)
     app.add_middleware(PageHeaders)
     return app
 
 
 def build_blocks(pages: Sequence[Page], keep_s: float, docs: str = _DOCS) -> gr.Blocks:
-    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads, `docs` leads to the routes."""
+    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads, `docs` the link to the routes."""
     is_alone = len(pages) == 1
     title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:

@@ -100,7 +100,7 @@ def test_wrong_binary_tensors_are_refused(client: TestClient, model: TinyModel, 
 
 
 @pytest.mark.parametrize(
-    ("cut", "message"), [(-1, "takes 2 bytes behind the JSON; 1 are left"), (None, "3 bytes are left behind the JSON")]
+    ("cut", "message"), [(-1, "takes 2 bytes after the JSON; 1 are left"), (None, "3 bytes after the JSON are left")]
 )
 def test_too_few_or_too_many_bytes_are_refused(client: TestClient, cut: int | None, message: str):
     sent = binary_request(NUMBERS.tobytes(), TOKENS.tobytes(), FLAGS.tobytes())

@@ -166,7 +166,7 @@ def test_unknown_parameters_and_nulls_are_ignored(client: TestClient):
         (changed(0, shape=[3, 2]), "'numbers' must be float32 [batch, 3], batch=3; came float32 [3, 2]"),
         (changed(0, shape=[1, 3], data=[1, 2, 3]), "'tokens' must be int64 [batch, tokens], batch=1"),
         (changed(0, name="figures"), "takes the inputs ['numbers', 'tokens', 'flags']; came ['figures', "),
-        (changed(1, name="numbers", datatype="FP32"), "'numbers' stands in the request twice"),
+        (changed(1, name="numbers", datatype="FP32"), "'numbers' is in the request twice"),
         (request(inputs=request()["inputs"][:2]), "takes the inputs ['numbers', 'tokens', 'flags']"),
         (changed(0, data=[1, 2, 3, 4, 5]), "the shape [2, 3], 6 values; its data has 5"),
         (changed(0, data=[]), "its data has 0"),
@@ -205,7 +205,7 @@ def test_more_values_than_the_limit_are_too_large_before_they_are_read(client: T
 
 
 def test_a_compressed_body_is_refused(client: TestClient):
-    assert "without compression" in refusal(client, b"\x1f\x8b", 415, headers={"Content-Encoding": "gzip"})
+    assert "uncompressed" in refusal(client, b"\x1f\x8b", 415, headers={"Content-Encoding": "gzip"})
 
 
 def test_an_output_that_is_not_finite_is_a_bug_and_never_a_null():

@@ -61,7 +61,7 @@ def test_a_name_that_is_no_word_is_refused(path: Path, name: str):
 
 def test_a_name_is_given_once_and_only_what_is_there_is_removed(path: Path):
     add_key(path, "shop")
-    with pytest.raises(ConfigError, match="there is a key of shop already"):
+    with pytest.raises(ConfigError, match="there is already a key of shop"):
         add_key(path, "shop")
     with pytest.raises(ConfigError, match=r"no key of store in .*; there are: shop"):
         remove_key(path, "store")
@@ -103,7 +103,7 @@ GOOD = {"name": "a", "sha256": "0" * 64, "created": "2026-11-25"}
         (json.dumps({"keys": [GOOD | {"key": "in clear"}]}), "keys.0.key"),
         (json.dumps({"keys": [GOOD | {"role": "root"}]}), "keys.0.role"),
         (json.dumps({"keys": [GOOD | {"requests_per_minute": 0}]}), "keys.0.requests_per_minute"),
-        (json.dumps({"keys": [GOOD, GOOD]}), "two keys have one name"),
+        (json.dumps({"keys": [GOOD, GOOD]}), "two keys have the same name"),
     ],
 )
 def test_a_broken_file_is_refused_with_the_place_and_never_with_what_stands_there(

@@ -96,4 +96,4 @@ def test_without_a_common_folder_each_worker_counts_for_itself(
     monkeypatch.setattr(logging.getLogger("shared"), "propagate", True)
     first, second = Rates(folder), Rates(folder)
     assert (taken(first, KEY, 3, 5), taken(second, KEY, 3, 5)) == (3, 3)
-    assert ("by each worker for itself" in caplog.text) == (folder is not None)
+    assert ("each worker counts" in caplog.text) == (folder is not None)

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from shared.serving.host.service import SETTINGS, keep_memory_flat
+from shared.serving.host.carrier import MALLOC, keep_memory_flat
 
 
 def test_processes_that_are_started_give_memory_back_and_what_is_set_stays(monkeypatch: pytest.MonkeyPatch):
     environment = {"MALLOC_ARENA_MAX": "7"}
     monkeypatch.setattr(os, "environ", environment)
     keep_memory_flat()
-    assert environment == SETTINGS | {"MALLOC_ARENA_MAX": "7"}
+    assert environment == MALLOC | {"MALLOC_ARENA_MAX": "7"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import shared.serving.host.server
+import shared.serving.host.carrier
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
 from shared.serving.host.server import serve
@@ -23,7 +23,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tu
     def start(target: str, *_: object, **__: object) -> None:
         found.append((target, read_settings()))
 
-    monkeypatch.setattr(shared.serving.host.server, "start_server", start)
+    monkeypatch.setattr(shared.serving.host.carrier, "start_server", start)
     monkeypatch.chdir(tmp_path)
     before = dict(os.environ)
     for name in before:
@@ -115,7 +115,7 @@ def test_without_a_bundle_all_that_the_settings_name_is_served(
 
 
 def test_two_bundles_of_one_task_are_refused(started: list[tuple[str, Settings]], qa_bundle: Bundle):
-    with pytest.raises(ConfigError, match="two bundles of the task 'qa'"):
+    with pytest.raises(ConfigError, match="two bundles are for the task 'qa'"):
         serve([qa_bundle.path, qa_bundle.path], port=0)
     assert started == []
 

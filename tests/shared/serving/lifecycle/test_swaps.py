@@ -117,12 +117,12 @@ def test_a_link_stands_for_the_folder_that_it_names_now(client: TestClient):
     [
         ("nothing", 404, "there is no bundle 'nothing'"),
         ("file", 404, "there is no bundle 'file'"),
-        ("intent", 404, "task 'intent', which this service does not answer"),
+        ("intent", 404, "task 'intent', which this service does not serve"),
         ("stranger", 400, "holds the model 'stranger'"),
         ("wrong", 400, "wrong/model.onnx is not the file that was written"),
-        ("../stored/second", 400, "no name of a bundle's folder"),
-        ("..", 400, "no name of a bundle's folder"),
-        ("/etc", 400, "no name of a bundle's folder"),
+        ("../stored/second", 400, "is not a valid folder name"),
+        ("..", 400, "is not a valid folder name"),
+        ("/etc", 400, "is not a valid folder name"),
         ("", 422, "at least 1 character"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_network_that_answers_otherwise_than_trained_is_refused(client: TestCl
     refused = choose(client, "untrue")
     assert refused.status_code == 400
     assert "does not answer as it did after training" in refused.json()["error"]["message"]
-    assert "what served before goes on" in refused.json()["error"]["message"]
+    assert "the previous one still serves" in refused.json()["error"]["message"]
     assert answer(client) == ("first", "cat")
 
 
@@ -181,7 +181,7 @@ def test_a_disk_that_takes_no_choice_leaves_all_as_it_was(client: TestClient, mo
     monkeypatch.setattr(SharedChoice, "write", full)
     refused = choose(client, "second")
     assert refused.status_code == 503
-    assert "could not be written down (No space left on device)" in refused.json()["error"]["message"]
+    assert "could not be written (No space left on device)" in refused.json()["error"]["message"]
     assert answer(client) == ("first", "cat")
     monkeypatch.undo()
     assert choose(client, "second").status_code == 200

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
-from shared.serving.host.service import tracing_config
+from shared.serving.host.carrier import tracing_config
 from shared.serving.http.middleware import RequestEdge
 from shared.serving.observe.logs import RequestLog, trace_id
 from shared.serving.settings import Settings

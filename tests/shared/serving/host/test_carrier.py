@@ -17,8 +17,11 @@ from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import BundleError, InputError, Overloaded
-from shared.serving.host import service as bento
-from shared.serving.host.service import KNOWN_VERSIONS, TunedService, load_or_exit, tuned_service, worker_count
+from shared.serving.app import edge_layers
+from shared.serving.host import carrier as bento
+from shared.serving.host import service as hosting
+from shared.serving.host.carrier import KNOWN_VERSIONS, TunedService, tuned_service, worker_count
+from shared.serving.host.service import load_or_exit
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.settings import Settings
 
@@ -60,7 +63,7 @@ def make_service(events: list[str]) -> Service[Any]:
 
     @bentoml.asgi_app(app, path="/")
     @bentoml.asgi_app(page, path="/page")
-    @tuned_service(SETTINGS, name="words", model=lambda: ("words", "1"))
+    @tuned_service(SETTINGS, edge_layers(SETTINGS, lambda: ("words", "1")), name="words")
     class Words:
         @bentoml.api(route="/say")
         async def say(self, word: str) -> Word:
@@ -244,7 +247,7 @@ def test_a_worker_that_cannot_load_ends_as_one_that_cannot_start(monkeypatch: py
     def load(error: Exception) -> None:
         raise error
 
-    monkeypatch.setattr(bento.os, "_exit", leave)
+    monkeypatch.setattr(hosting.os, "_exit", leave)
     with pytest.raises(SystemExit) as caught:
         load_or_exit(lambda: load(BundleError("no model.onnx")))()
     assert caught.value.code == 3
