@@ -56,6 +56,15 @@ def make_health_router(not_ready_reason: Callable[[], str | None], *, has_metric
 
 
 PATH = "/v1/model"
+_EXAMPLE: dict[str, Any] = {
+    "name": "tagger",
+    "task": "tagging",
+    "version": "2026.11.25-0f8e3a1c",
+    "bundle": "tagger-2026-11",
+    "since": "2026-11-25T12:00:00Z",
+    "previous": "tagger",
+    "workers": 2,
+}
 
 
 class BundleChoice(BaseModel):
@@ -71,27 +80,7 @@ class BundleChoice(BaseModel):
 class ModelList(BaseModel):
     """All models that serve, as the answering worker sees them."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "models": [
-                        {
-                            "name": "tagger",
-                            "task": "tagging",
-                            "version": "2026.11.25-0f8e3a1c",
-                            "bundle": "tagger-2026-11",
-                            "since": "2026-11-25T12:00:00Z",
-                            "previous": "tagger",
-                            "workers": 2,
-                        }
-                    ],
-                    "workers": 2,
-                    "problems": [],
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"models": [_EXAMPLE], "workers": 2, "problems": []}]})
 
     models: list[ServedModelOut]
     workers: int = Field(description="Workers that are alive.")
