@@ -6,12 +6,13 @@ model again. So it comes back from outside and is checked like any input.
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+import pydantic
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from vision.tagging.taxonomy import Hierarchy
 
@@ -23,16 +24,16 @@ MAX_SHOWN = 60
 """Most tags shown: at a low threshold, a model with a thousand labels has many."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Answer:
     """Scores of one photo and how long they took."""
 
-    scores: dict[int, float]
+    scores: dict[NonNegativeInt, Annotated[float, Field(ge=0, le=1)]]
     """Label index -> calibrated probability, for the labels that any threshold of the page can show."""
-    width: int
-    height: int
-    decode_ms: float
-    model_ms: float
+    width: NonNegativeInt
+    height: NonNegativeInt
+    decode_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    model_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     @classmethod
     def of(
@@ -60,28 +61,19 @@ class Answer:
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
-        return json.dumps({**vars(self), "scores": {str(index): score for index, score in self.scores.items()}})
+        return _JSON.dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: object, num_labels: int) -> Answer | None:
         """Return the answer that the browser kept, or None if it has none or sends something else."""
         try:
-            content = json.loads(text) if isinstance(text, str) and text else None
-            if not isinstance(content, dict):
-                return None
-            answer = cls(
-                {int(index): float(score) for index, score in content["scores"].items()},
-                int(content["width"]),
-                int(content["height"]),
-                float(content["decode_ms"]),
-                float(content["model_ms"]),
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            answer = _JSON.validate_json(text if isinstance(text, str) else "")
+        except ValidationError:
             return None
-        numbers = (*answer.scores.values(), answer.width, answer.height, answer.decode_ms, answer.model_ms)
-        is_sound = all(math.isfinite(number) and number >= 0 for number in numbers)
-        is_sound = is_sound and all(0 <= index < num_labels and score <= 1 for index, score in answer.scores.items())
-        return answer if is_sound else None
+        return answer if all(index < num_labels for index in answer.scores) else None
+
+
+_JSON = TypeAdapter(Answer)
 
 
 @dataclass
