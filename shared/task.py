@@ -1,4 +1,4 @@
-"""What the command line and the runtimes must know of a task, without importing it.
+"""What the command line and the runtimes must know about a task, without importing it.
 
 A task's folder holds one `TASK`. Its parts are named by import path ("package.module:name") and imported when they are
 needed, so that serving never loads torch and listing tasks loads nothing.
@@ -49,12 +49,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What `percept predict` was told; a task refuses what it cannot use."""
+    """The options of `percept predict`; a task refuses those that it cannot use."""
 
     top_k: int | None = None
     min_score: float | None = None
     context: str | None = None
-    """The text in which an answer is looked for, or a file of it."""
+    """The text to look for an answer in, or a file with it."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Predicted:
 
 
 def resolve(path: str) -> Any:
-    """Return the object that "package.module:name" stands for.
+    """Return the object that "package.module:name" names.
 
     >>> resolve("math:sqrt")(9.0)
     3.0

@@ -33,7 +33,7 @@ class EmbeddingPredictor:
         """Numbers of one embedding."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Return float32 [N, size], a row of length 1 for each text; long ones are cut off behind `max_length` tokens.
+        """Return float32 [N, size], a row of length 1 for each text; long ones are cut off after `max_length` tokens.
 
         Raises:
             InputError: a text holds half a surrogate pair.

@@ -48,7 +48,7 @@ class IntentData(TaskData):
         labels_per_batch: draw so many intents for each step, and of each as many utterances as fit: contrastive losses
             need several of one intent side by side. 0 for batches as the utterances come.
         mask_share: share of the tokens that are hidden while training.
-        examples_per_class: learn from so many utterances of each intent only, to see what few are worth; 0 for all.
+        examples_per_class: learn from only so many utterances of each intent, to see how far few go; 0 for all.
         val_share: share of each intent that validates, where a set brings no validation split.
         test_share: share held back for the final test, where a set brings no test split.
         vocabulary_size: most pieces of a trained tokenizer.
@@ -183,7 +183,7 @@ class IntentData(TaskData):
         return train_tokenizer(texts, self.max_vocabulary), {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return this epoch's batches; the trainer asks anew each epoch."""
+        """Return this epoch's batches; the trainer asks again each epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         if not any(example.label is not None for example in self.splits["val"]):
             raise DataError("no utterance validates, so no checkpoint could be chosen and no confidence calibrated: "

@@ -61,7 +61,7 @@ class IntentModule(TaskModule):
         contrastive_temperature: divides the cosines of that loss.
         hidden_size: of "bilstm".
         detector: what finds utterances that belong to no intent; "auto" compares all on the validation utterances.
-        acceptance: share of the utterances that belong to an intent for which one must be named.
+        acceptance: share of the utterances with an intent for which one must be named.
     """
 
     FROM_DATA: ClassVar[tuple[str, ...]] = ("labels", "vocabulary_size", "seed")
@@ -107,8 +107,8 @@ class IntentModule(TaskModule):
         )  # fmt: skip
         if freeze_embeddings and encoder != BILSTM:
             self.network.embeddings.requires_grad_(False)
-        # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which what
-        # is mixed differs from what it is mixed of, and the directions would learn nothing.
+        # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which mixed
+        # features differ from real ones, and the directions would learn nothing.
         self.rejection = Classifier(self.network.width, 1, head) if out_of_scope == "reject" else None
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:

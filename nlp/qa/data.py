@@ -132,7 +132,7 @@ class AnswerData(TaskData):
         return splits
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return this epoch's batches; the trainer asks anew each epoch, and gets other crossings."""
+        """Return this epoch's batches; the trainer asks again each epoch, and gets other crossings."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         if not self.splits["train"]:
             raise DataError("no question is left to train on: lower val_share and test_share or add questions.")

@@ -1,7 +1,4 @@
-"""Temperature, thresholds and calibration error: fitted in training, applied in serving. numpy only.
-
-Neighbours: `layout.Decision` holds what is fitted here; predictors apply `probabilities_from_logits`.
-"""
+"""Temperature, thresholds and calibration error: fitted in training, applied in serving. numpy only."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from shared.bundle.layout import ProblemType
 from shared.errors import CalibrationError
 
 UNKNOWN = -1
-"""Target of a label of which the data does not say whether it holds; it is left out."""
+"""Target of a label if the data does not say whether it holds; it is ignored."""
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Ends of the search: a validation set without a single mistake would drive the temperature to 0."""
 THRESHOLD_RANGE = (0.05, 0.95)
@@ -31,7 +28,7 @@ _NEWTON_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class ReliabilityBins:
-    """A reliability diagram: one entry a bin, NaN where the bin is empty."""
+    """A reliability diagram: one entry per bin, NaN where the bin is empty."""
 
     confidence: np.ndarray
     """float64 [bins]: mean confidence."""
@@ -106,11 +103,11 @@ def fit_scale_and_shift(
     """Return (temperature, shift) for which sigmoid((logit + shift) / temperature) has the least log-loss.
 
     Two parameters where a temperature alone leaves scores too low or too high throughout, as it does for networks that
-    learned from harder pictures than they are asked about. Falls back to (`fit_temperature`, 0) where higher logits do
+    learned from harder examples than they are used on. Falls back to (`fit_temperature`, 0) where higher logits do
     not mean more hits.
 
     Args:
-        logits: float [K], one a judgement.
+        logits: float [K], one per judgement.
         targets: [K], 1 or 0.
         weights: [K], how much each judgement counts; all the same if not given.
 
@@ -147,8 +144,8 @@ def fit_scale_and_shift(
 def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, *, default: float | None = None) -> np.ndarray:
     """Return float64 [num_labels]: for each label the threshold with the best F1, within `THRESHOLD_RANGE`.
 
-    Looked at are the midpoints between neighbouring probabilities and 0.5; of equally good ones the nearest to 0.5 is
-    taken. A label that has no positive example, or none that any threshold in range finds, gets `default`.
+    Candidates are the midpoints between neighbouring probabilities, and 0.5; of equally good ones the one nearest to
+    0.5 is taken. A label without a positive example, or none that a threshold in range finds, gets `default`.
 
     Args:
         probabilities: [N, num_labels], calibrated.

@@ -169,20 +169,20 @@ def _labels(config: BundleConfig) -> str:
     if config.problem_type is None:
         return ""
     groups: dict[str, list[str]] = defaultdict(list)
-    standing_above = {parent for above in config.label_parents.values() for parent in above}
+    all_parents = {parent for above in config.label_parents.values() for parent in above}
     for label in config.labels:
         for root in _roots(label, config.label_parents):
             if root != label:
                 groups[root].append(label)
-            elif label not in standing_above:
+            elif label not in all_parents:
                 groups[""].append(label)
     lines = [f"**{escape(root)}** ({len(groups[root])}): {_listed(groups[root])}" for root in sorted(groups) if root]
     if groups[""]:
         lines.append((f"**others** ({len(groups[''])}): " if lines else "") + _listed(groups[""]))
     content = "\n\n".join(lines)
     intro = f"{len(config.labels):,} labels"
-    if standing_above:
-        intro += f", {len(standing_above):,} of which stand above others: a photo with a label has those above it too"
+    if all_parents:
+        intro += f", {len(all_parents):,} of which are parents of others: a photo with a label has its parents too"
     shown = content if len(config.labels) <= SHOWN_LABELS else folded("All labels", content)
     return paragraphs("## Labels", f"{intro}.", shown)
 
@@ -297,7 +297,7 @@ def _provenance(config: BundleConfig) -> str:
 
 
 def _roots(label: str, parents: Mapping[str, list[str]]) -> list[str]:
-    """Return the topmost labels above a label; itself where nothing stands above it."""
+    """Return the topmost ancestors of a label; itself if it has none."""
     above = parents.get(label)
     return [label] if not above else sorted({root for parent in above for root in _roots(parent, parents)})
 

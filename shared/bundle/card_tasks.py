@@ -107,7 +107,7 @@ session = onnxruntime.InferenceSession("{ONNX}")
 logits = session.run(["logits"], {{"pixel_values": pixels}})[0][0] / config["decision"]["temperature"]
 probabilities = {formula}
 scores = {{label: float(probabilities[int(i)]) for i, label in config["id2label"].items()}}
-for _ in scores:  # a label holds at least as surely as what stands below it
+for _ in scores:  # a parent is at least as probable as its children
     for label, parents in config["label_parents"].items():
         scores |= {{parent: max(scores[parent], scores[label]) for parent in parents}}
 thresholds = config["decision"]["thresholds"]
@@ -145,7 +145,7 @@ def _tagger_evaluation(config: BundleConfig) -> str:
 
 
 def _tagger_calibration(config: BundleConfig) -> str:
-    """Return what turns logits into scores, and how honest the scores are."""
+    """Return what turns logits into scores, and how well calibrated these are."""
     decision = config.decision
     if not isinstance(decision, TagDecision):
         return ""
@@ -216,7 +216,7 @@ def _intent_calibration(config: BundleConfig) -> str:
     )
     out = (
         f"**Out of scope.** The detector is `{decision.detector}`: {DETECTORS.get(decision.detector, 'its own')}. Its "
-        "value becomes a score from 0 to 1, as a chance when half of what comes belongs to no intent. An intent is "
+        "value becomes a score from 0 to 1, a probability if half of all requests belong to no intent. An intent is "
         f"named where 1 - score is at least {decision.abstain_below:.3f}: that lets "
         f"{100 * decision.acceptance:.0f} % of the validation utterances with an intent pass."
     )
@@ -258,7 +258,7 @@ def _answer_usage(config: BundleConfig) -> str:
         'curl -H \'content-type: application/json\' -d \'{"question": "Who keeps the light?", '
         '"context": "The light on the rock is kept by Ada Brandt."}\' http://localhost:3000/v1/answer\n```',
         f'On the command line: `percept predict {config.name} "Who keeps the light?" --context page.txt`.',
-        "With transformers, where `model.safetensors` lies in this folder: "
+        "With transformers, if `model.safetensors` is in this folder: "
         '`AutoModelForQuestionAnswering.from_pretrained(".")`.',
     )
 

@@ -1,7 +1,6 @@
 """The bundle's files and what config.json says: the one contract between training and serving.
 
-Neighbours: `read` and `write` move bundles from and to disk, `card` renders README.md, `calibration` fits the numbers
-that `Decision` holds. Names follow Hugging Face, so that language bundles load with `AutoModelFor…`.
+Names follow Hugging Face, so that language bundles load with `AutoModelFor…`.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class IntentDecision(_Part):
     temperature: float = Field(gt=0, allow_inf_nan=False)
     """Logits are divided by it before softmax."""
     detector: str
-    """What tells utterances that belong to no intent, such as "energy"; a higher value of it speaks for none."""
+    """What finds utterances that belong to no intent, such as "energy"; a higher value means none."""
     detector_temperature: float = Field(gt=0, allow_inf_nan=False)
     detector_shift: float = Field(allow_inf_nan=False)
     """out_of_scope_score = sigmoid((value of the detector + shift) / temperature)."""
@@ -157,7 +156,7 @@ class BundleConfig(BaseModel):
     metrics: dict[str, Any]
     """Split -> metric -> value, and what the model card draws (curves, per-label table, confusion pairs)."""
     card: dict[str, Any] = Field(default_factory=dict)
-    """What a person says of the model: summary, licence, intended use, limits."""
+    """What a person says about the model: summary, licence, intended use, limits."""
     files: dict[str, Artifact] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -1,7 +1,4 @@
-"""Reading a bundle from disk, so that what is served is what was written. Needs neither torch nor pickle.
-
-Neighbours: `layout` says what a bundle holds, `write` makes one, the runtimes and predictors take what is read here.
-"""
+"""Reading a bundle from disk, so that what is served is what was written. Needs neither torch nor pickle."""
 
 from __future__ import annotations
 
@@ -64,7 +61,7 @@ class Bundle:
         """Return the path of one of the bundle's files.
 
         Raises:
-            BundleError: the folder does not have it, or config.json does not list it, so that nothing vouches for it.
+            BundleError: the folder does not have it, or config.json does not list it, so that it cannot be checked.
         """
         path = self.path / name
         if not path.is_file():
@@ -72,7 +69,7 @@ class Bundle:
         if name not in self.config.files and name != CONFIG:
             raise BundleError(
                 f"{path} is not listed under files in {CONFIG} (listed: {', '.join(sorted(self.config.files))}), "
-                "so it is not part of the bundle. Write the bundle anew with all its files."
+                "so it is not part of the bundle. Write the bundle again with all its files."
             )
         return path
 
@@ -149,7 +146,7 @@ def _read_config(path: Path) -> BundleConfig:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """Return where in config.json a value stands; pydantic adds to `decision` which task's kind was expected.
+    """Return where in config.json a value is; pydantic adds to `decision` which task's kind was expected.
 
     >>> _place(("decision", "tagging", "thresholds", "dog"))
     'decision.thresholds.dog'
@@ -179,11 +176,11 @@ def _verify(folder: Path, config: BundleConfig) -> None:
     inside = [name for name in config.files if PurePosixPath(name).name == name and name not in (".", "..")]
     strangers = sorted(set(config.files) - set(inside))
     if strangers:
-        raise BundleError(f"{folder / CONFIG} lists {strangers[0]!r}; a bundle's files lie directly in its folder.")
+        raise BundleError(f"{folder / CONFIG} lists {strangers[0]!r}; a bundle's files are directly in its folder.")
     unlisted = [name for name in REQUIRED if name not in config.files and name != CONFIG]
     if unlisted:
         raise BundleError(
-            f"{folder / CONFIG} has no SHA-256 under files for {', '.join(unlisted)}. Write the bundle anew."
+            f"{folder / CONFIG} has no SHA-256 under files for {', '.join(unlisted)}. Write the bundle again."
         )
     missing = [name for name in config.files if not (folder / name).is_file()]
     if missing:

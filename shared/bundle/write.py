@@ -112,12 +112,12 @@ def bundle_version(created: str, weights_sha256: str) -> str:
 
 
 def _check_target(target: Path) -> None:
-    """A folder is replaced only where it is a bundle, or empty: a mistyped path must not cost someone's work."""
+    """Refuse to replace a folder that is neither a bundle nor empty: a mistyped path must not cost someone's work."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise BundleError(f"{target} is no folder; a bundle cannot be written there. Name a folder.")
+        raise BundleError(f"{target} is not a folder, so a bundle cannot be written there. Name a folder.")
     if target.is_dir() and any(target.iterdir()) and not (target / CONFIG).is_file():
         raise BundleError(
-            f"{target} holds files but no {CONFIG}: it is no bundle, so it is not replaced. Name another folder."
+            f"{target} holds files but no {CONFIG}: it is not a bundle, so it is not replaced. Name another folder."
         )
 
 

@@ -173,7 +173,7 @@ def stratified_share(strata: Sequence[str], share: float, rng: random.Random) ->
     At least one example of each stratum stays; what a small stratum cannot give is not taken from the others.
 
     Args:
-        strata: of each example; such as its label.
+        strata: of each example, such as its label.
         share: of each stratum; what rounding leaves is carried over to the next.
         rng: decides which.
     """

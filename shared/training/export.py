@@ -26,7 +26,7 @@ PARITY_TOLERANCE = 1e-3
 """Absolute on values up to 1, relative to the largest value above: a hundred times what these networks differ by."""
 BATCH = "batch"
 MIN_VALUES = 64
-"""Smaller tensors stay as they are: nothing is won, and shapes and scales are among them."""
+"""Smaller tensors stay as they are: there is nothing to gain, and shapes and scales are among them."""
 
 
 def export_onnx(
@@ -82,7 +82,7 @@ def make_golden(network: nn.Module, example: Mapping[str, Tensor], *, outputs: S
 
     Args:
         network: as for `export_onnx`.
-        example: two to four real inputs; they are checked at each start of a service.
+        example: two to four real inputs; they are checked whenever a service starts.
         outputs: names of the outputs.
     """
     batch = {name: tensor.detach().cpu() for name, tensor in example.items()}
@@ -173,7 +173,7 @@ def round_weights_fp16(network: nn.Module) -> None:
 
 
 def store_weights_fp16(path: Path, out_path: Path) -> None:
-    """Write a copy whose large fp32 weights are fp16 with a cast behind each; a runtime folds the casts at load time.
+    """Write a copy whose large fp32 weights are fp16, with a cast after each; a runtime folds the casts at load time.
 
     Raises:
         ExportError: a weight is too large for fp16 (above 65504).

@@ -24,14 +24,14 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Trained:
-    """A trained network with all that its bundle needs and nobody has to measure."""
+    """A trained network with all that its bundle needs and that need not be measured."""
 
     network: nn.Module
     """On the CPU, in fp32 and eval mode."""
     model: nn.Module
     """The part of it whose state model.safetensors holds."""
     example: Mapping[str, np.ndarray]
-    """Two to four inputs that belong to nobody: the golden ones."""
+    """Two to four inputs without an owner: the golden ones."""
     outputs: Sequence[str]
     """Names of the outputs, in the network's order."""
     dynamic: Mapping[int, str]
@@ -189,7 +189,7 @@ class ExponentialMovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.995, update_every_n_steps: int = 1) -> None:
         def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
             if not averaged.is_floating_point():
-                return current  # whole numbers, such as positions: an average cut off to integers would be one less
+                return current  # whole numbers, such as positions: an average rounded down would be one less
             keep = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
             return averaged * keep + current * (1 - keep)
 

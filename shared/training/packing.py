@@ -54,7 +54,7 @@ RuleT = TypeVar("RuleT")
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What a person says of the model; goes into the model card.
+    """What a person says about the model; goes into the model card.
 
     Args:
         summary: one or two sentences.
@@ -62,7 +62,7 @@ class CardOptions:
         intended_use: what it is for.
         not_for: what it must not be used for.
         limits: known weaknesses.
-        recipe: anything about the training worth telling.
+        recipe: anything worth knowing about the training.
     """
 
     summary: str | None = None
@@ -103,7 +103,7 @@ class Fitted(Generic[RuleT]):
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Arrays of the rule, in files of the bundle."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """How the rule was chosen, to stand beside the validation metrics."""
+    """How the rule was chosen; goes with the validation metrics."""
 
 
 class Judging(Protocol[JudgedT, RuleT]):
@@ -145,7 +145,7 @@ class Judging(Protocol[JudgedT, RuleT]):
         """Return all metrics, as JSON-able values."""
 
     def left_out(self, split: str) -> dict[str, Any]:
-        """Return what of a split a bundle cannot be judged on, such as labels that it does not know."""
+        """Return what is left out of a split, such as labels that a bundle does not know."""
 
     def most_wrong(self, judged: JudgedT, rule: RuleT) -> bytes:
         """Return the content of a file that shows the surest wrong answers."""
@@ -387,7 +387,7 @@ def _report(run: Run, data: TaskData, metrics: Mapping[str, Any], most_wrong_suf
 
 
 def _check_files(bundle: Bundle) -> None:
-    """Refuse a bundle whose files are not those that were written; model.onnx may be, for it is made anew."""
+    """Refuse a bundle whose files are not those that were written, except for model.onnx, which is replaced."""
     for name, artifact in bundle.config.files.items():
         if name != ONNX and sha256_of(bundle.file(name)) != artifact.sha256:
             raise BundleError(

@@ -1,4 +1,4 @@
-"""Before int8: activations with outliers are evened out, and the weights behind them take the difference on.
+"""Before int8: outliers among activations are evened out, and the weights that follow make up for it.
 
 A transformer has a few channels that are a hundred times larger than the others; one int8 scale for all then leaves the
 others a few steps each. Every input channel of a matrix product is divided by a factor, and the weight's row is
@@ -6,7 +6,7 @@ multiplied by it: in fp32 the same product, in int8 half the error (of a six-lay
 where they are about 5; 2026-11). It costs one multiplication of each product's input.
 
 Source: SmoothQuant, Xiao et al. 2023, equation 4; with the factors on the input instead of in the layer before, because
-a residual reads that too. Neighbour: `int8` quantises what comes out.
+a residual reads that too.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class TaggingData(TaskData):
         crop_pct: share of the short side that the centre crop keeps when serving.
         resample: "bilinear" or "bicubic".
         batch_size: photos in a step.
-        num_workers: processes that decode and augment.
+        num_workers: number of processes that decode and augment.
         val_share: share of the training photos that validates, where the data brings no validation split.
         test_share: share of the training photos held back for the final test, where the data brings no test split.
         max_corrupt_share: a larger share of broken files stops the run.
@@ -166,7 +166,7 @@ class TaggingData(TaskData):
         return self.train_size_px[max((e for e in self.train_size_px if e <= epoch), default=min(self.train_size_px))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return this epoch's batches; the trainer asks anew each epoch."""
+        """Return this epoch's batches; the trainer asks again each epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         examples = [e for e in self.splits["train"] for _ in range(self.sources[e.source].options.repeat)]
         if not examples:
@@ -248,7 +248,7 @@ class PlainPhotos(Dataset[Batch]):
         return self._item(index, example, self.data.open_image(example))
 
     def of_file(self, index: int, content: bytes) -> Batch:
-        """Return the item of a photo that was read elsewhere; counted round and round, each time augmented anew."""
+        """Return the item of a photo that was read already; past the end, indices start again, augmented otherwise."""
         example = self.examples[index % len(self.examples)]
         return self._item(index, example, open_photo(content, self.data.preprocessor.resize_px).pixels)
 

@@ -57,8 +57,8 @@ def evaluate(
     `sources` -> name:
       - `examples`, `labels` (own labels that occur)
       - `top1`, `top5`: single-label sets only; the best of the set's own labels against the photo's own label. Where
-        own labels stand above one another, a tie goes to the more specific one. `top5` needs more than five own labels.
-      - `map`: mean average precision over own labels; `parents_map`: over labels that stand above others and are not
+        own labels are parents of one another, a tie goes to the more specific one. `top5` needs more than five labels.
+      - `map`: mean average precision over own labels; `parents_map`: over labels that are parents and not
         the set's own. Both take only labels that hold on one photo at least and do not hold on another.
       - `macro_f1`: at the labels' thresholds, mean over own labels that occur.
       - `ece`: expected calibration error, 15 bins of equal width. For a single-label set the score of the best own
@@ -216,7 +216,7 @@ class _Part:
     own_scores: np.ndarray  # [n, own]; slightly less for each own label below, so that ties go to the specific label
     own_targets: np.ndarray  # [n, own]
     own_label: np.ndarray | None  # int [n], position among the own labels; None for a multi-label set
-    inner: np.ndarray  # int [k], columns of labels that stand above others and are not the set's own
+    inner: np.ndarray  # int [k], columns of labels that are parents and not the set's own
 
     @property
     def judgements(self) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +238,7 @@ def _parts(
     sources: Sequence[SourceView],
     hierarchy: Hierarchy,
 ) -> Iterator[_Part]:
-    """Yield the sets of which there are photos."""
+    """Yield the sets that have photos."""
     for i, view in enumerate(sources):
         rows = np.flatnonzero(source_ids == i)
         if len(rows) == 0:
@@ -258,15 +258,15 @@ def _parts(
 
 
 def _is_above(columns: Sequence[int], hierarchy: Hierarchy) -> np.ndarray:
-    """Return bool [k, k]; [i, j]: own label i stands above own label j."""
+    """Return bool [k, k]; [i, j]: own label i is an ancestor of own label j."""
     names = [hierarchy.labels[column] for column in columns]
     return np.array([[name in hierarchy.ancestors[column] for column in columns] for name in names], dtype=bool)
 
 
 def _own_label(own_targets: np.ndarray, above: np.ndarray, name: str) -> np.ndarray:
-    """Return int [n]: the own label of each photo, the most specific where labels that stand above it hold with it."""
+    """Return int [n]: the own label of each photo, the most specific where its ancestors hold with it."""
     holds = own_targets == 1  # [n, own]
-    implied = holds.astype(np.int32) @ above.T.astype(np.int32) > 0  # [n, own]: stands above one that holds
+    implied = holds.astype(np.int32) @ above.T.astype(np.int32) > 0  # [n, own]: an ancestor of one that holds
     specific = holds & ~implied
     counts = specific.sum(axis=1)
     if (counts != 1).any():

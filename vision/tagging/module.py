@@ -54,9 +54,9 @@ class TaggingModule(TaskModule):
         body_lr_factor: the body's learning rate, as a share of the head's.
         layer_decay: each stage closer to the input learns this much slower than the one after it.
         weight_decay: of AdamW; biases and norms have none.
-        head_epochs: for so many epochs the head alone learns.
-        unfreeze_epochs: over so many epochs after that the body thaws, from the head's side; 0 for all at once.
-        frozen_stages: stages at the input that never learn; on a CPU they are most of the work.
+        head_epochs: epochs in which only the head learns.
+        unfreeze_epochs: epochs after that in which the body thaws, from the head's side; 0 for all at once.
+        frozen_stages: stages at the input that never learn; on a CPU they take most of the time.
         warmup_share: share of all steps in which the learning rate rises, before it falls along a cosine.
         label_smoothing: moves targets towards chance.
         choice_weight: of a cross-entropy that is added, over the own labels of sets with one label a photo, where the
@@ -65,8 +65,8 @@ class TaggingModule(TaskModule):
         mixup_alpha: strength of mixup; 0 for none.
         cutmix_alpha: strength of cutmix; 0 for none. With both, each batch draws one of the two.
         dropout: before the head, where the architecture has it; its own default if not given.
-        channels_last: memory order that convolutions like, on CPU and GPU.
-        compile_network: torch.compile; pays after a minute or so of compiling.
+        channels_last: memory order in which convolutions are faster, on CPU and GPU.
+        compile_network: torch.compile; pays off after a minute or so of compiling.
         seed: fixes mixup and dropout; the command line fills it in from the data.
     """
 
@@ -164,7 +164,7 @@ class TaggingModule(TaskModule):
     def trained(self, data: TaggingData) -> Trained:
         """Return the network, ready to be exported.
 
-        A shift that makes scores honest goes into the bias of the head, so that those who take raw logits get it too.
+        A shift that makes scores honest goes into the bias of the head, so that whatever reads raw logits gets it too.
         """
         network = self.network.to(memory_format=torch.contiguous_format)
         if data.problem_type == "multi_label_classification" and isinstance(last_layer(network), nn.Linear):
@@ -189,7 +189,7 @@ class TaggingModule(TaskModule):
         )
 
     def on_train_start(self) -> None:
-        """Set what only the data can tell: loss weights, folded batch norm, the head's first guess."""
+        """Set what depends on the data: loss weights, folded batch norm, the head's first guess."""
         data = self.data
         if self.hparams["class_weights"] == "balanced":
             self.loss_weights = balanced_weights(data, self.hparams["problem_type"]).to(self.device)
@@ -206,7 +206,7 @@ class TaggingModule(TaskModule):
 
     @torch.no_grad()
     def _guess_frequencies(self, data: TaggingData) -> None:
-        """Start a fresh head at each label's frequency: rare labels need not first unlearn a score of a half."""
+        """Start a fresh head at each label's frequency, so that rare labels need not unlearn a score of 0.5 first."""
         last = last_layer(self.network)
         targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
         positives, known = (targets == 1).sum(0) + 0.5, (targets != UNKNOWN).sum(0) + 1.0
@@ -216,7 +216,7 @@ class TaggingModule(TaskModule):
         last.bias.copy_(shares.log() if single else shares.logit())
 
     def on_train_epoch_start(self) -> None:
-        """Freeze what does not learn yet; its batch norm keeps its statistics."""
+        """Freeze what does not learn yet, batch norm statistics included."""
         learning = self.learning_stages(self.current_epoch)
         for depth, stage in enumerate(self.stages):
             stage.requires_grad_(depth < learning)
@@ -298,9 +298,9 @@ def choice_loss(
     Args:
         logits: float32 [N, num_labels].
         targets: float32 [N, num_labels]: 1, 0, or NaN where unknown.
-        sources: int64 [N], of which of the `views` each photo is.
+        sources: int64 [N], the place of each photo's set in `views`.
         views: the sets.
-        hierarchy: a photo's own label may stand below others of its set; those are no rivals.
+        hierarchy: ancestors of a photo's own label are no rivals.
     """
     loss = logits.new_zeros(())
     depths = torch.tensor([len(above) for above in hierarchy.ancestors], device=logits.device)

@@ -109,7 +109,7 @@ def head_names(network: nn.Module) -> list[str]:
 
 
 def stages(network: nn.Module) -> list[nn.Module]:
-    """Return the network's parts from input to output, the head last; what freezing and learning rates count by."""
+    """Return the network's parts from input to output, the head last: the units of freezing and learning rates."""
     body: list[nn.Module] = []
     heads = head_names(network)
     for name, child in network.named_children():
@@ -147,7 +147,7 @@ def load_network(bundle: Bundle) -> nn.Module:
 
 
 def has_untouched_batch_norm(network: nn.Module) -> bool:
-    """Whether batch norm layers stand with mean 0 and variance 1, as in weights with batch norm folded away."""
+    """Whether all batch norm layers have mean 0 and variance 1, as in weights with batch norm folded away."""
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     pairs = [(m.running_mean, m.running_var) for m in norms if m.running_mean is not None and m.running_var is not None]
     return bool(pairs) and all(bool((mean == 0).all()) and bool((var == 1).all()) for mean, var in pairs)

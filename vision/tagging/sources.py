@@ -48,9 +48,9 @@ class Source:
         label_names: YAML file that maps the labels in the data to the names that the model gives.
         covers: "own": this set says nothing of labels that only other sets have, and the loss leaves them out.
             "all": they do not hold, unless they are listed in `unknown`.
-        unknown: labels of which this set says nothing although it covers all.
-        unknown_with: label -> labels of which a photo says nothing when it has that label or one below it; a boat may
-            well be on a sea that nobody wrote down.
+        unknown: labels that this set says nothing about although it covers all.
+        unknown_with: label -> labels that a photo with that label, or one below it, says nothing about; a boat may
+            well be on a sea that is not labelled.
         repeat: how often each photo is seen in an epoch.
         licence: for the model card.
         origin: where the photos come from, for the model card.

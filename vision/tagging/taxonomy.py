@@ -1,7 +1,4 @@
-"""Labels that stand above other labels: reading a taxonomy, and what it means for targets and scores. numpy only.
-
-Neighbours: `data` makes training targets with it, `predictor` reconciles scores with it.
-"""
+"""A taxonomy, in which labels have parents: how to read one, and what it means for targets and scores. numpy only."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ import yaml
 from shared.errors import DataError
 
 UNKNOWN = -1
-"""Target of a label of which the data does not say whether it holds; the loss leaves it out."""
+"""Target of a label if the data does not say whether it holds; the loss ignores it."""
 
 
 def read_taxonomy(path: Path) -> dict[str, list[str]]:
-    """Return label -> direct parents from a YAML or JSON mapping; a single parent may stand without a list.
+    """Return label -> direct parents from a YAML or JSON mapping; a single parent needs no list.
 
     Raises:
-        DataError: the file is missing, no such mapping, or a label is its own ancestor.
+        DataError: the file is missing or holds no such mapping.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -81,16 +78,14 @@ class Hierarchy:
         while level:
             level = [parent for name in level for parent in self.parents.get(name, ())]
             if label in level:
-                raise DataError(
-                    f"the taxonomy makes {label!r} its own ancestor. Remove one of the links of that circle."
-                )
+                raise DataError(f"the taxonomy makes {label!r} its own ancestor. Remove one of the links of that loop.")
             level = [name for i, name in enumerate(level) if name not in found and name not in level[:i]]
             found.extend(level)
         return found
 
     @cached_property
     def inner(self) -> list[int]:
-        """Indices of labels that stand above another label."""
+        """Indices of labels that are a parent of another label."""
         return sorted({self.index[parent] for above in self.parents.values() for parent in above})
 
     @cached_property
@@ -112,11 +107,11 @@ class Hierarchy:
         """Return int8 [num_labels]: 1 holds, 0 does not hold, -1 unknown.
 
         A label's ancestors hold with it. The descendants of a label that holds are unknown unless they hold themselves:
-        who calls a photo "cat" has not said whether it is a tabby.
+        a photo labelled "cat" may or may not show a tabby.
 
         Args:
             labels: what the photo is labelled with.
-            known: bool [num_labels]; labels of which the data set says whether they hold.
+            known: bool [num_labels]; the labels that the data set knows to hold or not.
         """
         targets = np.where(known, 0, UNKNOWN).astype(np.int8)
         own = [self.index[label] for label in labels]

@@ -143,7 +143,7 @@ def test_bundle_can_be_written_anew_from_its_own_files(tmp_path: Path, tagger_bu
 
 def test_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path, tagger_bundle: Bundle) -> None:
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(BundleError, match="it is no bundle, so it is not replaced"):
+    with pytest.raises(BundleError, match="it is not a bundle, so it is not replaced"):
         rewrite(tagger_bundle, tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
