@@ -22,9 +22,12 @@ from shared.runtime.choose import choose_runtime
 from shared.runtime.cuda import TorchRuntime
 from shared.runtime.golden import check_golden
 from shared.task import resolve
-from shared.training.cli import curve_tables, fit_main
+from shared.training.cli import fit_main
+from shared.training.packing import evaluate
+from shared.training.plots import curve_tables
 from tests.photos import class_folders, photo
 from vision.tagging import TASK
+from vision.tagging.data import TaggingData
 from vision.tagging.predictor import TagPredictor
 
 SMOKE = Path(__file__).parents[3] / "configs" / "vision" / "tagging_smoke.yaml"
@@ -60,7 +63,11 @@ def test_photos_become_a_bundle_that_tags_them(tmp_path):
     assert {"learning_curves.png", "per_label.png", "reliability.png"} <= set(bundle.config.files)
     assert (tmp_path / "run" / "report" / "most_wrong.png").is_file()
     again = read_bundle(tmp_path / "run" / "bundle")
-    predictor = TagPredictor(again, choose_runtime(again, "cpu"))
+    runtime = choose_runtime(again, "cpu")
+    data = TaggingData(str(folder))
+    measured = evaluate(TASK, again, runtime, data, "test").metrics["overall"]
+    assert measured == pytest.approx(again.config.metrics["test"]["overall"], abs=1e-4)  # of the file that ships
+    predictor = TagPredictor(again, runtime)
     [tags] = predictor.predict([photo("red", 777)], top_k=1)
     assert [tag.label for tag in tags] == ["red"]
 
