@@ -31,11 +31,7 @@ IN_SCOPE = {
 """Label -> a message that means it; shown if the model has the label."""
 MAX_IN_SCOPE = 4
 OUT_OF_SCOPE = ("My cat prefers Mozart to Bach", "Write me a haiku about autumn rain")
-ABOUT_PERCEPT = (
-    "What is a bundle?",
-    "How many megapixels may an image have?",
-    "What does the service answer when it is overloaded?",
-)
+ABOUT_PERCEPT = ("What licence does Percept have?", "Which Python version does Percept need?")
 NOT_FOR = (
     "decisions about people: money, health, work or rights",
     "languages that its models were not trained on",

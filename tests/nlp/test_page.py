@@ -243,8 +243,8 @@ def test_what_goes_wrong_is_said_kindly(page: Page):
 
 def test_samples_are_one_click_away(page: Page):
     expect(page.get_by_role("group", name="Out of scope").locator("button").first).to_be_visible()
-    page.get_by_role("button", name="What is a bundle?").click()
-    expect(page.locator(".l-mine")).to_have_text("What is a bundle?")
+    page.get_by_role("button", name="What licence does Percept have?").click()
+    expect(page.locator(".l-mine")).to_have_text("What licence does Percept have?")
     page.locator(".l-card").wait_for()
 
 
