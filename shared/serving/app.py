@@ -260,7 +260,7 @@ class ApiFirst:
         await (self.app if is_elsewhere else self._api)(scope, receive, send)
 
     def _look_at(self, routes: Sequence[BaseRoute]) -> None:
-        """Read which paths are whose, at the first request: the layers are made before the routes."""
+        """Read which paths belong to whom, at the first request: the layers are made before the routes."""
         mounts = [route for route in routes if isinstance(route, Mount)]
         self._api = next((mount.app for mount in mounts if not mount.path), self.app)
         self._mounted = tuple(f"{mount.path}/" for mount in mounts if mount.path)

@@ -29,10 +29,8 @@ from typing import Any, TypeVar
 
 import bentoml
 from _bentoml_impl.server.app import ServiceAppFactory
-from _bentoml_impl.server.serving import serve_http
 from _bentoml_sdk import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.log import configure_logging
 from bentoml._internal.resource import system_resources
 from fastapi import FastAPI
 from pydantic import ValidationError
@@ -98,6 +96,9 @@ def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s:
         port: not 0.
         shutdown_s: time for requests in flight when the server is told to stop.
     """
+    from _bentoml_impl.server.serving import serve_http  # brings circus, which no worker needs and takes a second
+    from bentoml._internal.log import configure_logging
+
     configure_logging()  # type: ignore[no-untyped-call]
     logging.getLogger("bentoml").setLevel(logging.WARNING)
     sys.path.insert(0, str(folder))

@@ -1,8 +1,8 @@
-// What all demo pages do without the server. Gradio runs this once. All listeners stand on the document, because Gradio
-// draws the parts below it anew.
+// What all demo pages do without the server. Gradio runs this once. All listeners are on the document, because Gradio
+// redraws the parts below it.
 const base = location.origin + location.pathname.replace(/\/ui\/?$/, "");
 const putAddress = () => document.querySelectorAll(".p-origin").forEach((place) => { place.textContent = base; });
-new MutationObserver(() => {  // the calls stand in parts that Gradio draws when they are opened
+new MutationObserver(() => {  // the calls are in parts that Gradio draws when they are opened
   if ([...document.querySelectorAll(".p-origin")].some((place) => place.textContent !== base)) putAddress();
 }).observe(document.body, { childList: true, subtree: true });
 
