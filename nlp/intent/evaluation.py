@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import multiclass_stat_scores
 
-from shared.training.metrics import auroc, calibration_error, mean, ratio, reliability_rows, top_k_accuracy
+from shared.training.metrics import auroc, calibration_error, confusions, mean, ratio, reliability_rows, top_k_accuracy
 
-MAX_CONFUSIONS = 30
 NONE = "(none)"
 """In the confusion table, what belongs to no intent."""
 
@@ -54,6 +52,7 @@ def evaluate(
         acceptance: share of those in scope that may pass.
     """
     named = 1 - scores >= abstain_below
+    given = np.where(named, probabilities.argmax(axis=1), -1)
     parts = {name: np.flatnonzero(source_ids == i) for i, name in enumerate(sources)}
     parts = {name: rows for name, rows in parts.items() if len(rows)}
 
@@ -65,7 +64,7 @@ def evaluate(
         "overall": of(np.arange(len(targets))),
         "sources": {name: of(rows) for name, rows in parts.items()},
         "per_label": _per_label(probabilities, targets, named, labels),
-        "confusions": _confusions(probabilities, targets, named, labels),
+        "confusions": confusions(targets, given, [*labels, NONE]),
         "reliability": {
             name: reliability_rows(probabilities[rows].max(axis=1), probabilities[rows].argmax(axis=1) == targets[rows])
             for name, rows in inside.items()
@@ -153,18 +152,3 @@ def _per_label(
         rows.append({"label": labels[i], "support": support, "precision": precision, "recall": recall, "f1": f1,
                      "kept": kept})  # fmt: skip
     return rows
-
-
-def _confusions(
-    probabilities: np.ndarray, targets: np.ndarray, named: np.ndarray, labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Return what was taken for what: an intent for another or for none, none for an intent."""
-    given = np.where(named, probabilities.argmax(axis=1), -1)
-    support = Counter(targets.tolist())
-    pairs = Counter((t, g) for t, g in zip(targets.tolist(), given.tolist(), strict=True) if t != g)
-    names = [*labels, NONE]  # -1 is the last
-    ranked = sorted(pairs.items(), key=lambda item: (-item[1], names[item[0][0]], names[item[0][1]]))
-    return [
-        {"label": names[target], "given": names[other], "count": count, "of": support[target]}
-        for (target, other), count in ranked[:MAX_CONFUSIONS]
-    ]

@@ -7,10 +7,10 @@ wrong.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -37,7 +37,7 @@ from shared.errors import DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
-from shared.training.packing import Fitted, json_lines
+from shared.training.packing import Fitted, Judging, json_lines
 
 BATCH_SIZE = 32
 SHOWN = 5
@@ -64,14 +64,11 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class IntentJudging:
+class IntentJudging(Judging[Judged, Rule]):
     """Judges networks on utterances."""
 
-    noun: ClassVar[str] = "utterance"
-    needed_splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
-    int8_kind: ClassVar[Literal["static", "dynamic"]] = "dynamic"
-    most_wrong_suffix: ClassVar[str] = ".jsonl"
-    pictures: ClassVar[tuple[str, ...]] = ("reliability",)
+    noun = "utterance"
+    needed_splits = ("train", "val", "test")
 
     data: IntentData
     encoder: TextEncoder
@@ -103,10 +100,6 @@ class IntentJudging:
         targets = [-1 if e.label is None else self._index[e.label] for e in examples]
         outputs = judge_texts(runtime, self.encoder, [e.text for e in examples], f"judging {split}")
         return Judged(outputs, np.array(targets), examples)
-
-    def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
-        """Return nothing: int8 measures the ranges of activations at each call."""
-        return ()
 
     def merits(self, judged: Judged) -> dict[str, float]:
         """Return accuracy and, where it is defined, the AUROC of the energy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from shared.errors import BundleError, CalibrationError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import table_lines
-from shared.training.packing import Fitted, json_lines
+from shared.training.packing import Fitted, Judging, json_lines
 
 BATCH_TOKENS = 4096
 SHOWN_WRONG = 40
@@ -69,14 +69,10 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class AnswerJudging:
+class AnswerJudging(Judging[Judged, AnswerDecision]):
     """Judges networks on questions."""
 
-    noun: ClassVar[str] = "question"
-    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
-    int8_kind: ClassVar[Literal["static", "dynamic"]] = "dynamic"
-    most_wrong_suffix: ClassVar[str] = ".jsonl"
-    pictures: ClassVar[tuple[str, ...]] = ("reliability",)
+    noun = "question"
 
     data: AnswerData
     encoder: TextEncoder
@@ -130,10 +126,6 @@ class AnswerJudging:
         """Return `evaluate`'s metrics."""
         names = [source.name for source in self.data.sources]
         return evaluate(judged.examples, judged.predictions, scores_of(judged, rule), rule.abstain_below, names)
-
-    def left_out(self, split: str) -> dict[str, Any]:
-        """Return nothing: a bundle can be asked any question."""
-        return {}
 
     def most_wrong(self, judged: Judged, rule: AnswerDecision) -> bytes:
         """Return the surest wrong answers as JSON lines: look at these first, because often the label is wrong."""

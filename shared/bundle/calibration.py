@@ -1,10 +1,9 @@
-"""Temperature, thresholds and calibration error: fitted in training, applied in serving. numpy only."""
+"""Temperature and thresholds: fitted in training, applied in serving. numpy only."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,22 +19,8 @@ THRESHOLD_RANGE = (0.05, 0.95)
 
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 _TEMPERATURE_STEPS = 40  # log(400) * 0.618^40 = 3e-8: beyond what a temperature can mean
-
-
 _NEWTON_STEPS = 100
 _NEWTON_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class ReliabilityBins:
-    """A reliability diagram: one entry per bin, NaN where the bin is empty."""
-
-    confidence: np.ndarray
-    """float64 [bins]: mean confidence."""
-    accuracy: np.ndarray
-    """float64 [bins]: share that was right."""
-    count: np.ndarray
-    """int64 [bins]."""
 
 
 def probabilities_from_logits(logits: np.ndarray, temperature: float, problem_type: ProblemType) -> np.ndarray:
@@ -168,48 +153,6 @@ def fit_thresholds(probabilities: np.ndarray, targets: np.ndarray, *, default: f
         )
     fitted[missing] = np.median(fitted[~missing]) if default is None else default
     return fitted
-
-
-def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins, weighted by their size; in [0, 1].
-
-    ECE = sum over bins of (count / N) * |accuracy - confidence|
-
-    Args:
-        confidences: [N] in [0, 1]: the score of the predicted class, or of each label.
-        correct: [N], whether the prediction was right, or the label holds.
-
-    Raises:
-        CalibrationError: N is 0, a confidence is outside [0, 1], or the lengths differ.
-
-    Source: Guo et al. 2017, equation 3; 15 bins as there.
-    """
-    diagram = reliability_bins(confidences, correct, bins)
-    filled = diagram.count > 0
-    gaps = np.abs(diagram.accuracy - diagram.confidence)[filled]
-    return float(gaps @ diagram.count[filled] / diagram.count.sum())
-
-
-def reliability_bins(confidences: np.ndarray, correct: np.ndarray, bins: int = 15) -> ReliabilityBins:
-    """Return mean confidence, accuracy and count in the bins ((m-1)/bins, m/bins]; arguments as above.
-
-    Source: Guo et al. 2017, section 2.
-    """
-    values = np.asarray(confidences, dtype=np.float64)
-    hits = np.asarray(correct, dtype=np.float64)
-    if values.ndim != 1 or values.shape != hits.shape or values.size == 0:
-        raise CalibrationError(
-            f"expected as many confidences as answers, at least one; came {list(values.shape)} and {list(hits.shape)}."
-        )
-    if not ((values >= 0) & (values <= 1)).all() or not np.isfinite(hits).all():
-        raise CalibrationError("a confidence is not in [0, 1], or an answer is not finite.")
-    index = np.searchsorted(np.linspace(0, 1, bins + 1), values, side="left") - 1
-    index = np.maximum(index, 0)  # a confidence of exactly 0 belongs to the first bin
-    count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):  # 0 / 0: the NaN of an empty bin
-        confidence = np.bincount(index, weights=values, minlength=bins) / count
-        accuracy = np.bincount(index, weights=hits, minlength=bins) / count
-    return ReliabilityBins(confidence, accuracy, count)
 
 
 def _finite_matrix(values: np.ndarray, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,9 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error, multiclass_accuracy
 
-from shared.bundle.calibration import reliability_bins
-
 ECE_BINS = 15
 """Guo et al. 2017, "On Calibration of Modern Neural Networks", section 5."""
+MAX_CONFUSIONS = 30
 DIGITS = 5
 """Decimals that are kept: below one example in any set that fits on a disk, and readable in config.json."""
 
@@ -71,19 +71,37 @@ def calibration_error(confidences: np.ndarray, correct: np.ndarray) -> float | N
 def reliability_rows(confidences: np.ndarray, correct: np.ndarray) -> list[dict[str, float | int]]:
     """Return a row for each bin that is not empty: `low`, `high` (its bounds), `confidence`, `accuracy`, `count`.
 
-    Arguments as for `calibration_error`, with at least one judgement.
+    A bin is (low, high]; a confidence of exactly 0 is in the first one. Arguments as for `calibration_error`.
+    Source: Guo et al. 2017, section 2.
     """
-    bins = reliability_bins(confidences, correct, bins=ECE_BINS)
+    bins = np.maximum(np.searchsorted(np.linspace(0, 1, ECE_BINS + 1), confidences, side="left") - 1, 0)
     return [
         {
             "low": round(i / ECE_BINS, DIGITS),
             "high": round((i + 1) / ECE_BINS, DIGITS),
-            "confidence": round(float(bins.confidence[i]), DIGITS),
-            "accuracy": round(float(bins.accuracy[i]), DIGITS),
-            "count": int(bins.count[i]),
+            "confidence": round(float(confidences[bins == i].mean()), DIGITS),
+            "accuracy": round(float(correct[bins == i].mean()), DIGITS),
+            "count": int((bins == i).sum()),
         }
-        for i in np.flatnonzero(bins.count).tolist()
+        for i in np.unique(bins).tolist()
     ]
+
+
+def confusions(targets: np.ndarray, given: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return `label`, `given`, `count` and `of`, the label's examples, for each confusion, the most frequent first.
+
+    Args:
+        targets: int [N], places in `names`.
+        given: likewise.
+        names: labels; -1 is the last.
+    """
+    support = Counter(targets.tolist())
+    pairs = Counter(pair for pair in zip(targets.tolist(), given.tolist(), strict=True) if pair[0] != pair[1])
+    rows = [
+        {"label": names[target], "given": names[other], "count": count, "of": support[target]}
+        for (target, other), count in pairs.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["count"], row["label"], row["given"]))[:MAX_CONFUSIONS]
 
 
 def mean(values: Sequence[float | None]) -> float | None:

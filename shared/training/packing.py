@@ -107,15 +107,15 @@ class Fitted(Generic[RuleT]):
 
 
 class Judging(Protocol[JudgedT, RuleT]):
-    """How a task judges a network on its data, and the decision rule that follows."""
+    """How a task judges a network on its data, and the decision rule that follows; a task's class derives from it."""
 
     noun: ClassVar[str]
     """What an example is called: photo, utterance, question."""
-    needed_splits: ClassVar[tuple[str, ...]]
+    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
     """The splits that `fit` and the report need."""
-    int8_kind: ClassVar[Literal["static", "dynamic"]]
-    most_wrong_suffix: ClassVar[str]
-    pictures: ClassVar[tuple[str, ...]]
+    int8_kind: ClassVar[Literal["static", "dynamic"]] = "dynamic"
+    most_wrong_suffix: ClassVar[str] = ".jsonl"
+    pictures: ClassVar[tuple[str, ...]] = ("reliability",)
     """Which of the metrics the model card draws."""
 
     @classmethod
@@ -130,7 +130,8 @@ class Judging(Protocol[JudgedT, RuleT]):
         """Return what a runtime says of every example of a split, or of "all"; with a progress bar."""
 
     def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
-        """Yield batches of training data by the inputs' names, for int8; none where int8 needs none."""
+        """Yield batches of training data by the inputs' names, for int8; none if it needs none."""
+        return ()
 
     def merits(self, judged: JudgedT) -> dict[str, float]:
         """Return what int8 must keep: "quality" and others, more is better."""
@@ -146,6 +147,7 @@ class Judging(Protocol[JudgedT, RuleT]):
 
     def left_out(self, split: str) -> dict[str, Any]:
         """Return what is left out of a split, such as labels that a bundle does not know."""
+        return {}
 
     def most_wrong(self, judged: JudgedT, rule: RuleT) -> bytes:
         """Return the content of a file that shows the surest wrong answers."""

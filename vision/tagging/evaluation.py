@@ -6,7 +6,6 @@ not defined is None. torchmetrics counts, numpy selects.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,9 @@ from torchmetrics.functional.classification import (
 from shared.errors import DataError
 from shared.training.metrics import (
     DIGITS,
+    MAX_CONFUSIONS,
     calibration_error,
+    confusions,
     mean,
     ratio,
     reliability_rows,
@@ -29,8 +30,6 @@ from shared.training.metrics import (
     weighted_mean,
 )
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
-
-MAX_CONFUSIONS = 30
 
 
 @dataclass(frozen=True)
@@ -319,18 +318,11 @@ def _per_label(
 def _confusions(parts: Sequence[_Part], hierarchy: Hierarchy) -> list[dict[str, Any]]:
     rows = []
     for part in parts:
-        if part.own_label is None:
-            continue
-        names = [hierarchy.labels[column] for column in part.view.label_indices]
-        best = part.own_scores.argmax(axis=1)
-        support = Counter(part.own_label.tolist())
-        wrong = best != part.own_label
-        pairs = Counter(zip(part.own_label[wrong].tolist(), best[wrong].tolist(), strict=True))
-        rows += [
-            {"source": part.view.name, "label": names[a], "given": names[b], "count": n, "of": support[a]}
-            for (a, b), n in pairs.items()
-        ]
-    return sorted(rows, key=lambda row: (-int(row["count"]), str(row["label"]), str(row["given"])))[:MAX_CONFUSIONS]
+        if part.own_label is not None:
+            names = [hierarchy.labels[column] for column in part.view.label_indices]
+            found = confusions(part.own_label, part.own_scores.argmax(axis=1), names)
+            rows += [{"source": part.view.name, **row} for row in found]
+    return sorted(rows, key=lambda row: (-row["count"], row["label"], row["given"]))[:MAX_CONFUSIONS]
 
 
 def _check(scores: np.ndarray, targets: np.ndarray, source_ids: np.ndarray, hierarchy: Hierarchy) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -24,7 +24,7 @@ from shared.errors import BundleError, DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
-from shared.training.packing import Fitted
+from shared.training.packing import Fitted, Judging
 from shared.training.plots import contact_sheet
 from vision.images import ImagePreprocessor
 from vision.tagging.data import TaggingData, representative
@@ -65,14 +65,13 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class TagJudging:
+class TagJudging(Judging[Judged, TagDecision]):
     """Judges networks on photos."""
 
-    noun: ClassVar[str] = "photo"
-    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
-    int8_kind: ClassVar[Literal["static", "dynamic"]] = "static"
-    most_wrong_suffix: ClassVar[str] = ".png"
-    pictures: ClassVar[tuple[str, ...]] = ("reliability", "per_label", "confusions")
+    noun = "photo"
+    int8_kind = "static"
+    most_wrong_suffix = ".png"
+    pictures = ("reliability", "per_label", "confusions")
 
     data: TaggingData
     preprocessor: ImagePreprocessor

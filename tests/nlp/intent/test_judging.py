@@ -19,10 +19,10 @@ from nlp.intent.detectors import Detector
 from nlp.intent.judging import judge_texts
 from nlp.intent.predictor import IntentPredictor
 from nlp.text import TextEncoder
-from shared.bundle.calibration import expected_calibration_error
 from shared.bundle.read import Bundle
 from shared.errors import CalibrationError
 from shared.runtime.cpu import OnnxRuntime
+from shared.training.metrics import calibration_error
 
 RNG = np.random.default_rng(2)
 ENERGY = Detector("energy")
@@ -44,7 +44,7 @@ def test_confidences_are_honest_and_the_stated_share_passes():
     assert decision.temperature == pytest.approx(3.0, rel=0.1)
     inside = sample.targets >= 0
     chances = probabilities_of(sample, decision)[inside]
-    assert expected_calibration_error(chances.max(axis=1), chances.argmax(axis=1) == sample.targets[inside]) < 0.03
+    assert calibration_error(chances.max(axis=1), chances.argmax(axis=1) == sample.targets[inside]) < 0.03
     named = 1 - scores_of(sample, ENERGY, decision) >= decision.abstain_below
     assert named[inside].mean() == pytest.approx(0.9, abs=1e-3)
     assert named[inside].mean() >= 0.9
@@ -54,7 +54,7 @@ def test_confidences_are_honest_and_the_stated_share_passes():
 def test_the_score_is_a_chance_when_half_of_what_comes_belongs_to_none():
     sample = judged(2000, 2000)
     scores = scores_of(sample, ENERGY, fit_decision(sample, ENERGY, 0.95))
-    assert expected_calibration_error(scores, sample.targets < 0) < 0.12  # energy is no line in the log-odds
+    assert calibration_error(scores, sample.targets < 0) < 0.12  # energy is no line in the log-odds
     assert scores[sample.targets < 0].mean() + scores[sample.targets >= 0].mean() == pytest.approx(1, abs=0.02)
     few = judged(4000, 100)
     found = scores_of(few, ENERGY, fit_decision(few, ENERGY, 0.95))

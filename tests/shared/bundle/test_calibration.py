@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import scipy.optimize
@@ -13,12 +11,10 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from shared.bundle.calibration import (
     THRESHOLD_RANGE,
-    expected_calibration_error,
     fit_scale_and_shift,
     fit_temperature,
     fit_thresholds,
     probabilities_from_logits,
-    reliability_bins,
 )
 from shared.bundle.layout import ProblemType
 from shared.errors import CalibrationError
@@ -190,39 +186,3 @@ def test_no_label_with_a_positive_is_an_error_without_default() -> None:
     with pytest.raises(CalibrationError, match="no label has a positive example"):
         fit_thresholds(np.array([[0.5, 0.5]]), np.array([[0, -1]]))
     np.testing.assert_array_equal(fit_thresholds(np.array([[0.5]]), np.array([[0]]), default=0.5), [0.5])
-
-
-@pytest.mark.parametrize("bins", [10, 15])
-def test_calibration_error_agrees_with_torchmetrics(bins: int) -> None:
-    torch: Any = pytest.importorskip("torch")
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    rng = np.random.default_rng(6)
-    confidences = rng.random(3_000)
-    correct = rng.random(3_000) < confidences**2
-    # torchmetrics measures P(label holds) against the label, as is done here for each label of a tagger
-    reference = binary_calibration_error(torch.tensor(confidences), torch.tensor(correct).int(), n_bins=bins, norm="l1")
-    assert expected_calibration_error(confidences, correct, bins) == pytest.approx(float(reference), abs=1e-6)
-
-
-def test_calibrated_confidences_have_almost_no_calibration_error() -> None:
-    rng = np.random.default_rng(7)
-    confidences = rng.random(100_000)
-    assert expected_calibration_error(confidences, rng.random(100_000) < confidences) < 0.01
-    assert expected_calibration_error(np.full(10, 1.0), np.zeros(10)) == 1.0
-
-
-def test_reliability_bins_hold_each_confidence_once() -> None:
-    diagram = reliability_bins(np.array([0.0, 0.2, 0.21, 0.4, 1.0]), np.array([0, 1, 0, 1, 1]), bins=5)
-    np.testing.assert_array_equal(diagram.count, [2, 2, 0, 0, 1])  # (0, 0.2], (0.2, 0.4], …
-    np.testing.assert_allclose(diagram.accuracy, [0.5, 0.5, np.nan, np.nan, 1])
-    np.testing.assert_allclose(diagram.confidence, [0.1, 0.305, np.nan, np.nan, 1])
-
-
-@pytest.mark.parametrize(
-    ("confidences", "correct"),
-    [([], []), ([0.5], [1, 0]), ([1.2], [1]), ([np.nan], [1]), ([[0.5]], [[1]]), ([0.5], [np.nan])],
-)
-def test_calibration_error_refuses_what_is_no_probability(confidences: list[Any], correct: list[Any]) -> None:
-    with pytest.raises(CalibrationError):
-        expected_calibration_error(np.array(confidences), np.array(correct))

@@ -107,7 +107,7 @@ def test_test_results_come_first_and_are_those_that_are_shown_label_by_label(tag
     text = render_card(changed(tagger_bundle, metrics={"val": validation, "test": measured()}))
     evaluation = section(text, "## Evaluation")
     assert evaluation.index("| test |") < evaluation.index("| validation |")
-    assert "test rows are the ones to trust" in evaluation
+    assert "test rows trust the test rows" in evaluation
     assert "2 labels on test photos" in text
 
 
@@ -153,7 +153,7 @@ def test_labels_are_grouped_by_what_stands_above_them(tmp_path: Path):
     text = section(render_card(bundle.config), "## Labels")
     assert "**animal** (3): tabby, cat, dog" in text
     assert "**others** (1): car" in text
-    assert "5 labels, 2 of which stand above others" in text
+    assert "5 labels, 2 of which are parents of others" in text
     assert "<details>" not in text
 
 

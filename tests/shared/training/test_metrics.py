@@ -68,3 +68,18 @@ def test_auroc_is_scikit_learns_on_any_scale_and_with_ties(scale: float):
 
 def test_auroc_of_one_kind_alone_is_not_defined():
     assert auroc(np.arange(3.0), np.ones(3, dtype=bool)) is None
+
+
+def test_bounds_belong_to_the_bin_below_and_zero_to_the_first():
+    rows = reliability_rows(np.array([0.0, 1 / 15, 0.07, 1.0]), np.array([0, 1, 0, 1]))
+    assert [(row["low"], row["count"], row["accuracy"]) for row in rows] == [
+        (0.0, 2, 0.5), (0.06667, 1, 0.0), (0.93333, 1, 1.0)
+    ]  # fmt: skip
+
+
+def test_calibrated_confidences_have_almost_no_calibration_error():
+    confidences = RNG.random(100_000)
+    error = calibration_error(confidences, RNG.random(100_000) < confidences)
+    assert error is not None
+    assert error < 0.01
+    assert calibration_error(np.full(10, 1.0), np.zeros(10, dtype=bool)) == 1.0

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from shared.bundle.calibration import expected_calibration_error, probabilities_from_logits
+from shared.bundle.calibration import probabilities_from_logits
 from shared.bundle.layout import ProblemType
+from shared.training.metrics import calibration_error
 from tests.networks import photos
 from vision.images import ImagePreprocessor
 from vision.tagging.judging import Judged, TagJudging
@@ -56,7 +57,7 @@ def test_scores_that_are_too_low_throughout_are_shifted():
     pets = found.logits[rows][:, :2]
     confidence = probabilities_from_logits(pets + shift, temperature, MULTI).max(axis=1)
     best = pets.argmax(axis=1)
-    assert expected_calibration_error(confidence, found.targets[rows][np.arange(rows.sum()), best] == 1) < 0.03
+    assert calibration_error(confidence, found.targets[rows][np.arange(rows.sum()), best] == 1) < 0.03
 
 
 def test_a_network_that_cannot_be_shifted_gets_a_temperature_alone():
