@@ -29,9 +29,12 @@ from typing import Any, TypeVar
 
 import bentoml
 from _bentoml_impl.server.app import ServiceAppFactory
+from _bentoml_impl.server.serving import serve_http
 from _bentoml_sdk import Service
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.log import configure_logging
 from bentoml._internal.resource import system_resources
+from bentoml._internal.utils import circus
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -96,9 +99,6 @@ def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s:
         port: not 0.
         shutdown_s: time for requests in flight when the server is told to stop.
     """
-    from _bentoml_impl.server.serving import serve_http  # brings circus, which no worker needs and takes a second
-    from bentoml._internal.log import configure_logging
-
     configure_logging()  # type: ignore[no-untyped-call]
     logging.getLogger("bentoml").setLevel(logging.WARNING)
     sys.path.insert(0, str(folder))
@@ -190,12 +190,11 @@ def _is_traced() -> bool:
     return BentoMLContainer.tracing.exporter_type.get() is not None
 
 
-_MODULE = "bentoml._internal.utils.circus"
 CONTROL, EVENTS = "inproc://percept-control", "inproc://percept-events"
 
 
 def close_control_ports() -> None:
-    """Have circus bind no port for commands and none for events, if this is the process that runs it.
+    """Have circus bind no port for commands and none for events.
 
     BentoML 1.4.39 runs its workers under circus, which listens for commands on a TCP port of 127.0.0.1 without a
     password: whoever can connect (another user of the machine, another container of the pod) can send `add` with a
@@ -203,9 +202,6 @@ def close_control_ports() -> None:
     Needed until BentoML gives it a socket that only its user can open. A plugin, as in `bentoml serve --reload` for
     development, talks to it over these ports from a process of its own: then they stay.
     """
-    circus = sys.modules.get(_MODULE)  # not loaded in a worker, and slow to import
-    if circus is None:
-        return
     arbiter: Any = circus.Arbiter
     if getattr(arbiter, "listens_inside", False):
         return
