@@ -37,7 +37,6 @@ EXTRAS_OF = {
     "shared/runtime/choose.py": ["gpu"],
     "shared/runtime/cuda.py": ["gpu"],
     "shared/serving/page/tabs.py": ["demo"],
-    "shared/serving/page/parts.py": ["demo"],
     "*/demo.py": ["demo"],
     "scripts/options.py": ["train"],
     "*/service.py": ["demo"],

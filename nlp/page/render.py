@@ -12,7 +12,8 @@ from nlp.knowledge.documents import SUFFIXES
 from nlp.page.documents import KEEP_S, MAX_DOCUMENTS, MAX_FILE_BYTES
 from nlp.page.reply import Reply
 from shared.errors import DeadlineExceeded, InputError, NotFound, NotReady, Overloaded, PerceptError, TooLarge
-from shared.serving.page.parts import limits_of, percent, templates
+from shared.serving.page.parts import limits_of, percent
+from shared.templates import templates
 
 AROUND_CHARS = 360
 """Characters of a passage shown before and after its answer; the rest is left out."""
@@ -55,8 +56,7 @@ def readable(label: str) -> str:
     return " ".join(words.split()) or label
 
 
-_TEMPLATES = templates("nlp.page")
-_TEMPLATES.filters["readable"] = readable
+_TEMPLATES = templates("nlp.page", "shared.serving.page", percent=percent, readable=readable)
 _PAGE: Any = _TEMPLATES.get_template("page.html").module
 
 

@@ -1,21 +1,26 @@
 """The model card: a bundle's README.md in Hugging Face's format, rendered from config.json alone.
 
-Generated, never edited. Source of the front matter: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
+`templates/card.md` is the card; a task's own template fills its blocks. Source of the front matter:
+https://github.com/huggingface/hub-docs/blob/main/modelcard.md
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from shared.bundle.card_tasks import SPLITS, measured_splits, of_task
-from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig
-from shared.bundle.markdown import escape, folded, number, or_dash, paragraphs, table
+from shared.bundle.layout import BundleConfig, TagDecision
+from shared.templates import templates
 
+PIPELINES = {"tagging": "image-classification", "intent": "text-classification", "qa": "question-answering"}
+"""Task -> pipeline_tag, as Hugging Face names it: https://huggingface.co/tasks"""
+EXAMPLES = {"tagging": "photos", "intent": "utterances", "qa": "questions"}
+"""Task -> what its examples are called."""
+SPLITS = {"val": "validation", "test": "test", "train": "training"}
 SOURCE_METRICS = (
     ("accuracy", "accuracy", "Accuracy"),
     ("top1", "accuracy", "Top-1 accuracy"),
@@ -28,29 +33,22 @@ SOURCE_METRICS = (
     ("ece", "expected_calibration_error", "Expected calibration error"),
 )
 """What `metrics` of a set go into the model index: (key, type, name)."""
+HEADLINES = {
+    "accuracy": "accuracy",
+    "top1": "top-1 accuracy",
+    "map": "mean average precision",
+    "f1": "F1",
+    "f1_at_threshold": "F1 with unanswerable questions",
+    "auroc": "AUROC of what has no answer here",
+    "ece": "calibration error",
+}
+"""Overall metric -> its name in the table under the title; those that a task lacks are left out."""
 PLACES = ("learning_curves", "reliability", "per_label", "confusion")
-"""How a picture's file name starts, for those that have a section of their own."""
-
+"""How a picture's file name starts if it has a place of its own in the card."""
 SHOWN_LABELS = 40
+"""More labels than these are folded."""
 SHOWN_CONFUSIONS = 15
 FINGERPRINT_CHARACTERS = 12
-HEADLINES = (
-    ("accuracy", "accuracy"),
-    ("top1", "top-1 accuracy"),
-    ("map", "mean average precision"),
-    ("f1", "F1"),
-    ("f1_at_threshold", "F1 with unanswerable questions"),
-    ("auroc", "AUROC of what has no answer here"),
-    ("ece", "calibration error"),
-)
-"""Overall metric -> its name in the table under the title; those that a task has not are left out."""
-DATA_COUNTS = (("labels", "labels"), ("out_of_scope", "out of scope"), ("unanswerable", "unanswerable"),
-               ("skipped", "left out"), ("contradictions", "contradictions"))  # fmt: skip
-"""What a set's entry counts -> heading."""
-CONFUSION_COLUMNS = {"label": "label", "given": "taken for", "source": "set", "count": "times", "of": "of"}
-COLUMNS = {"support": "", "ap": "average precision", "f1": "F1", "precision": "precision", "recall": "recall",
-           "threshold": "threshold", "kept": "named"}  # fmt: skip
-"""Column of the table of labels -> heading; `support` has the examples' name."""
 
 
 def render_card(config: BundleConfig, *, plots: Sequence[str] = (), has_weights: bool = True) -> str:
@@ -63,38 +61,28 @@ def render_card(config: BundleConfig, *, plots: Sequence[str] = (), has_weights:
             sections, others to the end.
         has_weights: whether model.safetensors is beside it; copies for serving on a CPU lack it.
     """
-    own = of_task(config)
     pictures = {place: [name for name in plots if name.startswith(place)] for place in PLACES}
-    rest = [name for name in plots if not name.startswith(PLACES)]
-    front = yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True, width=1000)
-    parts = [
-        _title(config),
-        own.usage(config),
-        _labels(config),
-        _intended_use(config),
-        _training_data(config),
-        _training(config),
-        *_pictures(pictures["learning_curves"], "Learning curves"),
-        own.evaluation(config),
-        _per_label(config),
-        *_pictures(pictures["per_label"], "The hardest and the easiest labels, in brackets their examples"),
-        _confusions(config),
-        *_pictures(pictures["confusion"], "The most frequent confusions"),
-        own.calibration(config),
-        *_pictures(pictures["reliability"], "Reliability: how often answers are right against their score"),
-        _export_report(config, has_weights=has_weights),
-        _limits(config),
-        _provenance(config),
-        *_pictures(rest, "Picture"),
-    ]
-    return f"---\n{front}---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+    gate = config.onnx.int8_gate if config.onnx else None
+    text = _TEMPLATES.select_template([f"{config.task}.md", "card.md"]).render(
+        config=config,
+        front=yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True, width=1000).rstrip(),
+        examples=EXAMPLES.get(config.task, "examples"),
+        said=defaultdict(str, {key: str(value or "").strip() for key, value in config.card.items()}),
+        plots={**pictures, "other": [name for name in plots if not name.startswith(PLACES)]},
+        datasets=[_shown_dataset(entry) for entry in config.provenance.dataset],
+        int8_gate=gate and [{"name": name.replace("_", " "), "value": gate[name]} for name in gate if name != "passed"],
+        has_weights=has_weights,
+        **_labels(config),
+        **_measurements(config),
+    )
+    return text.rstrip() + "\n"
 
 
 def front_matter(config: BundleConfig) -> dict[str, Any]:
     """Return the card's metadata."""
     said = config.card.get("license")
     known = isinstance(said, str) and re.fullmatch(r"[A-Za-z0-9.+-]+", said)
-    pipeline = of_task(config).pipeline
+    pipeline = PIPELINES.get(config.task)
     results = list(_results(config, pipeline or config.task))
     used = list(dict.fromkeys(metric["type"] for result in results for metric in result["metrics"]))
     front: dict[str, Any] = {"license": str(said).lower() if known else "other" if said else "unknown"}
@@ -139,161 +127,90 @@ def _dataset_id(entry: Mapping[str, Any]) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", str(entry.get("name", "unknown")).lower()).strip("-.") or "unknown"
 
 
-def _pictures(names: Sequence[str], caption: str) -> list[str]:
-    return [f"![{caption}]({name})" for name in names]
+def measured_splits(config: BundleConfig) -> dict[str, dict[str, Any]]:
+    """Return split -> metrics for the splits that were measured set by set; the test split first."""
+    found = {name: m for name, m in config.metrics.items() if isinstance(m, Mapping) and "sources" in m}
+    return {name: dict(found[name]) for name in sorted(found, key=lambda name: (name != "test", name))}
 
 
-def _title(config: BundleConfig) -> str:
-    """Return heading, summary and the model in one table."""
-    exported = config.onnx.precision if config.onnx else "none"
-    kind = "one label a photo" if config.problem_type == "single_label_classification" else "several labels a photo"
-    facts: list[tuple[str, object]] = [
-        ("version", config.version),
-        ("task", f"{config.task}, {kind}" if config.task == "tagging" else config.task),
-        ("network", ", ".join(config.architectures)),
-        *([("labels", len(config.labels))] if config.problem_type else []),
-        ("ONNX", exported),
-    ]
-    overall = next(iter(measured_splits(config).items()), None)
-    if overall:
-        split, metrics = overall
-        for key, name in HEADLINES:
-            if metrics["overall"].get(key) is not None:
-                facts.append((f"{name} ({SPLITS.get(split, split)})", metrics["overall"][key]))
-    rows = "\n".join(f"| {name} | {number(v) if isinstance(v, float) else escape(v)} |" for name, v in facts)
-    return paragraphs(f"# {config.name}", _said(config, "summary"), f"| | |\n|:--|:--|\n{rows}")
+def cell(value: object) -> str:
+    r"""Return a value as one line of Markdown text; what would end a table cell or start HTML is escaped.
+
+    >>> cell("a|b <i>"), cell(12345), cell(0.81249), cell(None)
+    ('a\\|b &lt;i&gt;', '12,345', '0.812', '–')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    text = " ".join(str(value).split())
+    for old, new in (("\\", "\\\\"), ("|", "\\|"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("*", "\\*")):
+        text = text.replace(old, new)
+    return text
 
 
-def _labels(config: BundleConfig) -> str:
-    """Return all labels, by the topmost label above them where there is a taxonomy; folded where they are many."""
-    if config.problem_type is None:
-        return ""
+def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> str:
+    """Return a Markdown table of the columns that some row has; text is aligned left, numbers right.
+
+    Args:
+        rows: key -> value; a value that is missing or None is a dash.
+        columns: key -> heading.
+
+    >>> print(table([{"name": "a", "photos": 1200}], {"name": "name", "photos": "photos", "labels": "labels"}))
+    | name | photos |
+    |:--|--:|
+    | a | 1,200 |
+    """
+    keys = [key for key in columns if any(key in row for row in rows)]
+    cells = [[cell(row.get(key)) for key in keys] for row in rows]
+    sides = ["--:" if _is_number(column) else ":--" for column in zip(*cells, strict=True)]
+    lines = [[columns[key] for key in keys], *cells]
+    header, *body = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([header, f"|{'|'.join(sides)}|", *body])
+
+
+def _is_number(column: Iterable[str]) -> bool:
+    return all(text == "–" or text.replace(",", "").replace(".", "", 1).isdigit() for text in column)
+
+
+def _shown_dataset(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **{key: value for key, value in entry.items() if value is not None},
+        "licence": entry.get("licence") or "not stated",
+        "origin": entry.get("origin") or "not stated",
+        "fingerprint": str(entry.get("fingerprint") or "")[:FINGERPRINT_CHARACTERS],
+    }
+
+
+def _labels(config: BundleConfig) -> dict[str, Any]:
+    """Return the labels in groups by the topmost label above them, and what the card says of all of them."""
     groups: dict[str, list[str]] = defaultdict(list)
-    all_parents = {parent for above in config.label_parents.values() for parent in above}
+    parents = {parent for above in config.label_parents.values() for parent in above}
     for label in config.labels:
         for root in _roots(label, config.label_parents):
             if root != label:
                 groups[root].append(label)
-            elif label not in all_parents:
+            elif label not in parents:
                 groups[""].append(label)
-    lines = [f"**{escape(root)}** ({len(groups[root])}): {_listed(groups[root])}" for root in sorted(groups) if root]
-    if groups[""]:
-        lines.append((f"**others** ({len(groups[''])}): " if lines else "") + _listed(groups[""]))
-    content = "\n\n".join(lines)
-    intro = f"{len(config.labels):,} labels"
-    if all_parents:
-        intro += f", {len(all_parents):,} of which are parents of others: a photo with a label has its parents too"
-    shown = content if len(config.labels) <= SHOWN_LABELS else folded("All labels", content)
-    return paragraphs("## Labels", f"{intro}.", shown)
-
-
-def _intended_use(config: BundleConfig) -> str:
-    """Return what a person says the model is for, and what not."""
-    not_for = _said(config, "not_for")
-    parts = [_said(config, "intended_use"), f"**Not for:** {not_for}" if not_for else ""]
-    return paragraphs("## Intended use", *parts) if any(parts) else ""
-
-
-def _training_data(config: BundleConfig) -> str:
-    """Return one row a set."""
-    counts = [
-        (key, name)
-        for key, name in DATA_COUNTS
-        if any(isinstance(entry.get(key), int) for entry in config.provenance.dataset)
-    ]
-    rows = [
-        (
-            entry.get("name"),
-            entry.get("examples"),
-            *(entry.get(key) for key, _ in counts),
-            entry.get("licence") or "not stated",
-            entry.get("origin") or "not stated",
-            str(entry.get("fingerprint") or "")[:FINGERPRINT_CHARACTERS],
-        )
-        for entry in config.provenance.dataset
-    ]
-    examples = of_task(config).examples
-    header = ("set", examples, *(name for _, name in counts), "licence", "origin", "fingerprint")
-    note = (
-        f"Left out are broken rows, duplicates and {examples} without a label. The fingerprint is the start of a "
-        "SHA-256 over all of a set; config.json has it whole."
-    )
-    return paragraphs("## Training data", table(header, rows), note) if rows else ""
-
-
-def _training(config: BundleConfig) -> str:
-    """Return the recipe and the command."""
-    source = config.provenance
-    command = f"```bash\n{source.command}\n```" if source.command else ""
-    start = f"Start weights: {escape(source.start_weights)}. Seed: {source.seed}."
-    return paragraphs("## Training", _said(config, "recipe"), start, command)
-
-
-def _per_label(config: BundleConfig) -> str:
-    """Return a folded table of every label, of the split that tells most."""
-    for split, metrics in measured_splits(config).items():
-        if metrics.get("per_label"):
-            keys = [key for key in COLUMNS if key in metrics["per_label"][0]]
-            rows = [
-                (r["label"], *(r[k] if k == "support" else or_dash(r[k]) for k in keys)) for r in metrics["per_label"]
-            ]
-            examples = of_task(config).examples
-            header = ("label", *(COLUMNS[key] or examples for key in keys))
-            name = SPLITS.get(split, split)
-            return paragraphs(
-                "### Labels one by one", folded(f"{len(rows):,} labels on {name} {examples}", table(header, rows))
-            )
-    return ""
-
-
-def _confusions(config: BundleConfig) -> str:
-    """Return the most frequent confusions of the split that tells most."""
-    for split, metrics in measured_splits(config).items():
-        if metrics.get("confusions"):
-            keys = [key for key in CONFUSION_COLUMNS if key in metrics["confusions"][0]]
-            rows = [tuple(row[key] for key in keys) for row in metrics["confusions"]]
-            text = table([CONFUSION_COLUMNS[key] for key in keys], rows[:SHOWN_CONFUSIONS])
-            where = f"{SPLITS.get(split, split)} {of_task(config).examples}"
-            return paragraphs("### Confusions", folded(f"The most frequent on {where}", text))
-    return ""
-
-
-def _export_report(config: BundleConfig, *, has_weights: bool) -> str:
-    """Return how near model.onnx is to the trained network, and what the int8 gate decided."""
-    if config.onnx is None:
-        return ""
-    onnx = config.onnx
-    text = (
-        f"`{ONNX}` is {onnx.precision} (opset {onnx.opset}); its outputs differ from torch's by at most "
-        f"{onnx.max_abs_difference:.2g}, allowed at start-up are {onnx.tolerance:.2g}. "
-    )
-    if has_weights:
-        text += f"`{WEIGHTS}` holds the trained weights for GPUs and further training."
-    else:
-        text += (
-            f"This is a copy for serving on a CPU, without `{WEIGHTS}`: the full weights, for GPUs and further "
-            "training, are in the bundle that the command under Training ends in."
-        )
-    gate = onnx.int8_gate
-    if gate is None:
-        return paragraphs("## Export", text, "int8 was not tried.")
-    verdict = "passed: int8 ships" if gate.get("passed") else "not passed: fp32 ships"
-    rows = [(name.replace("_", " "), value) for name, value in gate.items() if name != "passed"]
-    return paragraphs("## Export", text, f"int8 gate {verdict}.", table(("int8 gate", "value"), rows))
-
-
-def _limits(config: BundleConfig) -> str:
-    """Return what a person says the model cannot do."""
-    said = _said(config, "limits")
-    return paragraphs("## Limits", said) if said else ""
-
-
-def _provenance(config: BundleConfig) -> str:
-    """Return when and with what the model was made."""
-    source = config.provenance
-    rows = [("made", source.created), ("commit", source.git_commit or "not recorded"), ("seed", str(source.seed))]
-    rows += [(name, version) for name, version in source.versions.items()]
-    return paragraphs("## Provenance", table(("what", "value"), rows), "This card was generated from `config.json`.")
+    ungrouped = groups.pop("", [])
+    shown = [(root, groups[root]) for root in sorted(groups)]
+    if ungrouped:
+        shown.append(("others" if groups else "", ungrouped))
+    found: dict[str, Any] = {
+        "label_groups": shown,
+        "num_parents": len(parents),
+        "folds_labels": len(config.labels) > SHOWN_LABELS,
+    }
+    if isinstance(config.decision, TagDecision):
+        thresholds = sorted(config.decision.thresholds[label] for label in config.labels)
+        found["thresholds"] = {
+            "lowest": thresholds[0],
+            "median": thresholds[len(thresholds) // 2],
+            "highest": thresholds[-1],
+        }
+    return found
 
 
 def _roots(label: str, parents: Mapping[str, list[str]]) -> list[str]:
@@ -302,9 +219,35 @@ def _roots(label: str, parents: Mapping[str, list[str]]) -> list[str]:
     return [label] if not above else sorted({root for parent in above for root in _roots(parent, parents)})
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(escape(name) for name in names)
+def _measurements(config: BundleConfig) -> dict[str, Any]:
+    """Return the rows of all tables of metrics."""
+    splits = {SPLITS.get(split, split): metrics for split, metrics in measured_splits(config).items()}
+    sets = [
+        {**values, "split": split, "set": name}
+        for split, metrics in splits.items()
+        for name, values in metrics["sources"].items()
+    ]
+    overall = [{**metrics["overall"], "split": split, "set": "all sets"} for split, metrics in splits.items()]
+    return {
+        "headlines": [
+            (f"{name} ({row['split']})", row[key])
+            for row in overall[:1]
+            for key, name in HEADLINES.items()
+            if row.get(key) is not None
+        ],
+        "sets": sets,
+        "overall": overall,
+        "sets_and_overall": [row for total in overall for row in [*sets, total] if row["split"] == total["split"]],
+        "has_test": "test" in splits,
+        "ece_by_split": [(row["split"], row["ece"]) for row in overall if row.get("ece") is not None],
+        "per_label": _first(splits, "per_label"),
+        "confusions": _first(splits, "confusions", SHOWN_CONFUSIONS),
+    }
 
 
-def _said(config: BundleConfig, key: str) -> str:
-    return str(config.card.get(key) or "").strip()
+def _first(splits: Mapping[str, Mapping[str, Any]], key: str, count: int | None = None) -> dict[str, Any] | None:
+    """Return the rows that the first split with any has."""
+    return next(({"split": name, "rows": found[key][:count]} for name, found in splits.items() if found.get(key)), None)
+
+
+_TEMPLATES = templates("shared.bundle", cell=cell, table=table)

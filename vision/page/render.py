@@ -12,7 +12,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from shared.serving.page.parts import limits_of, templates
+from shared.serving.page.parts import limits_of, percent
+from shared.templates import templates
 from vision.heatmap import FLAT
 from vision.page.answer import Answer, Branch, grouped, nearest, tags_at
 from vision.tagging.predictor import TagPredictor
@@ -25,7 +26,7 @@ NOT_FOR = (
     "moderating content without a person who checks",
     "things it has never seen: a drawing, a screenshot or an unusual angle can get a wrong tag with a high score",
 )
-_PAGE: Any = templates("vision.page").get_template("page.html").module
+_PAGE: Any = templates("vision.page", "shared.serving.page", percent=percent).get_template("page.html").module
 WAITING = str(_PAGE.waiting())
 
 

@@ -1,12 +1,9 @@
-"""The HTML templates of the demo pages: where they are, and what all of them share. They escape all they print."""
+"""What the HTML templates of all demo pages share with `templates/parts.html`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def percent(score: float) -> str:
@@ -24,11 +21,3 @@ def limits_of(card: Mapping[str, Any]) -> list[str]:
     """Return what a model's card says of its limits, one line each."""
     own = card.get("limits")
     return [own] if isinstance(own, str) else [str(line) for line in own] if isinstance(own, list) else []
-
-
-def templates(package: str) -> Environment:
-    """Return the templates in a package's folder, with `parts.html` beside them."""
-    loader = FileSystemLoader([str(files(package)), str(files("shared.serving.page"))])
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters["percent"] = percent
-    return found

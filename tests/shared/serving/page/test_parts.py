@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.serving.page.parts import limits_of, templates
+from shared.serving.page.parts import limits_of
+from shared.templates import templates
 
 HOSTILE = "<b>it's</b>"
 PARTS = templates("shared.serving.page").get_template("parts.html").module
