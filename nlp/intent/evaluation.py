@@ -92,7 +92,7 @@ def validation_summary(logits: np.ndarray, margins: np.ndarray, targets: np.ndar
 
 
 def recall_at(values: np.ndarray, targets: np.ndarray, acceptance: float) -> float | None:
-    """Return the share of what belongs to no intent above the value that `acceptance` of the rest stays below."""
+    """Return the share of utterances without an intent above the value that `acceptance` of the others stay below."""
     outside = targets < 0
     if outside.all() or not outside.any():
         return None

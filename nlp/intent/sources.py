@@ -78,9 +78,9 @@ class LoadedSource:
     fingerprint: str
     """SHA-256 over every utterance with its label."""
     skipped: list[str] = field(default_factory=list)
-    """What was left out and why, a line each."""
+    """What was left out and why, one line each."""
     contradictions: list[str] = field(default_factory=list)
-    """Utterances that have several labels, a line each."""
+    """Utterances that have several labels, one line each."""
 
     @property
     def is_divided(self) -> bool:

@@ -1,7 +1,4 @@
-"""Any Hugging Face encoder with a start and an end logit a token.
-
-Neighbours: `module` trains it, `packing` exports it; `load_network` is what the torch runtime builds from a bundle.
-"""
+"""Any Hugging Face encoder with a start and an end logit per token."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from nlp.encoders import bundle_model, load_config, load_weights, set_dropout
 from shared.bundle.read import Bundle
 
 ID2LABEL = {0: "start", 1: "end"}
-"""Hugging Face's classes take the number of logits a token from here: two."""
+"""Hugging Face's classes take the number of logits per token from here: two."""
 
 
 class AnswerNetwork(nn.Module):

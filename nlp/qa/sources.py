@@ -68,7 +68,7 @@ class LoadedSource:
     """Stored split -> examples."""
     fingerprint: str
     skipped: list[str] = field(default_factory=list)
-    """What was left out and why, a line each."""
+    """What was left out and why, one line each."""
 
     @property
     def is_divided(self) -> bool:

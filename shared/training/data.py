@@ -25,7 +25,7 @@ class LoadedSource(Protocol):
 
     name: str
     skipped: list[str]
-    """What was left out and why, a line each."""
+    """What was left out and why, one line each."""
 
     @property
     def is_divided(self) -> bool:

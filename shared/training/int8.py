@@ -100,7 +100,7 @@ def quantize_int8(
                 )
         except Exception as error:  # ValueError, RuntimeError and ONNX Runtime's own types without a common base
             if kind == "static" and batches.count == 0:
-                raise ExportError("static quantisation needs at least one calibration batch; came none.") from error
+                raise ExportError("static quantisation needs at least one calibration batch; got none.") from error
             raise ExportError(f"{fp32_path.name} cannot be quantised: {error}. Ship fp32 instead.") from error
 
 
@@ -151,7 +151,7 @@ def layers_by_harm(fp32_path: Path, batches: Sequence[Mapping[str, np.ndarray]])
 
     Args:
         fp32_path: as `export_onnx` wrote it.
-        batches: real inputs, one batch at least, as for `quantize_int8`; the first rows are enough.
+        batches: real inputs, at least one batch, as for `quantize_int8`; the first rows are enough.
 
     Raises:
         ExportError: ONNX Runtime cannot quantise the file.

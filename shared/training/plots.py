@@ -130,7 +130,7 @@ def reliability_diagram(reliability: Mapping[str, Rows]) -> bytes:
         DataError: there is no set.
     """
     if not reliability:
-        raise DataError("a reliability diagram needs at least one set; came none.")
+        raise DataError("a reliability diagram needs at least one set; got none.")
     columns = min(3, len(reliability))
     rows = -(-len(reliability) // columns)
     with mpl.rc_context(STYLE):
@@ -213,7 +213,7 @@ def contact_sheet(photos: Sequence[tuple[Image.Image, str, str]]) -> bytes:
         DataError: there is no photo.
     """
     if not photos:
-        raise DataError("a contact sheet needs at least one photo; came none.")
+        raise DataError("a contact sheet needs at least one photo; got none.")
     font = ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), 13)
     columns = min(SHEET_COLUMNS, len(photos))
     rows = -(-len(photos) // columns)

@@ -84,7 +84,7 @@ def _largest(
             channels = np.abs(values).reshape(-1, values.shape[-1]).max(axis=0)
             found[name] = np.maximum(found.get(name, 0), channels)
     if not found:
-        raise ExportError("evening activations out needs at least one batch of inputs; came none.")
+        raise ExportError("evening out activations needs at least one batch of inputs; got none.")
     return found
 
 

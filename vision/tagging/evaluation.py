@@ -58,7 +58,7 @@ def evaluate(
       - `top1`, `top5`: single-label sets only; the best of the set's own labels against the photo's own label. Where
         own labels are parents of one another, a tie goes to the more specific one. `top5` needs more than five labels.
       - `map`: mean average precision over own labels; `parents_map`: over labels that are parents and not
-        the set's own. Both take only labels that hold on one photo at least and do not hold on another.
+        the set's own. Both take only labels that hold on at least one photo and not on all.
       - `macro_f1`: at the labels' thresholds, mean over own labels that occur.
       - `ece`: expected calibration error, 15 bins of equal width. For a single-label set the score of the best own
         label against its being right, one judgement per photo: pairs would be mostly easy negatives, and their error is

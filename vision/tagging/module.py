@@ -59,7 +59,7 @@ class TaggingModule(TaskModule):
         frozen_stages: stages at the input that never learn; on a CPU they take most of the time.
         warmup_share: share of all steps in which the learning rate rises, before it falls along a cosine.
         label_smoothing: moves targets towards chance.
-        choice_weight: of a cross-entropy that is added, over the own labels of sets with one label a photo, where the
+        choice_weight: of a cross-entropy that is added, over the own labels of sets with one label per photo, where the
             loss is otherwise a yes-or-no question per label; helps to tell apart what never holds together.
         class_weights: "balanced" weighs rare labels more in the loss; it raises their scores above what is calibrated.
         mixup_alpha: strength of mixup; 0 for none.

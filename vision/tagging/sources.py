@@ -93,7 +93,7 @@ class LoadedSource:
     fingerprint: str
     """SHA-256 over every photo's digest and labels."""
     skipped: list[str]
-    """What was left out and why, a line each."""
+    """What was left out and why, one line each."""
     digests: dict[tuple[str, int], str]
     """(stored split, row) -> SHA-256 of the photo's file."""
     copies: dict[str, int] = field(default_factory=dict)
@@ -185,7 +185,7 @@ def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
 
 
 def image_bytes(image: dict[str, Any]) -> bytes:
-    """Return the file of what the column `image` holds."""
+    """Return the content of a photo's file, from a value of the column `image`."""
     data = image.get("bytes")
     if data is not None:
         return bytes(data)
