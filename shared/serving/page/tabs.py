@@ -15,10 +15,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
@@ -27,15 +26,11 @@ from starlette.routing import Mount
 from shared.serving.http.errors import install_disk_handler
 from shared.serving.page.guard import PageGuard, PageHeaders
 from shared.serving.page.kept_files import KeptFolder, keep_sweeping, upload_folder
+from shared.templates import templates
 
 BRAND = "Percept"
 _HERE = Path(str(files("shared.serving.page")))
-_ICON = (
-    '<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns=%22http://www.w3.org/2000/svg%22 viewBox=%220 0 32 32%22%3E'
-    "%3Ccircle cx=%2216%22 cy=%2216%22 r=%2215%22 fill=%22%230f766e%22/%3E%3Ccircle cx=%2216%22 cy=%2216%22 r=%226%22 "
-    'fill=%22white%22/%3E%3C/svg%3E">'
-)
-_DOCS = '<a href="../docs">API docs</a>'
+_PARTS: Any = templates("shared.serving.page").get_template("tabs.html").module
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
             task.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
-    demo = build_blocks(pages, kept[0].keep_s, docs=_DOCS if has_docs else "")
+    demo = build_blocks(pages, kept[0].keep_s, has_docs=has_docs)
     gr.mount_gradio_app(
         app,
         demo,
@@ -105,7 +100,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         mcp_server=False,
         pwa=False,
         theme=_theme(),
-        head=_ICON,
+        head=str(_PARTS.icon()),
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
     for route in app.routes:
@@ -117,43 +112,34 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
     return app
 
 
-def build_blocks(pages: Sequence[Page], keep_s: float, docs: str = _DOCS) -> gr.Blocks:
-    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads, `docs` the link to the routes."""
+def build_blocks(pages: Sequence[Page], keep_s: float, *, has_docs: bool = True) -> gr.Blocks:
+    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads."""
     is_alone = len(pages) == 1
     title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:
         if is_alone:
-            _draw(pages[0], is_alone=True, docs=docs)
+            _draw(pages[0], is_alone=True, has_docs=has_docs)
         else:
-            bar = f'<header class="p-site"><p class="p-brand">{BRAND}</p><nav aria-label="More">{docs}</nav></header>'
-            gr.HTML(bar, js_on_load=_text("look.js"))
+            gr.HTML(str(_PARTS.bar(BRAND, has_docs)), js_on_load=_text("look.js"))
             with gr.Tabs(selected=pages[0].address, elem_id="pages"):
                 for page in pages:
                     with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
-                        _draw(page, is_alone=False, docs=docs)
+                        _draw(page, is_alone=False, has_docs=has_docs)
     return cast("gr.Blocks", demo)
 
 
-def _draw(page: Page, *, is_alone: bool, docs: str) -> None:
+def _draw(page: Page, *, is_alone: bool, has_docs: bool) -> None:
     scripts = ([_text("look.js")] if is_alone else []) + [page.js]
     gr.HTML(
-        heading(page, is_alone=is_alone, docs=docs), js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts)
+        heading(page, is_alone=is_alone, has_docs=has_docs),
+        js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts),
     )
     page.fill()
 
 
-def heading(page: Page, *, is_alone: bool, docs: str = _DOCS) -> str:
+def heading(page: Page, *, is_alone: bool, has_docs: bool = True) -> str:
     """Return the page's title with its summary and its models' names and versions."""
-    summary = f"<p>{escape(page.summary)}</p>" if page.summary else ""
-    models = "".join(
-        f'<span class="p-model" title="Model and version"><b>{escape(name)}</b> <span>{escape(version)}</span></span>'
-        for name, version in page.models
-    )
-    brand, docs = (f'<p class="p-brand">{BRAND}</p>', docs) if is_alone else ("", "")
-    return (
-        f'<header class="p-top"><div>{brand}<h1>{escape(page.title)}</h1>{summary}</div>'
-        f'<nav aria-label="More">{docs}{models}</nav></header>'
-    )
+    return str(_PARTS.heading(page, BRAND, is_alone, has_docs))
 
 
 def _text(name: str) -> str:
