@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from nlp.engine import LanguageEngine, SourcedAnswer
-from nlp.knowledge import DocumentInfo
+from nlp.knowledge import DocumentInfo, Passage
 from nlp.knowledge.documents import SUFFIXES
 from nlp.page.documents import KEEP_S, MAX_DOCUMENTS, MAX_FILE_BYTES
-from nlp.page.reply import Reply
+from nlp.page.reply import Lookup, Reply
 from shared.errors import DeadlineExceeded, InputError, NotFound, NotReady, Overloaded, PerceptError, TooLarge
 from shared.serving.page.parts import limits_of, percent
 from shared.templates import templates
@@ -42,6 +42,7 @@ NOT_FOR = (
 _DOCUMENT = {
     "most": MAX_DOCUMENTS,
     "most_bytes": MAX_FILE_BYTES,
+    "most_mb": MAX_FILE_BYTES >> 20,
     "kinds": ",".join((*SUFFIXES, *dict.fromkeys(SUFFIXES.values()))),
 }
 
@@ -62,8 +63,6 @@ _PAGE: Any = _TEMPLATES.get_template("page.html").module
 
 class ReplyView:
     """Renders replies of one engine."""
-
-    nearest = NEAREST
 
     def __init__(self, engine: LanguageEngine) -> None:
         self.intents = len(engine.intent.labels) if engine.intent else 0
@@ -89,6 +88,17 @@ class ReplyView:
         elif reply.wants_documents:
             parts.append("There is no document to search for an answer.")
         return " ".join(parts)
+
+    @staticmethod
+    def passages(lookup: Lookup) -> list[tuple[Passage, bool]]:
+        """Return the passages that were read besides the answer's own, or the nearest ones if there is no answer.
+
+        With each goes whether it is from a document of the visitor's.
+        """
+        found = [(passage, True) for passage in lookup.own] + [(passage, False) for passage in lookup.others]
+        if lookup.answer is None:
+            return found[:NEAREST]
+        return [(passage, is_own) for passage, is_own in found if passage != lookup.answer.passage]
 
     @staticmethod
     def excerpt(answer: SourcedAnswer) -> tuple[str, str, str]:

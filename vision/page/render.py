@@ -92,7 +92,8 @@ class Sample:
 
 def samples(photos: Sequence[Sample]) -> str:
     """Return thumbnails to click; `data-index` is the number of each."""
-    return str(_PAGE.samples([(photo, _thumbnail(photo.path)) for photo in photos]))
+    photographers = [photo.credit for photo in photos if photo.credit]
+    return str(_PAGE.samples([(photo, _thumbnail(photo.path)) for photo in photos], photographers))
 
 
 def _thumbnail(path: Path) -> str:
