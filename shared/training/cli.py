@@ -153,7 +153,10 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     cast("Any", trainer).callbacks += [LearningRateMonitor("epoch"), last]
     try:
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
+        with warnings.catch_warnings():
+            if ckpt_path is not None:  # a resumed run goes on in the folder that it left
+                warnings.filterwarnings("ignore", "Checkpoint directory")
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     except RuntimeError as error:
         if trainer.world_size > 1 and _LOST_PEER.search(str(error)):
             raise TrainingCutOff(
