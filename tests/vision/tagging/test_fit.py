@@ -110,7 +110,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(trained: tu
     assert set(left) == set(right)
     for name, value in right.items():
         assert torch.equal(left[name], value), name
-    epochs = {row["epoch"] for table in curve_tables(first) for row in csv.DictReader(table.open())}
+    epochs = {row["epoch"] for table in curve_tables(first) for row in csv.DictReader(table.read_text().splitlines())}
     assert {"0", "1", "2", "3"} <= epochs  # the curves of the first part are kept
 
 
