@@ -17,6 +17,7 @@ from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
 from nlp.intent.detectors import LOGITS
 from nlp.qa.predictor import Answer
 from nlp.text import checked_text
+from shared.bundle.calibration import probabilities_from_logits
 from shared.errors import InputError, TooLarge
 from shared.serving.http.answers import FunctionToApply, LabelScore, label_scores
 from shared.serving.http.errors import error_responses
@@ -176,6 +177,7 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         answered_by(request, model)
         asked = await read_json(request, TextClassificationRequest)
         parameters = asked.parameters or TextClassificationParameters()
+        temperature = model.predictor.decision.temperature
         answers = []
         for outputs in await model.run_texts(_checked_texts(model, asked.inputs)):
             if isinstance(outputs, InputError):
@@ -184,7 +186,7 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
                 label_scores(
                     model.labels,
                     outputs[LOGITS],
-                    partial(model.predictor.probabilities, outputs),
+                    partial(probabilities_from_logits, outputs[LOGITS], temperature, "single_label_classification"),
                     function=parameters.function_to_apply,
                     top_k=parameters.top_k,
                 )

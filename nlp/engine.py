@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -284,6 +285,14 @@ class TextPredictor(Protocol[Result_co]):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class _RawInputs:
+    """Tensors from an Open Inference client, which wait for the network among encodings."""
+
+    tensors: Tensors
+    input_ids: np.ndarray
+
+
 class TextModel(Generic[Result]):
     """One language model: texts for many callers at once, and tensors for Open Inference clients.
 
@@ -314,12 +323,12 @@ class TextModel(Generic[Result]):
         self.windows_at_once = 2 * batch_size
         """Encodings that one item may have with the network: a batch that is computed and one that waits."""
         self._infer_encodings = predictor.infer
-        self._batcher: MicroBatcher[Encoding | Tensors, Any] = MicroBatcher(
+        self._batcher: MicroBatcher[Encoding | _RawInputs, Any] = MicroBatcher(
             self._infer_batch,
             max_batch_size=batch_size,
             max_queue=self.windows_at_once * limit + settings.max_texts,  # admission refuses items before it is full
             name=self.name,
-            size=_tokens,
+            size=attrgetter("input_ids.size"),
             on_batch=self.metrics.batch,
             inline_s=0.0 if on_gpu else _INLINE_S,
         )
@@ -368,7 +377,7 @@ class TextModel(Generic[Result]):
         check_inputs(self.inputs, inputs)
         self._check_tokens(inputs)
         async with self.admission.admitted(len(inputs[INPUT_IDS])):
-            outputs: dict[str, np.ndarray] = await self._batcher.submit(inputs)
+            outputs: dict[str, np.ndarray] = await self._batcher.submit(_RawInputs(inputs, inputs[INPUT_IDS]))
         if not all(np.isfinite(array).all() for array in outputs.values()):
             raise InputError("the network's answer is not finite: a row of attention_mask may hold no 1.")
         return outputs
@@ -392,14 +401,10 @@ class TextModel(Generic[Result]):
                 raise InputError(f"the values of {name} must be 0 to {most}; came {tokens.min()} to {tokens.max()}.")
 
     # Runs where the batcher computes.
-    def _infer_batch(self, batch: list[Encoding | Tensors]) -> list[Any]:
+    def _infer_batch(self, batch: list[Encoding | _RawInputs]) -> list[Any]:
         encodings = [item for item in batch if isinstance(item, Encoding)]
         results = iter(self._infer_encodings(encodings) if encodings else ())
-        return [next(results) if isinstance(item, Encoding) else self.runtime.run(item) for item in batch]
-
-
-def _tokens(item: Encoding | Tensors) -> int:
-    return len(item) if isinstance(item, Encoding) else item[INPUT_IDS].size
+        return [next(results) if isinstance(item, Encoding) else self.runtime.run(item.tensors) for item in batch]
 
 
 class IntentEngine(TextModel[Outputs]):
@@ -432,16 +437,27 @@ class IntentEngine(TextModel[Outputs]):
         """
         start = time.perf_counter()
         async with self.admission.admitted():
-            encoding = await self.off_loop(len(text), self.encoder.encode, text)
+            encode = self.encoder.encode
+            encoding = encode(text) if len(text) < LONG_TEXT else await self.off_loop(len(text), encode, text)
             encoded = time.perf_counter()
             outputs: Outputs = await self._batcher.submit(encoding)
         self.metrics.preprocess_seconds.observe(encoded - start)
-        return self.decide(outputs, top_k=top_k)
+        result = self.predictor.decide(outputs, top_k=top_k)
+        self.metrics.answer(
+            "out_of_scope" if result.out_of_scope else "in_scope", result.intent or "", score=result.confidence
+        )
+        return result
 
     async def classify_many(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult | InputError]:
         """Return what each utterance wants, in their order, with the error in place of one that cannot be read."""
         found = await self.run_texts(texts)
-        return [each if isinstance(each, InputError) else self.decide(each, top_k=top_k) for each in found]
+        results = [each if isinstance(each, InputError) else self.predictor.decide(each, top_k=top_k) for each in found]
+        for result in results:
+            if isinstance(result, IntentResult):
+                self.metrics.answer(
+                    "out_of_scope" if result.out_of_scope else "in_scope", result.intent or "", score=result.confidence
+                )
+        return results
 
     async def run_texts(self, texts: Sequence[str]) -> list[Outputs | InputError]:
         """Return the network's outputs for each utterance, with the error in place of one that cannot be read."""
@@ -453,13 +469,6 @@ class IntentEngine(TextModel[Outputs]):
             results = iter(await self.run_all(readable, at_once=len(texts)))
         self.metrics.preprocess_seconds.observe(encoded - start)
         return [next(results) if isinstance(each, Encoding) else each for each in encodings]
-
-    def decide(self, outputs: Outputs, *, top_k: int | None = None) -> IntentResult:
-        """Return what the network's outputs for one utterance mean."""
-        result = self.predictor.decide(outputs, top_k=top_k)
-        outcome, label = ("out_of_scope", "") if result.intent is None else ("in_scope", result.intent)
-        self.metrics.answer(outcome, label, score=result.confidence)
-        return result
 
     def _encode_all(self, texts: Sequence[str]) -> list[Encoding | InputError]:
         found: list[Encoding | InputError] = []

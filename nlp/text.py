@@ -152,17 +152,18 @@ class TextEncoder:
             names: inputs of the network: some of input_ids, attention_mask and token_type_ids.
             multiple: T is a multiple of it, as far as `max_length` allows.
         """
-        length = max(len(each) for each in encodings)
-        length = max(length, min(-(-length // multiple) * multiple, self.max_length))
+        lengths = [each.input_ids.size for each in encodings]
+        longest = max(lengths)
+        length = max(longest, min(-(-longest // multiple) * multiple, self.max_length))
         arrays = {
             INPUT_IDS: np.full((len(encodings), length), self.pad_id, dtype=np.int64),
             ATTENTION_MASK: np.zeros((len(encodings), length), dtype=np.int64),
             TOKEN_TYPE_IDS: np.zeros((len(encodings), length), dtype=np.int64),
         }
-        for row, each in enumerate(encodings):
-            arrays[INPUT_IDS][row, : len(each)] = each.input_ids
-            arrays[ATTENTION_MASK][row, : len(each)] = 1
-            arrays[TOKEN_TYPE_IDS][row, : len(each)] = each.token_type_ids
+        for row, (each, tokens) in enumerate(zip(encodings, lengths, strict=True)):
+            arrays[INPUT_IDS][row, :tokens] = each.input_ids
+            arrays[ATTENTION_MASK][row, :tokens] = 1
+            arrays[TOKEN_TYPE_IDS][row, :tokens] = each.token_type_ids
         return {name: arrays[name] for name in names}
 
     def _pad_id(self) -> int:

@@ -65,16 +65,6 @@ class IntentPredictor:
         outputs = self.runtime.run(self.encoder.batch(batch, self._inputs))
         return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
 
-    def probabilities(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the calibrated probability of each intent, given that it is one of them; float64 [C]."""
-        return probabilities_from_logits(outputs[LOGITS], self.decision.temperature, "single_label_classification")
-
-    def out_of_scope_score(self, outputs: Mapping[str, np.ndarray]) -> float:
-        """Return 0 to 1, higher if the utterance belongs to no intent."""
-        value = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})[0]
-        shifted = float(value) + self.decision.detector_shift
-        return probability_from_logit(shifted, self.decision.detector_temperature)
-
     def decide(self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None) -> IntentResult:
         """Return what one utterance wants; "nothing that is known" is a normal answer.
 
@@ -82,12 +72,16 @@ class IntentPredictor:
             outputs: an item of what `infer` returns.
             top_k: most intents in the ranking; None for all.
         """
-        probabilities = self.probabilities(outputs)
-        score = self.out_of_scope_score(outputs)
+        decision = self.decision
+        probabilities = probabilities_from_logits(
+            outputs[LOGITS], decision.temperature, "single_label_classification"
+        )  # float64 [C], given that it is one of the intents
+        [value] = self.detector.values({name: row[np.newaxis] for name, row in outputs.items()})
+        score = probability_from_logit(float(value) + decision.detector_shift, decision.detector_temperature)
         order = np.argsort(-probabilities, kind="stable")
         best = int(order[0])
         ranking = [IntentScore(self.labels[place], float(probabilities[place])) for place in order[:top_k].tolist()]
-        is_out = 1 - score < self.decision.abstain_below
+        is_out = 1 - score < decision.abstain_below
         return IntentResult(
             intent=None if is_out else self.labels[best],
             confidence=float(probabilities[best]),

@@ -118,7 +118,24 @@ class MicroBatcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         size = max(self._size(item), 1) if self._size else 1
         request: _Request[Item, Result] = _Request(item, size, loop, loop.create_future())
-        self._enqueue(request)
+        with self._changed:
+            if self._is_closing:
+                raise NotReady(f"{self._name} is shutting down and takes no more requests. Send it again later.")
+            if len(self._waiting) >= self._max_queue:
+                drain_s = self._last_batch_s * math.ceil(self._max_queue / self._max_batch_size)
+                raise Overloaded(
+                    f"{self._name} has {len(self._waiting)} requests waiting, which is its limit. Send it again later.",
+                    retry_after_s=min(max(math.ceil(drain_s), 1), _LONGEST_RETRY_S),
+                )
+            self._waiting[request] = None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"batcher-{self._name}", daemon=True)
+                self._thread.start()
+            if not self._inline_s:
+                self._changed.notify()
+            elif not self._is_running and self._starting is not loop:
+                self._starting = loop
+                loop.call_soon(self._start, loop)  # behind those that came at the same moment: they make one batch
         timer = loop.call_later(deadline_s, self._expire, request) if deadline_s is not None else None
         try:
             return await request.future
@@ -139,29 +156,6 @@ class MicroBatcher(Generic[Item, Result]):
             self._changed.notify()
         await asyncio.shield(asyncio.wrap_future(self._drained))
 
-    def _enqueue(self, request: _Request[Item, Result]) -> None:
-        with self._changed:
-            if self._is_closing:
-                raise NotReady(f"{self._name} is shutting down and takes no more requests. Send it again later.")
-            if len(self._waiting) >= self._max_queue:
-                drain_s = self._last_batch_s * math.ceil(self._max_queue / self._max_batch_size)
-                raise Overloaded(
-                    f"{self._name} has {len(self._waiting)} requests waiting, which is its limit. Send it again later.",
-                    retry_after_s=min(max(math.ceil(drain_s), 1), _LONGEST_RETRY_S),
-                )
-            self._waiting[request] = None
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=f"batcher-{self._name}", daemon=True)
-                self._thread.start()
-            if not self._inline_s:
-                self._changed.notify()
-                return
-            if self._is_running or self._starting is request.loop:
-                return
-            self._starting = request.loop
-        # Behind those that came at the same moment: they make one batch.
-        request.loop.call_soon(self._start, request.loop)
-
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Compute what waits: on this loop if it is one small item, else on the thread."""
         batch: list[_Request[Item, Result]] = []
@@ -169,8 +163,11 @@ class MicroBatcher(Generic[Item, Result]):
             self._starting = None
             if not self._is_running and len(self._waiting) == 1:
                 (request,) = self._waiting
-                if request.loop is loop and request.size * self._unit_s < self._inline_s:
-                    batch = self._gather()
+                is_quick = request.size * self._unit_s < self._inline_s
+                if request.loop is loop and is_quick and not request.future.done():
+                    batch = [request]
+                    self._waiting.clear()
+                    self._is_running = True
         try:
             if batch:
                 self._answer(batch, loop)

@@ -30,7 +30,7 @@ from shared.serving.http.errors import (
     install_error_handlers,
     is_expected,
 )
-from shared.serving.http.limits import BodyLimit, InFlight
+from shared.serving.http.limits import RequestLimits
 from shared.serving.http.middleware import QUIET_ROUTES, ModelId, RequestEdge
 from shared.serving.http.requests import route_path
 from shared.serving.lifecycle.engine import Alongside, EngineT, Lifecycle
@@ -215,6 +215,8 @@ def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Laye
     """Return the layers with their options, the outermost first."""
     log = RequestLog(settings.log_lines_per_s)
     limits = {
+        "max_in_flight": settings.max_in_flight,
+        "always": QUIET_ROUTES,
         "max_body_bytes": settings.max_body_bytes,
         "max_buffered_bytes": settings.max_buffered_bytes,
         "timeout_s": settings.body_timeout_s,
@@ -223,8 +225,7 @@ def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Laye
     return [
         (RequestEdge, {"log": log, "model": model, "is_traced": settings.otlp_endpoint is not None}),
         *access_layers(settings),
-        (InFlight, {"limit": settings.max_in_flight, "always": QUIET_ROUTES}),
-        (BodyLimit, limits),
+        (RequestLimits, limits),
     ]
 
 

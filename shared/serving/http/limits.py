@@ -1,7 +1,7 @@
 """Limits of one worker: requests in flight, bytes of bodies and their time, items in an engine and their deadline.
 
-`InFlight` and `BodyLimit` are layers around every route; `Admission` is what an engine asks before it works. The limits
-on the head of a request are in `host.connection`.
+`RequestLimits` is a layer around every route; `Admission` is what an engine asks before it works. The limits on the
+head of a request are in `host.connection`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,38 +29,14 @@ _NEWEST = 0.1
 _LONGEST_RETRY_S = 60
 
 
-class InFlight:
-    """Refuses requests while as many as the limit are being answered.
-
-    Args:
-        limit: of all routes together.
-        always: routes that are answered beyond it too.
-    """
-
-    def __init__(self, app: ASGIApp, *, limit: int, always: Collection[str] = ()) -> None:
-        self.app = app
-        self._limit = limit
-        self._always = always
-        self._in_flight = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._in_flight >= self._limit and scope["type"] == "http" and route_path(scope) not in self._always:
-            error = Overloaded(f"{self._in_flight} requests are in hand, which is the limit. Send it again later.")
-            await error_response(error, scope)(scope, receive, send)
-            return
-        self._in_flight += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self._in_flight -= 1
-
-
-class BodyLimit:
-    """Refuses a body that is too large or too slow, and any body while all together fill the memory.
+class RequestLimits:
+    """Refuses requests beyond the number in flight, bodies that are too large or too slow, and those that fill memory.
 
     A body whose Content-Length is too large is refused unread; a chunked one as soon as it passes the limit.
 
     Args:
+        max_in_flight: requests of all routes together.
+        always: routes that are answered beyond that number too.
         max_body_bytes: of one body.
         max_buffered_bytes: of all bodies in hand.
         timeout_s: time for a body, plus one second for each `_BYTES_PER_S` received.
@@ -70,78 +47,56 @@ class BodyLimit:
         self,
         app: ASGIApp,
         *,
+        max_in_flight: float = math.inf,
+        always: Collection[str] = (),
         max_body_bytes: int,
         max_buffered_bytes: int,
         timeout_s: float = 30.0,
         max_json_depth: int = 32,
     ) -> None:
         self.app = app
-        self._max_body_bytes = max_body_bytes
-        self._max_buffered_bytes = max_buffered_bytes
-        self._timeout_s = timeout_s
+        self.max_body_bytes = max_body_bytes
+        self.max_buffered_bytes = max_buffered_bytes
+        self.timeout_s = timeout_s
+        self.buffered_bytes = 0
+        self._max_in_flight = max_in_flight
+        self._always = always
         self._max_json_depth = max_json_depth
-        self._buffered_bytes = 0
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if self._in_flight >= self._max_in_flight and route_path(scope) not in self._always:
+            error = Overloaded(f"{self._in_flight} requests are in hand, which is the limit. Send it again later.")
+            await error_response(error, scope)(scope, receive, send)
+            return
         declared = header(scope, b"content-length")
-        if declared.isdecimal() and int(declared) > self._max_body_bytes:
-            await self._refuse(self._too_large(), scope, receive, send, is_read=False)
+        if declared.isdecimal() and int(declared) > self.max_body_bytes:
+            await self._refuse(self.too_large(), scope, receive, send, is_read=False)
             return
         scope[MAX_JSON_DEPTH] = self._max_json_depth
-        began = asyncio.get_running_loop().time()
-        body_bytes = 0
-        is_read = False
-        refusal: TooLarge | Overloaded | TooSlow | None = None
-        has_started = False
-
-        async def receive_counted() -> Message:
-            nonlocal body_bytes, is_read, refusal
-            if is_read:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(began + self._timeout_s + body_bytes / _BYTES_PER_S):
-                    message = await receive()
-            except TimeoutError:
-                refusal = TooSlow(f"the body was not there within {self._timeout_s:g} s. Send it faster, or send less.")
-                raise refusal from None
-            if message["type"] == "http.request":
-                is_read = not message.get("more_body", False)
-                size = len(message.get("body", b""))
-                body_bytes += size
-                self._buffered_bytes += size
-                if body_bytes > self._max_body_bytes:
-                    refusal = self._too_large()
-                elif self._buffered_bytes > self._max_buffered_bytes:
-                    refusal = Overloaded("the service has as many bytes in hand as it may hold. Send it again later.")
-                if refusal is not None:
-                    raise refusal
-            return message
-
-        async def send_unless_refused(message: Message) -> None:
-            nonlocal has_started
-            if refusal is None or has_started:
-                has_started = True
-                await send(message)
-
+        body = _Body(self, receive, send, began=asyncio.get_running_loop().time())
+        self._in_flight += 1
         try:
-            await self.app(scope, receive_counted, send_unless_refused)
+            await self.app(scope, body.receive, body.send)
         except (TooLarge, Overloaded, TooSlow):
-            if refusal is None:
+            if body.refusal is None:
                 raise
         except Exception:
-            if refusal is None or has_started:
+            if body.refusal is None or body.is_answered:
                 raise
         finally:
-            self._buffered_bytes -= body_bytes
+            self._in_flight -= 1
+            self.buffered_bytes -= body.size_bytes
         # Whatever a layer in between made of the refusal (FastAPI turns it into a 400), this is the answer.
-        if refusal is not None and not has_started:
-            await self._refuse(refusal, scope, receive, send, is_read=is_read)
+        if body.refusal is not None and not body.is_answered:
+            await self._refuse(body.refusal, scope, receive, send, is_read=body.is_read)
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body is larger than the limit of {self._max_body_bytes} bytes. Send less at once.")
+    def too_large(self) -> TooLarge:
+        """Return the error of a body beyond the limit."""
+        return TooLarge(f"the body is larger than the limit of {self.max_body_bytes} bytes. Send less at once.")
 
     async def _refuse(self, error: PerceptError, scope: Scope, receive: Receive, send: Send, *, is_read: bool) -> None:
         """Answer, then drop for a moment what still comes: a socket closed over unread bytes loses the answer."""
@@ -157,6 +112,51 @@ class BodyLimit:
 
         response = error_response(error, scope, {"connection": "close"})
         await response(scope, receive, send_and_linger)
+
+
+@dataclass(eq=False, slots=True)
+class _Body:
+    """One request's body as it comes in, held to the limits, and whether its answer has begun."""
+
+    limits: RequestLimits
+    given_receive: Receive
+    given_send: Send
+    began: float
+    size_bytes: int = 0
+    is_read: bool = False
+    is_answered: bool = False
+    refusal: TooLarge | Overloaded | TooSlow | None = None
+
+    async def receive(self) -> Message:
+        limits = self.limits
+        if self.is_read:
+            return await self.given_receive()
+        try:
+            async with asyncio.timeout_at(self.began + limits.timeout_s + self.size_bytes / _BYTES_PER_S):
+                message = await self.given_receive()
+        except TimeoutError:
+            self.refusal = TooSlow(
+                f"the body was not there within {limits.timeout_s:g} s. Send it faster, or send less."
+            )
+            raise self.refusal from None
+        if message["type"] == "http.request":
+            self.is_read = not message.get("more_body", False)
+            size = len(message.get("body", b""))
+            self.size_bytes += size
+            limits.buffered_bytes += size
+            if self.size_bytes > limits.max_body_bytes:
+                self.refusal = limits.too_large()
+            elif limits.buffered_bytes > limits.max_buffered_bytes:
+                self.refusal = Overloaded("the service has as many bytes in hand as it may hold. Send it again later.")
+            if self.refusal is not None:
+                raise self.refusal
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send the answer, unless the body was refused before it began."""
+        if self.refusal is None or self.is_answered:
+            self.is_answered = True
+            await self.given_send(message)
 
 
 async def _discard(receive: Receive) -> None:
@@ -186,28 +186,26 @@ class Admission:
         self.in_hand = 0
         self.mean_s = 0.0
         self.is_closed = False
+        self.admitted: Callable[..., Admitted] = partial(Admitted, self)
+        """Returns an async context that holds one item, or as many as its argument says."""
 
     def close(self) -> None:
         """Refuse what comes from now on; what is in hand goes on."""
         self.is_closed = True
 
-    def admitted(self, count: int = 1) -> _Admitted:
-        """Return an async context that holds `count` items. Entering and leaving it raises:
-
-        Raises:
-            NotReady: this is closed.
-            Overloaded: there is no room for so many.
-            DeadlineExceeded: the context took longer than allowed.
-        """
-        return _Admitted(self, count)
-
 
 @dataclass(eq=False, slots=True)
-class _Admitted:
-    """`Admission.admitted` as a class: as a generator it took a tenth of the time of a short answer."""
+class Admitted:
+    """Holds `count` items of an admission; a class, because a generator took a tenth of the time of a short answer.
+
+    Raises:
+        NotReady: the admission is closed.
+        Overloaded: there is no room for so many.
+        DeadlineExceeded: the context took longer than allowed.
+    """
 
     admission: Admission
-    count: int
+    count: int = 1
     loop: asyncio.AbstractEventLoop = field(init=False)
     began: float = field(init=False)
     timeout: asyncio.Timeout = field(init=False)

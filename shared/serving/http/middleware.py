@@ -53,9 +53,9 @@ def model_id(*models: NamedModel) -> ModelId:
     return ", ".join(model.name for model in models), ", ".join(model.version for model in models)
 
 
-def answered_by(request: Request, *models: NamedModel) -> None:
-    """Have the headers of this answer name only these models, instead of all that the service has."""
-    request.scope[MODEL] = model_id(*models)
+def answered_by(request: Request, model: NamedModel) -> None:
+    """Have the headers of this answer name only this model, instead of all that the service has."""
+    request.scope[MODEL] = model.name, model.version
 
 
 @dataclass(eq=False, slots=True)
@@ -81,14 +81,7 @@ class Lease:
 
     held: Generation | None = None
     is_over: bool = False
-
-    def hold(self, generation: Generation) -> None:
-        """Hold it until the end of the request."""
-        if self.is_over:  # a task that outlives its request holds nothing
-            return
-        self.held = generation
-        generation.in_hand += 1
-        generation.unused.clear()
+    """A task that outlives its request holds nothing."""
 
     def end(self) -> None:
         """Hold nothing any more."""
@@ -175,9 +168,9 @@ class RequestEdge:
             return
         milliseconds = round(seconds * 1000, 2)
         fields = {"method": method, "route": route, "status": status, "ms": milliseconds, "request_id": request_id}
-        trace = trace_id(scope["headers"], is_traced=self._is_traced)
-        if trace is not None:
-            fields["trace_id"] = trace
+        if self._is_traced or header(scope, b"traceparent"):
+            trace = trace_id(scope["headers"], is_traced=self._is_traced)
+            fields |= {"trace_id": trace} if trace is not None else {}
         caller = scope.get(CALLER)
         if caller is not None:
             fields["key"] = caller.name

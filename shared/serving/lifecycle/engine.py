@@ -99,8 +99,10 @@ class Lifecycle(Generic[EngineT]):
         generation = (lease.held if lease is not None else None) or self._now
         if generation is None:
             raise NotReady(_NOT_LOADED)
-        if lease is not None and lease.held is None:
-            lease.hold(generation)
+        if lease is not None and lease.held is None and not lease.is_over:
+            lease.held = generation
+            generation.in_hand += 1
+            generation.unused.clear()
         engine: EngineT = generation.engine
         return engine
 

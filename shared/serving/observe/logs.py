@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
@@ -29,7 +30,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _iso_time(record.created),
+            "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -37,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z).decode()
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
@@ -98,20 +99,16 @@ class RequestLog:
             self._left_out += 1
             return
         self._budget = max(0.0, self._budget - 1)
-        line = {"time": _iso_time(time.time()), "level": "info", "logger": "request", **fields}
+        line = {"time": datetime.now(UTC), "level": "info", "logger": "request", **fields}
         if self._left_out:
             line["left_out"] = self._left_out
             self._left_out = 0
         try:
             stream = self._stream or sys.stdout
-            stream.write(orjson.dumps(line).decode() + "\n")
+            stream.write(orjson.dumps(line, option=orjson.OPT_UTC_Z).decode() + "\n")
             stream.flush()
         except (OSError, ValueError) as error:  # a full disk, a broken pipe, a closed file: requests are answered
             lost_line(error)
-
-
-def _iso_time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
 def trace_id(headers: list[tuple[bytes, bytes]], *, is_traced: bool = False) -> str | None:

@@ -113,7 +113,7 @@ def test_what_is_left_out_is_still_what_bentoml_would_bring(service: Service[Any
 
 def test_only_our_layers_and_bentomls_context_stay(service: Service[Any]):
     service.inject_config()
-    ours = ["RequestEdge", "InFlight", "BodyLimit", "ApiFirst", "ContextMiddleware"]
+    ours = ["RequestEdge", "RequestLimits", "ApiFirst", "ContextMiddleware"]
     assert layers_of(bento.TunedAppFactory(service, is_main=True)) == ours
 
 
@@ -127,7 +127,7 @@ def test_of_an_unknown_bentoml_nothing_is_changed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(bento, "KNOWN_VERSIONS", ("0.",))
     service = make_service([])
     assert type(service) is Service
-    assert [layer.__name__ for layer, _ in service.middlewares] == ["RequestEdge", "InFlight", "BodyLimit"]
+    assert [layer.__name__ for layer, _ in service.middlewares] == ["RequestEdge", "RequestLimits"]
 
 
 def test_the_settings_reach_bentoml(service: Service[Any]):

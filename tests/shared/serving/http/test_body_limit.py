@@ -15,7 +15,7 @@ from shared.errors import TooLarge
 from shared.serving.app import with_edge
 from shared.serving.http import limits
 from shared.serving.http.errors import install_error_handlers
-from shared.serving.http.limits import BodyLimit
+from shared.serving.http.limits import RequestLimits
 from shared.serving.settings import Settings
 from tests.shared.serving.requests import call
 
@@ -43,7 +43,7 @@ def make_app() -> FastAPI:
 
 @pytest.fixture
 def client() -> TestClient:
-    return TestClient(BodyLimit(make_app(), max_body_bytes=LIMIT, max_buffered_bytes=4 * LIMIT))
+    return TestClient(RequestLimits(make_app(), max_body_bytes=LIMIT, max_buffered_bytes=4 * LIMIT))
 
 
 def test_all_layers_together_answer_in_the_one_shape():
@@ -90,7 +90,7 @@ def test_bodies_that_together_fill_the_memory_are_429_until_there_is_room_again(
             await leave.wait()
             await PlainTextResponse("read")(scope, receive, send)
 
-        limited = BodyLimit(hold, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT)
+        limited = RequestLimits(hold, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT)
         first = asyncio.ensure_future(call(limited, "/", bytes(LIMIT)))
         await entered.wait()
         refused = await call(limited, "/", b"x")
@@ -108,7 +108,7 @@ def test_too_large_that_an_app_raises_itself_is_its_own_affair():
         raise TooLarge("too many pixels.")
 
     with pytest.raises(TooLarge, match="pixels"):
-        asyncio.run(call(BodyLimit(strict, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT), "/"))
+        asyncio.run(call(RequestLimits(strict, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT), "/"))
 
 
 def test_the_answer_to_a_refused_upload_ends_only_when_the_rest_was_thrown_away():
@@ -146,7 +146,7 @@ async def refuse_declared(receive: Receive, send: Send) -> None:
         raise AssertionError
 
     scope = {"type": "http", "path": "/", "headers": [(b"content-length", b"99999")]}
-    await BodyLimit(never_called, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT)(scope, receive, send)
+    await RequestLimits(never_called, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT)(scope, receive, send)
 
 
 def chunks(size: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
 from shared.serving.app import with_edge
-from shared.serving.http.limits import BodyLimit
+from shared.serving.http.limits import RequestLimits
 from shared.serving.settings import Settings
 from tests.live import connect, live, parsed, post, read_to_end, wait_until
 
@@ -84,7 +84,7 @@ def test_a_body_that_trickles_has_no_more_time_than_its_bytes_are_worth():
 
 
 def test_a_large_body_on_a_slow_line_is_read_whole_though_it_takes_longer_than_a_small_one_may():
-    app = BodyLimit(held_app(threading.Event(), []), max_body_bytes=10**6, max_buffered_bytes=10**6, timeout_s=0.2)
+    app = RequestLimits(held_app(threading.Event(), []), max_body_bytes=10**6, max_buffered_bytes=10**6, timeout_s=0.2)
     with live(app) as port, connect(port, post("/size", b"", "connection: close", length=16 * 4096)) as connection:
         for _ in range(16):  # 64 KiB are worth two seconds
             connection.sendall(bytes(4096))
