@@ -9,8 +9,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bentoml
-
 from nlp.api import make_routers as language_routers
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
@@ -123,9 +121,3 @@ class Percept(VisionMethods, LanguageMethods):
 
     tagging = staticmethod(_tagging)
     language = staticmethod(_language)
-
-    @bentoml.on_deployment
-    @staticmethod
-    def check() -> None:
-        """End the server before it starts if there is no bundle that can be served."""
-        HOSTED.check()

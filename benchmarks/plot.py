@@ -29,7 +29,7 @@ def draw(result: Result) -> bytes:
     workloads = list(result["workloads"])
     shown = {name: _stacks(result, name) for name in workloads}
     heights = [_HEAD_IN + _ROW_IN * len(shown[name]) for name in workloads]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(fname=STYLE):
         drawn = Figure(figsize=(WIDTH_IN, sum(heights) + _FOOT_IN), layout="constrained")
         foot = _FOOT_IN / (sum(heights) + _FOOT_IN)
         drawn.get_layout_engine().set(rect=(0, foot, 1, 1 - foot))

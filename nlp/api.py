@@ -17,8 +17,8 @@ from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import ItemError, ModelInfo
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import Whole, json_body, read_json
-from shared.serving.lifecycle.engine import Alongside, Lifecycle
+from shared.serving.http.requests import Whole, examples, json_body, read_json
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 
 DEFAULT_TOP_K = 5
@@ -78,23 +78,19 @@ class IntentOut(BaseModel):
 class IntentResponse(BaseModel):
     """The answer of POST /v1/intent: one result per utterance, in the order they were sent."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+    model_config = examples(
+        {
+            "model": {"name": "percept-intent", "version": "2026.11.24-1a2b3c4d"},
+            "results": [
                 {
-                    "model": {"name": "percept-intent", "version": "2026.11.24-1a2b3c4d"},
-                    "results": [
-                        {
-                            "intent": "book_flight",
-                            "confidence": 0.97,
-                            "out_of_scope": False,
-                            "out_of_scope_score": 0.02,
-                            "ranking": [{"name": "book_flight", "confidence": 0.97}],
-                        },
-                        {"error": {"type": "invalid_input", "message": "the text is empty. Send some words."}},
-                    ],
-                }
-            ]
+                    "intent": "book_flight",
+                    "confidence": 0.97,
+                    "out_of_scope": False,
+                    "out_of_scope_score": 0.02,
+                    "ranking": [{"name": "book_flight", "confidence": 0.97}],
+                },
+                {"error": {"type": "invalid_input", "message": "the text is empty. Send some words."}},
+            ],
         }
     )
 
@@ -105,13 +101,9 @@ class IntentResponse(BaseModel):
 class AnswerRequest(_Request):
     """A question, and the text to answer it from."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"question": "Who wrote it?", "context": "The first program was written by Ada Lovelace."},
-                {"question": "How many images may one request hold?"},
-            ]
-        }
+    model_config = examples(
+        {"question": "Who wrote it?", "context": "The first program was written by Ada Lovelace."},
+        {"question": "How many images may one request hold?"},
     )
 
     question: str
@@ -159,15 +151,11 @@ class PassageOut(BaseModel):
 class AnswerResponse(BaseModel):
     """The answer of POST /v1/answer."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": {"name": "percept-qa", "version": "2026.11.24-1a2b3c4d"},
-                    "answer": {"text": "Ada Lovelace", "score": 0.98, "start": 33, "end": 45, "source": None},
-                    "passages": [],
-                }
-            ]
+    model_config = examples(
+        {
+            "model": {"name": "percept-qa", "version": "2026.11.24-1a2b3c4d"},
+            "answer": {"text": "Ada Lovelace", "score": 0.98, "start": 33, "end": 45, "source": None},
+            "passages": [],
         }
     )
 
@@ -179,7 +167,7 @@ class AnswerResponse(BaseModel):
 class UnderstandRequest(_Request):
     """What a person says to a chatbot."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "Combien d'images puis-je envoyer ?"}]})
+    model_config = examples({"text": "Combien d'images puis-je envoyer ?"})
 
     text: str = Field(description=_UTTERANCE)
     top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
@@ -203,21 +191,8 @@ class UnderstandResponse(BaseModel):
     passages: list[PassageOut] = Field(description="Those that were read; none if nothing was looked up.")
 
 
-def create_app(
-    lifecycle: Lifecycle[LanguageEngine],
-    settings: Settings,
-    *,
-    home: str = "/docs",
-    alongside: Alongside[LanguageEngine] | None = None,
-) -> DirectApi:
-    """Return the API as an ASGI app that loads its models when it starts.
-
-    Args:
-        lifecycle: holds the engine.
-        settings: limits.
-        home: where `/` redirects to.
-        alongside: as in `Lifecycle.run`.
-    """
+def create_app(lifecycle: Lifecycle[LanguageEngine], settings: Settings, **options: Any) -> DirectApi:
+    """Return the API as an ASGI app that loads its models when it starts; `options` are those of `make_app`."""
     return make_app(
         lifecycle,
         make_routers(lifecycle, settings),
@@ -225,8 +200,7 @@ def create_app(
         title="Percept Language",
         description="Utterances to intents, questions to answers, with calibrated scores. "
         'Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
-        home=home,
-        alongside=alongside,
+        **options,
     )
 
 

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, Field, StrictBool
 
 from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
-from nlp.intent.detectors import LOGITS
+from nlp.intent.predictor import LOGITS
 from nlp.qa.predictor import Answer
 from nlp.text import checked_text
 from shared.bundle.calibration import probabilities_from_logits
@@ -22,7 +22,7 @@ from shared.errors import InputError, TooLarge
 from shared.serving.http.answers import FunctionToApply, LabelScore, label_scores
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import Count, json_body, read_json
+from shared.serving.http.requests import Count, examples, json_body, read_json
 
 FALLBACK = "nlu_fallback"
 """Rasa Open Source 3.6, FallbackClassifier: puts it first in the ranking and leaves the others as they are."""
@@ -35,9 +35,7 @@ _ERRORS = error_responses(400, 404, 413, 415, 422, 429, 503, 504)
 class ParseRequest(BaseModel):
     """What Rasa sends; other fields, such as its token, are ignored."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"text": "Réserve-moi un vol", "message_id": "b2831e73-1407-4ba0-a861"}]}
-    )
+    model_config = examples({"text": "Réserve-moi un vol", "message_id": "b2831e73-1407-4ba0-a861"})
 
     text: str
     message_id: str | None = Field(default=None, description="Returned with the answer.")
@@ -73,9 +71,7 @@ class TextClassificationParameters(BaseModel):
 class TextClassificationRequest(BaseModel):
     """Hugging Face's body of text classification."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"inputs": "book me a flight", "parameters": {"top_k": 3}}]}
-    )
+    model_config = examples({"inputs": "book me a flight", "parameters": {"top_k": 3}})
 
     inputs: str | list[str] = Field(description="One text or several.")
     parameters: TextClassificationParameters | None = None
@@ -105,11 +101,7 @@ class QuestionAnsweringParameters(BaseModel):
 class QuestionAnsweringRequest(BaseModel):
     """Hugging Face's body of question answering."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"inputs": {"question": "Qui l'a écrit ?", "context": "Il fut écrit par Ada Lovelace."}}]
-        }
-    )
+    model_config = examples({"inputs": {"question": "Qui l'a écrit ?", "context": "Il fut écrit par Ada Lovelace."}})
 
     inputs: QuestionInputs
     parameters: QuestionAnsweringParameters | None = None

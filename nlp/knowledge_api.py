@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from nlp.engine import LanguageEngine
@@ -16,7 +16,7 @@ from nlp.knowledge.documents import HTML, MARKDOWN, PDF, PLAIN
 from shared.errors import InputError
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
-from shared.serving.http.requests import open_form
+from shared.serving.http.requests import examples, open_form
 from shared.serving.settings import Settings
 
 FIELD = "document"
@@ -47,7 +47,7 @@ _EXAMPLE = DocumentInfo(
 class DocumentOut(BaseModel):
     """What the knowledge base says of a document."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [asdict(_EXAMPLE)]})
+    model_config = examples(asdict(_EXAMPLE))
 
     id: str
     title: str

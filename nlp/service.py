@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import bentoml
-
 from nlp.api import create_app
 from nlp.engine import LanguageEngine
 from nlp.methods import LanguageMethods
@@ -34,9 +32,3 @@ class Language(LanguageMethods):
     """Utterances to intents, questions to answers. `bentoml.SyncHTTPClient` calls the methods, others the routes."""
 
     language = staticmethod(HOSTED.lifecycle)
-
-    @bentoml.on_deployment
-    @staticmethod
-    def check() -> None:
-        """End the server before it starts if there is no bundle that can be served."""
-        HOSTED.check()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.options import device
+from scripts.options import device, min_score
 
 if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
@@ -28,11 +28,7 @@ _OPTIONS_OF = {"tagging": {"image", "min_score", "top_k"}, "intent": {"text", "t
     "--shard-rows", type=click.IntRange(min=1), help="Rows per file; a 64th of all, between 32 and 1,024, if not given."
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="The most tags, or intents of a ranking.")
-@click.option(
-    "--min-score",
-    type=click.FloatRange(0, 1),
-    help="The lowest score of a tag; each label's own threshold if not given.",
-)
+@min_score
 @click.option("--text", metavar="COLUMN", help="Column of the utterances or questions [text, question].")
 @click.option("--context", metavar="COLUMN", help="Column of the texts to find the answers in [context].")
 @click.option("--image", metavar="COLUMN", help="Column of a parquet file that has the photos [image].")

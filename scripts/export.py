@@ -52,11 +52,7 @@ def command(
     onnx = written.config.onnx
     if onnx is None:
         return
-    size = written.config.files["model.onnx"].bytes / 1e6
-    click.echo(
-        f"{written.path}/model.onnx: {onnx.precision}, opset {onnx.opset}, {size:.1f} MB; differs from torch by at "
-        f"most {onnx.max_abs_difference:.2g} (allowed {onnx.tolerance:.2g})"
-    )
+    click.echo(f"{written.path}/model.onnx: {onnx.summary(written.config.files['model.onnx'].bytes)}")
     if onnx.int8_gate:
         gate = onnx.int8_gate
         click.echo(

@@ -26,11 +26,7 @@ def command(folder: Path, output: Path, name: str | None, int8: bool, max_int8_l
     onnx = written.config.onnx
     if onnx is None:
         return
-    size = written.config.files["model.onnx"].bytes / 1e6
-    click.echo(
-        f"{written.path}: {onnx.precision}, {size:.1f} MB; differs from torch by at most "
-        f"{onnx.max_abs_difference:.2g} (allowed {onnx.tolerance:.2g})"
-    )
+    click.echo(f"{written.path}: {onnx.summary(written.config.files['model.onnx'].bytes)}")
     if onnx.int8_gate:
         gate = onnx.int8_gate
         click.echo(

@@ -62,20 +62,19 @@ def _decided(decision: Decision) -> str:
 
 
 def _described(bundle: Bundle) -> dict[str, object]:
-    config = bundle.config
-    return {
-        "name": config.name,
-        "version": config.version,
-        "task": config.task,
-        "problem_type": config.problem_type,
-        "architectures": config.architectures,
-        "labels": bundle.labels,
-        "label_parents": config.label_parents,
-        "decision": config.decision.model_dump(),
-        "onnx": config.onnx.model_dump() if config.onnx else None,
-        "provenance": config.provenance.model_dump(),
-        "files": {name: {**artifact.model_dump(), "verified": True} for name, artifact in config.files.items()},
+    shown = {
+        "name",
+        "version",
+        "task",
+        "problem_type",
+        "architectures",
+        "label_parents",
+        "decision",
+        "onnx",
+        "provenance",
     }
+    files = {name: {**file.model_dump(), "verified": True} for name, file in bundle.config.files.items()}
+    return {**bundle.config.model_dump(include=shown), "labels": bundle.labels, "files": files}
 
 
 def _size(count: int) -> str:

@@ -28,6 +28,11 @@ device = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     help="What to compute on.",
 )
+min_score = click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="The lowest score of a tag; each label's own threshold if not given.",
+)
 recipes = click.option(
     "-c",
     "--config",

@@ -15,11 +15,7 @@ from scripts import options
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.option("--top-k", type=click.IntRange(min=1), help="The most tags, intents or answers per input.")
-@click.option(
-    "--min-score",
-    type=click.FloatRange(0, 1),
-    help="The lowest score of a tag; each label's own threshold if not given.",
-)
+@options.min_score
 @click.option("--context", help="For questions: the text to find the answer in, or a file with it.")
 @options.device
 def command(

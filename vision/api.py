@@ -22,8 +22,8 @@ from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import FunctionToApply, ItemError, LabelScore, ModelInfo, label_scores
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import Count, check_depth, inline_schema, invalid_body, open_form
-from shared.serving.lifecycle.engine import Alongside, Lifecycle
+from shared.serving.http.requests import Count, check_depth, examples, inline_schema, invalid_body, open_form
+from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from vision.engine import TaggingEngine, TaggingResult
 
@@ -84,29 +84,25 @@ class ImageTags(BaseModel):
 class TagResponse(BaseModel):
     """The answer of POST /v1/tag: one result per image, in the order they were sent."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
+    model_config = examples(
+        {
+            "model": {"name": "starter-tagger", "version": "2026.11.23-1a2b3c4d"},
+            "results": [
                 {
-                    "model": {"name": "starter-tagger", "version": "2026.11.23-1a2b3c4d"},
-                    "results": [
-                        {
-                            "tags": [
-                                {"label": "tabby", "score": 0.93, "parents": ["cat", "animal"]},
-                                {"label": "cat", "score": 0.97, "parents": ["animal"]},
-                            ],
-                            "width": 640,
-                            "height": 480,
-                        },
-                        {
-                            "error": {
-                                "type": "invalid_image",
-                                "message": "the image cannot be decoded: it is truncated or broken.",
-                            }
-                        },
+                    "tags": [
+                        {"label": "tabby", "score": 0.93, "parents": ["cat", "animal"]},
+                        {"label": "cat", "score": 0.97, "parents": ["animal"]},
                     ],
-                }
-            ]
+                    "width": 640,
+                    "height": 480,
+                },
+                {
+                    "error": {
+                        "type": "invalid_image",
+                        "message": "the image cannot be decoded: it is truncated or broken.",
+                    }
+                },
+            ],
         }
     )
 
@@ -129,10 +125,7 @@ class ClassificationParameters(BaseModel):
 class ClassificationRequest(BaseModel):
     """Hugging Face's JSON body of image classification."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"inputs": _EXAMPLE_PNG, "parameters": {"top_k": 3}}]},
-    )
+    model_config = examples({"inputs": _EXAMPLE_PNG, "parameters": {"top_k": 3}}, extra="forbid")
 
     inputs: str = Field(description="The image file in base64, with or without the prefix of a data URL. No other URL.")
     parameters: ClassificationParameters | None = None
@@ -150,29 +143,15 @@ _CLASSIFICATION_BODY = {
 }
 
 
-def create_app(
-    lifecycle: Lifecycle[TaggingEngine],
-    settings: Settings,
-    *,
-    home: str = "/docs",
-    alongside: Alongside[TaggingEngine] | None = None,
-) -> DirectApi:
-    """Return the API as an ASGI app that loads its model when it starts.
-
-    Args:
-        lifecycle: holds the engine.
-        settings: limits.
-        home: where `/` redirects to.
-        alongside: as in `Lifecycle.run`.
-    """
+def create_app(lifecycle: Lifecycle[TaggingEngine], settings: Settings, **options: Any) -> DirectApi:
+    """Return the API as an ASGI app that loads its model when it starts; `options` are those of `make_app`."""
     return make_app(
         lifecycle,
         [make_router(lifecycle, settings)],
         settings,
         title="Percept Vision",
         description='Photos to tags with calibrated scores. Errors are `{"error": {…}}`, under /v2 `{"error": "…"}`.',
-        home=home,
-        alongside=alongside,
+        **options,
     )
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import bentoml
-
 from shared.serving.host.service import Hosted
 from shared.serving.settings import settings_or_exit
 from vision.api import create_app
@@ -34,9 +32,3 @@ class Vision(VisionMethods):
     """Photos to tags. `bentoml.SyncHTTPClient` calls the methods, all others the routes at /docs."""
 
     tagging = staticmethod(HOSTED.lifecycle)
-
-    @bentoml.on_deployment
-    @staticmethod
-    def check() -> None:
-        """End the server before it starts if there is no bundle that can be served."""
-        HOSTED.check()

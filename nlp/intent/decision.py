@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nlp.intent.detectors import FEATURES, LOGITS, Arrays, Detector, random_waves
 from nlp.intent.evaluation import evaluate, out_of_scope_metrics
+from nlp.intent.predictor import FEATURES, LOGITS, Arrays, Detector, random_waves
 from nlp.intent.sources import Example
 from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, probabilities_from_logits
 from shared.bundle.layout import IntentDecision

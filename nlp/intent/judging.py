@@ -28,8 +28,8 @@ from nlp.intent.decision import (
     probabilities_of,
     scores_of,
 )
-from nlp.intent.detectors import Detector, read_detector
 from nlp.intent.module import IntentModule
+from nlp.intent.predictor import Detector, read_detector
 from nlp.text import TextEncoder
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from nlp.encoders import MINILM, make_optimizer
 from nlp.intent.data import NAMES, Batch, IntentData
-from nlp.intent.detectors import FEATURES, LOGITS, Detector
 from nlp.intent.evaluation import validation_summary
 from nlp.intent.network import BILSTM, SCALE, Classifier, FirstTokenEncoder, Head, MeanEncoder, Pooling, build_network
+from nlp.intent.predictor import FEATURES, LOGITS, Detector
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.errors import ConfigError
 from shared.training.module import Row, TaskModule, Trained, columns, with_schedule

@@ -1,23 +1,33 @@
 """Utterances to intents, or to none, with a bundle and a runtime. Torch-free.
 
 Encoding and `decide` work on one utterance, `infer` on a batch: a bad utterance never fails others, and the service
-batches only the network.
+batches only the network. A `Detector` tells which utterances belong to no intent: one number each, higher if it belongs
+to none; some have arrays that training fitted, which the bundle keeps in out_of_scope.npz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
-from nlp.intent.detectors import LOGITS, read_detector
 from nlp.text import Encoding, TextEncoder
 from shared.bundle.calibration import probabilities_from_logits, probability_from_logit
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError
 from shared.runtime.protocol import Runtime
+
+DETECTOR_FILE = "out_of_scope.npz"
+LOGITS = "logits"
+FEATURES = "features"
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -94,3 +104,182 @@ class IntentPredictor:
         """Return what each utterance wants, in their order; for notebooks and `percept predict`."""
         encodings = [self.encoder.encode(text) for text in texts]
         return [self.decide(outputs, top_k=top_k) for outputs in self.infer(encodings)]
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
+class Detector:
+    """One of `KINDS` with its arrays."""
+
+    name: str
+    arrays: Arrays = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in KINDS:
+            raise BundleError(f"there is no detector {self.name!r}; there are {', '.join(KINDS)}.")
+
+    @property
+    def needs_features(self) -> bool:
+        return KINDS[self.name].needs_features
+
+    @cached_property
+    def values(self) -> Callable[[Arrays], np.ndarray]:
+        """Maps the network's outputs to float64 [N], higher if an utterance belongs to no intent.
+
+        The outputs are `logits` [N, C] and, if `needs_features`, `features` [N, D].
+        """
+        return partial(KINDS[self.name].values, self.arrays)
+
+    def file(self) -> dict[str, bytes]:
+        """Return the bundle's file as name -> content; nothing if the detector has no arrays."""
+        if not self.arrays:
+            return {}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **dict(self.arrays))
+        return {DETECTOR_FILE: buffer.getvalue()}
+
+    def check(self, where: str, num_labels: int, width: int | None) -> None:
+        """Refuse arrays whose names or shapes do not fit the network's outputs.
+
+        Raises:
+            BundleError: says what was expected and what came.
+        """
+        kind = KINDS[self.name]
+        sizes = {"C": num_labels, "D": width, "1": 1}
+        if kind.needs_features and width is None:
+            raise BundleError(f"{where}: the detector {self.name} needs the network's output {FEATURES}.")
+        if set(self.arrays) != set(kind.shapes):
+            raise BundleError(
+                f"{where} has {sorted(self.arrays)}; the detector {self.name} needs {sorted(kind.shapes)}."
+            )
+        for name, shape in kind.shapes.items():
+            array = self.arrays[name]
+            pairs = list(zip(shape, array.shape, strict=False))
+            fits = array.ndim == len(shape) and all(sizes.setdefault(axis, size) == size for axis, size in pairs)
+            if not fits or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                raise BundleError(
+                    f"{where}: {name} is {array.dtype} {list(array.shape)}; expected finite numbers "
+                    f"[{', '.join(shape)}] with {sizes}."
+                )
+
+
+def read_detector(bundle: Bundle) -> Detector:
+    """Return the detector that the bundle's decision rule names.
+
+    Raises:
+        BundleError: there is no such detector, or its file is missing, broken or does not fit the network.
+    """
+    decision = bundle.config.decision
+    if not isinstance(decision, IntentDecision):
+        raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for intent.")
+    outputs = {spec.name: spec.shape for spec in bundle.config.signature.outputs}
+    width = outputs.get(FEATURES, (None,))[-1]
+    arrays: dict[str, np.ndarray] = {}
+    if decision.detector in KINDS and KINDS[decision.detector].shapes:
+        arrays = _read(bundle)
+    detector = Detector(decision.detector, arrays)
+    detector.check(f"{bundle.path}/{DETECTOR_FILE}", len(bundle.labels), width if isinstance(width, int) else None)
+    return detector
+
+
+def _read(bundle: Bundle) -> dict[str, np.ndarray]:
+    path = bundle.file(DETECTOR_FILE)
+    try:
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile,
+            zlib.error) as error:  # fmt: skip
+        raise BundleError(f"{path} cannot be read: {error}. Copy the bundle again from where it was made.") from error
+
+
+def _max_softmax(_: Arrays, outputs: Arrays) -> np.ndarray:
+    """Minus the largest probability. Source: Hendrycks and Gimpel 2017, "A Baseline for Detecting …"."""
+    best: np.ndarray = probabilities_from_logits(outputs[LOGITS], 1.0, "single_label_classification").max(axis=-1)
+    return -best
+
+
+def _energy(_: Arrays, outputs: Arrays) -> np.ndarray:
+    """-log(sum(exp(logits))). Source: Liu et al. 2020, "Energy-based Out-of-distribution Detection", equation 4."""
+    return np.asarray(-np.logaddexp.reduce(outputs[LOGITS].astype(np.float64), axis=-1))
+
+
+def _rejection(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """The logit of "none", learned along with the intents, minus the largest of theirs."""
+    features = outputs[FEATURES].astype(np.float64)
+    if arrays["is_cosine"][0]:
+        features = _unit(features)
+    none = features @ arrays["weight"].astype(np.float64) + float(arrays["bias"][0])
+    best: np.ndarray = outputs[LOGITS].astype(np.float64).max(axis=-1)
+    return np.asarray(none - best)
+
+
+def _mahalanobis(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Smallest squared distance to an intent's centre, in a space in which all intents have the same spread.
+
+    Source: Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples", equation 2.
+    """
+    points = outputs[FEATURES].astype(np.float64) @ arrays["projection"].astype(np.float64)  # [N, R]
+    centres = arrays["centres"].astype(np.float64)  # [C, R]
+    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1) - 2 * points @ centres.T  # [N, C]
+    return np.asarray(np.maximum(squares, 0).min(axis=1))
+
+
+def _knn(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Minus the cosine to the k-th nearest training utterance.
+
+    Source: Sun et al. 2022, "Out-of-Distribution Detection with Deep Nearest Neighbors".
+    """
+    cosines = _unit(outputs[FEATURES].astype(np.float64)) @ arrays["keys"].astype(np.float64).T  # [N, K]
+    rank = min(int(arrays["rank"][0]), cosines.shape[1])
+    return np.asarray(-np.partition(cosines, -rank, axis=1)[:, -rank])
+
+
+def _gaussian_process(arrays: Arrays, outputs: Arrays) -> np.ndarray:
+    """Energy of the logits, flattened by the variance of a Gaussian process over the features.
+
+    Source: Liu et al. 2020, "Simple and Principled Uncertainty Estimation with Deterministic Deep Learning via Distance
+    Awareness" (SNGP), equations 8 and 9; its spectral normalisation of the encoder is left out.
+    """
+    waves = random_waves(outputs[FEATURES], arrays["frequencies"], arrays["phases"])  # [N, R]
+    variance = np.einsum("nr,rs,ns->n", waves, arrays["covariance"].astype(np.float64), waves)
+    flat = np.asarray(outputs[LOGITS], dtype=np.float64) / np.sqrt(1 + np.pi / 8 * np.maximum(variance, 0))[:, None]
+    return np.asarray(-np.logaddexp.reduce(flat, axis=-1))
+
+
+def random_waves(features: np.ndarray, frequencies: np.ndarray, phases: np.ndarray) -> np.ndarray:
+    """Return float64 [N, R], random Fourier features of unit-length features [N, D]: a Gaussian kernel's.
+
+    Source: Rahimi and Recht 2007, "Random Features for Large-Scale Kernel Machines".
+    """
+    waves: np.ndarray = np.cos(
+        _unit(features.astype(np.float64)) @ frequencies.astype(np.float64) + phases.astype(np.float64)
+    )
+    return np.asarray(waves * np.sqrt(2 / len(phases)))
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-12))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    values: Callable[[Arrays, Arrays], np.ndarray]
+    shapes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Array -> its axes: C labels, D features, 1 a single number; others may have any size."""
+
+    @property
+    def needs_features(self) -> bool:
+        return bool(self.shapes)
+
+
+KINDS = {
+    "max_softmax": _Kind(_max_softmax),
+    "energy": _Kind(_energy),
+    "rejection": _Kind(_rejection, {"weight": ("D",), "bias": ("1",), "is_cosine": ("1",)}),
+    "mahalanobis": _Kind(_mahalanobis, {"projection": ("D", "R"), "centres": ("C", "R")}),
+    "knn": _Kind(_knn, {"keys": ("K", "D"), "rank": ("1",)}),
+    "gaussian_process": _Kind(
+        _gaussian_process, {"frequencies": ("D", "R"), "phases": ("R",), "covariance": ("R", "R")}
+    ),
+}
+"""Name -> how it is computed and which arrays it needs."""

@@ -14,6 +14,7 @@ import yaml
 
 from nlp.tables import TABLE_SUFFIXES, Rows, load_rows
 from shared.errors import DataError
+from shared.training.data import LoadedSet
 
 Split = Literal["train", "val", "test"]
 TEXT_COLUMNS = ("text", "utterance", "sentence", "query", "question")
@@ -68,23 +69,16 @@ class Example:
     """None where it belongs to no intent."""
 
 
-@dataclass
-class LoadedSource:
-    """A set that was read and checked."""
+@dataclass(kw_only=True)
+class LoadedSource(LoadedSet):
+    """A set of utterances that was read and checked."""
 
-    name: str
-    options: Source
-    examples: list[Example]
-    fingerprint: str
-    """SHA-256 over every utterance with its label."""
-    skipped: list[str] = field(default_factory=list)
-    """What was left out and why, one line each."""
+    examples: list[Example] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     """Utterances that have several labels, one line each."""
 
     @property
     def is_divided(self) -> bool:
-        """Whether splits are taken from it by seed and shares."""
         return self.options.split is None
 
     @property
@@ -92,17 +86,11 @@ class LoadedSource:
         """This set's own labels, sorted."""
         return sorted({example.label for example in self.examples if example.label is not None})
 
-    def summary(self) -> dict[str, Any]:
-        """Return what the model card says of the set."""
+    def counts(self) -> dict[str, int]:
         return {
-            "name": self.name,
             "examples": len(self.examples),
             "labels": len(self.labels),
             "out_of_scope": sum(example.label is None for example in self.examples),
-            "fingerprint": self.fingerprint,
-            "licence": self.options.licence,
-            "origin": self.options.origin,
-            "skipped": len(self.skipped),
             "contradictions": len(self.contradictions),
         }
 
@@ -119,7 +107,7 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     name = options.name or Path(options.path).name or options.path
     place = Path(options.path).expanduser()
     stored = {"train": read_rasa(place)} if place.exists() and is_rasa(place) else load_rows(options.path, cache_dir)
-    loaded = LoadedSource(name, options, [], "")
+    loaded = LoadedSource(name=name, options=options)
     first: dict[str, Example] = {}
     for split in ("test", "val", "train"):
         rows = stored.get(split, [])

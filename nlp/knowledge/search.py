@@ -47,6 +47,7 @@ import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -68,24 +69,10 @@ MAX_REMEMBERED = 10_000
 """Embeddings of passages that are kept, 15 MB at 384 numbers each: a passage takes 10 ms to embed, a question one."""
 
 _WORD = re.compile(r"\w+")
-_ENGLISH_WORDS = """
-    a about above after again all also am an and any are as at be because been before being below between both
-    but by can could did do does doing down during each few for from further give had has have having he her
-    here hers him his how i if in into is it its itself just know many may me more most much my no nor not of
-    off on once only or other our out over own please s same say shall she should so some such t tell than that
-    the their them then there these they this those through to too under until up very was we were what when
-    where which while who whom whose why will with would you your
-"""
-_FRENCH_WORDS = """
-    a ai ainsi alors après as au aucun aussi autre aux avait avant avec avez avoir avons c ce cela celle celles
-    celui ces cet cette ceux chez ci combien comme comment d dans de depuis des dis dites donc dont du elle
-    elles en encore entre es est et eu faire fait faut fut ici il ils j je l la laquelle le lequel les
-    lesquelles lesquels leur leurs lors lui là m ma mais me mes moi mon même n ne ni nos notre nous on ont ou où
-    par parmi pas pendant peu peut peux plus pour pourquoi pouvez puis qu quand que quel quelle quelles quels
-    qui quoi s sa sans se sera ses si son sont sous sur t ta te tes toi ton tous tout toute toutes très tu un
-    une vers vos votre vous y à ça étaient était été être
-"""
-_ENGLISH, _FRENCH = frozenset(_ENGLISH_WORDS.split()), frozenset(_FRENCH_WORDS.split())
+_ENGLISH, _FRENCH = (
+    frozenset(Path(__file__).with_name("stop_words").joinpath(f"{language}.txt").read_text("utf-8").split())
+    for language in ("english", "french")
+)
 
 _ADD = "INSERT INTO passages (document, title, path, headings, text, start, end) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # The index holds no text of its own; FTS5 has to be told what to forget (its manual, section 4.4.3).

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from nlp.tables import load_rows
 from shared.errors import DataError
+from shared.training.data import LoadedSet
 
 MAX_WRONG_SHARE = 0.01
 
@@ -58,35 +59,16 @@ class Example:
         return bool(self.texts)
 
 
-@dataclass
-class LoadedSource:
-    """A set that was read and checked."""
+@dataclass(kw_only=True)
+class LoadedSource(LoadedSet):
+    """A set of questions that was read and checked."""
 
-    name: str
-    options: Source
-    splits: dict[str, list[Example]]
+    splits: dict[str, list[Example]] = field(default_factory=dict)
     """Stored split -> examples."""
-    fingerprint: str
-    skipped: list[str] = field(default_factory=list)
-    """What was left out and why, one line each."""
 
-    @property
-    def is_divided(self) -> bool:
-        """Whether splits are taken from it by seed and shares."""
-        return True
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the model card says of the set."""
+    def counts(self) -> dict[str, int]:
         examples = [example for part in self.splits.values() for example in part]
-        return {
-            "name": self.name,
-            "examples": len(examples),
-            "unanswerable": sum(not example.is_answerable for example in examples),
-            "fingerprint": self.fingerprint,
-            "licence": self.options.licence,
-            "origin": self.options.origin,
-            "skipped": len(self.skipped),
-        }
+        return {"examples": len(examples), "unanswerable": sum(not example.is_answerable for example in examples)}
 
 
 def load_source(options: Source, index: int, cache_dir: str | None = None) -> LoadedSource:
@@ -100,7 +82,7 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     place = Path(options.path).expanduser()
     nested = _squad(place)
     tables = {"train": nested} if nested is not None else load_rows(options.path, cache_dir)
-    loaded = LoadedSource(name, options, {}, "")
+    loaded = LoadedSource(name=name, options=options)
     seen: set[tuple[str, str, tuple[int, ...]]] = set()
     wrong = total = 0
     for split, rows in tables.items():

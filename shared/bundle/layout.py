@@ -116,6 +116,13 @@ class OnnxExport(_Part):
     int8_gate: dict[str, float | str | bool] | None = None
     """What the int8 quality gate measured and decided; None where it was not tried."""
 
+    def summary(self, size_bytes: int) -> str:
+        """Return precision, size and parity in one line for people."""
+        return (
+            f"{self.precision}, opset {self.opset}, {size_bytes / 1e6:.1f} MB; differs from torch by at most "
+            f"{self.max_abs_difference:.2g} (allowed {self.tolerance:.2g})"
+        )
+
 
 class Provenance(_Part):
     """Where the model comes from."""

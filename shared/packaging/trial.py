@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from shared.project import CODE_ROOT
 from shared.runtime.choose import choose_runtime
 from shared.runtime.golden import check_golden, tolerance_of
 from shared.runtime.protocol import Runtime
+from shared.serving.host.server import free_port
 from shared.serving.settings import PREFIX, Settings
 from shared.task import PredictOptions, Task, resolve
 
@@ -199,7 +199,7 @@ def same(first: Any, second: Any, tolerance: float) -> bool:
 @contextmanager
 def _serving(bento: Bento, plan: Plan) -> Iterator[int]:
     """Serve on a free port until the block ends, with one worker, in an empty folder with an empty BENTOML_HOME."""
-    port = _free_port()
+    port = free_port("127.0.0.1")
     with tempfile.TemporaryDirectory(prefix="percept-trial-") as name:
         folder = Path(name)
         log = folder / "log"
@@ -273,12 +273,6 @@ def _send(port: int, method: str, route: str, body: bytes, content_type: str) ->
         return response.status, response.read()
     finally:
         connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tail(log: Path) -> str:

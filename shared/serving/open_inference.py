@@ -22,7 +22,7 @@ from shared.bundle.layout import TensorSignature
 from shared.errors import InputError, NotFound, NotReady, TooLarge, UnsupportedMedia
 from shared.runtime.protocol import check_inputs
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import DEFAULT_MAX_JSON_DEPTH, MAX_JSON_DEPTH, inline_schema, is_deeper
+from shared.serving.http.requests import DEFAULT_MAX_JSON_DEPTH, MAX_JSON_DEPTH, examples, inline_schema, is_deeper
 
 _MAX_DIMENSIONS = 8
 _MAX_TENSORS = 64
@@ -55,7 +55,7 @@ class _Received(BaseModel):
 class RequestInput(_Received):
     """An input tensor: `data` in JSON, or `parameters.binary_data_size` bytes after the JSON."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_INPUT]})
+    model_config = examples(_EXAMPLE_INPUT)
 
     name: str = Field(max_length=_MAX_NAME)
     shape: list[Annotated[int, Field(ge=1)]] = Field(max_length=_MAX_DIMENSIONS)
@@ -67,7 +67,7 @@ class RequestInput(_Received):
 class RequestOutput(_Received):
     """An output to return; with `parameters.binary_data` true it comes as bytes after the JSON."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "logits"}]})
+    model_config = examples({"name": "logits"})
 
     name: str = Field(max_length=_MAX_NAME)
     parameters: Parameters | None = None
@@ -76,7 +76,7 @@ class RequestOutput(_Received):
 class InferenceRequest(_Received):
     """What is sent to `infer`. Without `outputs`, all outputs are returned."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"id": "42", "inputs": [_EXAMPLE_INPUT]}]})
+    model_config = examples({"id": "42", "inputs": [_EXAMPLE_INPUT]})
 
     id: str | None = Field(default=None, max_length=_MAX_NAME)
     parameters: Parameters | None = None
@@ -87,7 +87,7 @@ class InferenceRequest(_Received):
 class ResponseOutput(BaseModel):
     """An output tensor, its data flat in row-major order."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_OUTPUT]})
+    model_config = examples(_EXAMPLE_OUTPUT)
 
     name: str
     shape: list[int]
@@ -99,11 +99,9 @@ class ResponseOutput(BaseModel):
 class InferenceResponse(BaseModel):
     """What `infer` returns; `id` is here if the request had one."""
 
-    model_config = ConfigDict(
+    model_config = examples(
+        {"model_name": "tagger", "model_version": "1", "id": "42", "outputs": [_EXAMPLE_OUTPUT]},
         protected_namespaces=(),
-        json_schema_extra={
-            "examples": [{"model_name": "tagger", "model_version": "1", "id": "42", "outputs": [_EXAMPLE_OUTPUT]}]
-        },
     )
 
     model_name: str
@@ -116,9 +114,7 @@ class InferenceResponse(BaseModel):
 class MetadataTensor(BaseModel):
     """An input or output of the model; -1 is a dimension of any size."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "pixel_values", "datatype": "FP32", "shape": [-1, 3, 224, 224]}]}
-    )
+    model_config = examples({"name": "pixel_values", "datatype": "FP32", "shape": [-1, 3, 224, 224]})
 
     name: str
     datatype: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pytorch_lightning import LightningDataModule
 
@@ -20,19 +21,37 @@ SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "va
 T = TypeVar("T")
 
 
-class LoadedSource(Protocol):
-    """A set of examples that was read and checked."""
+@dataclass(kw_only=True)
+class LoadedSet:
+    """A set of examples that was read and checked; each task adds its examples, and `counts` of them."""
 
     name: str
-    skipped: list[str]
+    options: Any
+    """The task's `Source`, with at least `licence` and `origin`."""
+    fingerprint: str = ""
+    """SHA-256 over every example with its labels."""
+    skipped: list[str] = field(default_factory=list)
     """What was left out and why, one line each."""
 
     @property
     def is_divided(self) -> bool:
         """Whether splits are taken from it by seed and shares, unless it brings its own."""
+        return True
+
+    def counts(self) -> dict[str, int]:
+        """Return how many `examples` there are, and of which kinds."""
+        raise NotImplementedError
 
     def summary(self) -> dict[str, Any]:
-        """Return what the model card says of the set: `name`, `fingerprint`, `examples`, …"""
+        """Return what the model card says of the set."""
+        return {
+            "name": self.name,
+            **self.counts(),
+            "fingerprint": self.fingerprint,
+            "licence": self.options.licence,
+            "origin": self.options.origin,
+            "skipped": len(self.skipped),
+        }
 
 
 class TaskData(LightningDataModule):
@@ -64,7 +83,7 @@ class TaskData(LightningDataModule):
         self.sources: list[Any] = []
         self.splits: dict[str, list[Any]] = {}
 
-    def load(self, options: Any, index: int) -> LoadedSource:
+    def load(self, options: Any, index: int) -> LoadedSet:
         """Return a set, read and checked."""
         raise NotImplementedError
 

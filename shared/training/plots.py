@@ -29,32 +29,7 @@ COLOURS = 64
 """Of the PNG's palette: flat colours with smooth edges need no more, and the file is a third."""
 INK, MUTED, GRID, PAPER = "#1f2933", "#66727f", "#e4e8ec", "#eef1f4"
 BLUE, ORANGE, GREEN, PURPLE = "#2b6cb0", "#d9772b", "#2f8f5b", "#7a57a8"
-STYLE: Any = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.labelsize": 8.5,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "text.color": INK,
-    "text.parse_math": False,  # a label may hold dollar signs
-    "axes.titlecolor": INK,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-}
+STYLE = Path(__file__).with_name("pictures.mplstyle")
 SHOWN_LABELS = 14
 SHOWN_PAIRS = 16
 LABEL_CHARACTERS = 24
@@ -104,7 +79,7 @@ def learning_curves(*tables: Path) -> bytes:
         raise DataError(
             f"{tables[-1]} holds no finished epoch: there is nothing to draw. Train for one epoch at least."
         )
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(fname=STYLE):
         rows = (len(panels) + 1) // 2
         figure = Figure(figsize=(WIDTH_IN, 2.6 * rows), layout="constrained")
         figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)  # type: ignore[union-attr, call-arg]
@@ -133,7 +108,7 @@ def reliability_diagram(reliability: Mapping[str, Rows]) -> bytes:
         raise DataError("a reliability diagram needs at least one set; got none.")
     columns = min(3, len(reliability))
     rows = -(-len(reliability) // columns)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(fname=STYLE):
         width = WIDTH_IN if columns > 1 else WIDTH_IN / 2
         figure = Figure(figsize=(width, (width / columns + 0.6) * rows), layout="constrained")
         for i, (name, bins) in enumerate(reliability.items()):
@@ -160,7 +135,7 @@ def per_label(per_label_rows: Rows) -> bytes:
         count = min(SHOWN_LABELS, len(ranked) // 2)
         groups = [(f"The {count} hardest of {len(ranked)} labels", ranked[:count])]
         groups += [(f"The {count} easiest", ranked[-count:])]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(fname=STYLE):
         height = 1.2 + 0.24 * max(len(rows) for _, rows in groups)
         figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
         for i, (title, rows) in enumerate(groups):
@@ -184,7 +159,7 @@ def confusion_pairs(rows: Rows) -> bytes:
         raise DataError("there is no confusion to draw.")
     shown = sorted(rows[:SHOWN_PAIRS], key=lambda row: row["count"] / row["of"])
     shares = [100 * row["count"] / row["of"] for row in shown]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(fname=STYLE):
         figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.26 * len(shown)), layout="constrained")
         axes = figure.add_subplot()
         axes.barh(range(len(shown)), shares, height=0.62, color=ORANGE)

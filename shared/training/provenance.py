@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from shared.bundle.layout import Provenance
-from shared.training.data import LoadedSource
+from shared.training.data import LoadedSet
 
 PACKAGES = (
     "percept",
@@ -49,7 +49,7 @@ def describe_run(
 
 
 def split_warnings(
-    provenance: Provenance, sources: Sequence[LoadedSource], seed: int, shares: Mapping[str, float]
+    provenance: Provenance, sources: Sequence[LoadedSet], seed: int, shares: Mapping[str, float]
 ) -> list[str]:
     """Return why a split may hold what a bundle was trained on, a line per set; sets are known by name.
 

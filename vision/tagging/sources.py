@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from shared.batch.inputs import ahead, is_uri
 from shared.errors import DataError, InputError
-from shared.training.data import SPLIT_NAMES, read_stored_splits, split_in_name
+from shared.training.data import SPLIT_NAMES, LoadedSet, read_stored_splits, split_in_name
 from vision.images import DecodedImage, decode_image
 from vision.tagging.offline import PHOTO_SUFFIXES
 
@@ -78,22 +78,16 @@ class Example:
     labels: tuple[str, ...]
 
 
-@dataclass
-class LoadedSource:
+@dataclass(kw_only=True)
+class LoadedSource(LoadedSet):
     """A set of photos that was read, checked and named."""
 
-    name: str
-    options: Source
     tables: dict[str, Table]
     """Stored split ("train", "val", "test") -> table with the columns `image` (bytes, path) and labels."""
     examples: list[Example]
     labels: list[str]
     """This set's own label names, sorted."""
     is_single_label: bool
-    fingerprint: str
-    """SHA-256 over every photo's digest and labels."""
-    skipped: list[str]
-    """What was left out and why, one line each."""
     digests: dict[tuple[str, int], str]
     """(stored split, row) -> SHA-256 of the photo's file."""
     copies: dict[str, int] = field(default_factory=dict)
@@ -102,11 +96,6 @@ class LoadedSource:
     """Photos that cannot be read or decoded."""
     held: Path | None = None
     """Of a stream, the folder with the photos that are needed out of its order, named by their digests."""
-
-    @property
-    def is_divided(self) -> bool:
-        """Whether splits are taken from it by seed and shares."""
-        return True
 
     def read(self, example: Example) -> bytes:
         """Return the photo's file, as stored.
@@ -126,17 +115,8 @@ class LoadedSource:
                 "or set data.stream to false."
             ) from None
 
-    def summary(self) -> dict[str, Any]:
-        """Return what the model card says of the set."""
-        return {
-            "name": self.name,
-            "examples": len(self.examples),
-            "labels": len(self.labels),
-            "fingerprint": self.fingerprint,
-            "licence": self.options.licence,
-            "origin": self.options.origin,
-            "skipped": len(self.skipped),
-        }
+    def counts(self) -> dict[str, int]:
+        return {"examples": len(self.examples), "labels": len(self.labels)}
 
 
 def load_source(

@@ -52,7 +52,7 @@ def serve(
     """
     target, paths = _choose(bundles)
     host = "127.0.0.1" if host == "localhost" else host
-    port = port or _free_port(host)
+    port = port or free_port(host)
     _check_port(host, port)
     chosen = {**paths, "device": device, "workers": workers, "ui": ui}
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items() if value is not None})
@@ -96,7 +96,8 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
     return next(target for target, answered in SERVICES.items() if tasks <= answered), paths
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """Return a port of an address that nobody listens on."""
     with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

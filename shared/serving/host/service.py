@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -101,6 +102,7 @@ class Hosted(Generic[EngineT]):
         layers = _or_exit(lambda: edge_layers(self.settings, self.lifecycle.model))
 
         def decorate(cls: type[Any]) -> Any:
+            cls.check = bentoml.on_deployment(partial(self.check))  # BentoML calls it before it starts workers
             service = tuned_service(self.settings, layers, name=name)(cls)
             return bentoml.asgi_app(self.app, path="/")(bentoml.asgi_app(self.page, path=UI)(service))
 

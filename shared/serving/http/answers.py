@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from shared.errors import InputError
 from shared.serving.http.errors import classify
+from shared.serving.http.requests import examples
 
 FunctionToApply = Literal["softmax", "sigmoid", "none"]
 """Hugging Face's parameter of classification."""
@@ -44,7 +45,7 @@ class ItemError(BaseModel):
 class LabelScore(BaseModel):
     """One label of a classification, as Hugging Face's inference API returns it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"label": "tabby", "score": 0.93}]})
+    model_config = examples({"label": "tabby", "score": 0.93})
 
     label: str
     score: float

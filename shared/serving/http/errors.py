@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,7 +38,7 @@ from shared.errors import (
     Unauthorized,
     UnsupportedMedia,
 )
-from shared.serving.http.requests import REQUEST_ID, route_path
+from shared.serving.http.requests import REQUEST_ID, examples, route_path
 from shared.serving.observe import metrics
 
 STATUS: dict[type[PerceptError], tuple[int, str]] = {
@@ -69,13 +69,8 @@ _DISK_ERRORS = {
     errno.EDQUOT: "the service has used up its disk quota",
     errno.EROFS: "the service's disk is read-only at present",
 }
-_HTTP_TYPES = {
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media",
+_HTTP_TYPES = {405: "method_not_allowed"} | {
+    status: kind for status, kind in STATUS.values() if status in (401, 403, 404, 413, 415)
 }
 _HTTP_MESSAGES = {
     404: "there is no such route. GET /openapi.json lists the routes.",
@@ -122,12 +117,8 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """The body of every error response, except under /v2."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"error": {"type": _EXAMPLES[400][0], "message": _EXAMPLES[400][1], "request_id": _EXAMPLE_ID}}
-            ]
-        }
+    model_config = examples(
+        {"error": {"type": _EXAMPLES[400][0], "message": _EXAMPLES[400][1], "request_id": _EXAMPLE_ID}}
     )
 
     error: ErrorDetail
@@ -226,19 +217,14 @@ def error_responses(*statuses: int, body: type[BaseModel] = ErrorBody) -> dict[i
         body: InferenceErrorBody for routes under /v2.
     """
 
-    def example(status: int) -> dict[str, Any]:
+    def documented(status: int) -> dict[str, Any]:
         kind, message = _EXAMPLES[status]
         detail = {"type": kind, "message": message, "request_id": _EXAMPLE_ID}
-        return {"error": message if body is InferenceErrorBody else detail}
+        example = {"error": message if body is InferenceErrorBody else detail}
+        content = {"application/json": {"example": example}}
+        return {"model": body, "description": _DESCRIPTIONS[status], "content": content}
 
-    return {
-        status: {
-            "model": body,
-            "description": _DESCRIPTIONS[status],
-            "content": {"application/json": {"example": example(status)}},
-        }
-        for status in statuses
-    }
+    return {status: documented(status) for status in statuses}
 
 
 def _validation_message(error: RequestValidationError) -> str:

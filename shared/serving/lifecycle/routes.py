@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from shared.errors import NotReady
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
-from shared.serving.http.requests import json_body, read_json
+from shared.serving.http.requests import examples, json_body, read_json
 from shared.serving.lifecycle.swaps import ModelSwaps, ServedModelOut
 from shared.serving.observe import metrics
 from shared.serving.settings import Settings
@@ -70,7 +70,7 @@ _EXAMPLE: dict[str, Any] = {
 class BundleChoice(BaseModel):
     """The bundle that should serve."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"bundle": "tagger-2026-11"}]})
+    model_config = examples({"bundle": "tagger-2026-11"}, extra="forbid")
 
     bundle: str = Field(
         min_length=1, max_length=128, description="Name of a folder inside the one that the setting `bundles` names."
@@ -80,7 +80,7 @@ class BundleChoice(BaseModel):
 class ModelList(BaseModel):
     """All models that serve, as the answering worker sees them."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"models": [_EXAMPLE], "workers": 2, "problems": []}]})
+    model_config = examples({"models": [_EXAMPLE], "workers": 2, "problems": []})
 
     models: list[ServedModelOut]
     workers: int = Field(description="Workers that are alive.")

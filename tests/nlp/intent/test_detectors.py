@@ -13,8 +13,7 @@ from sklearn.covariance import ShrunkCovariance
 from sklearn.neighbors import NearestNeighbors
 
 from nlp.intent.decision import MAX_KEYS, RANK, SHRINKAGE, fit_detectors, fit_gaussian_process
-from nlp.intent.detectors import DETECTOR_FILE, KINDS, Detector, random_waves, read_detector
-from nlp.intent.predictor import IntentPredictor
+from nlp.intent.predictor import DETECTOR_FILE, KINDS, Detector, IntentPredictor, random_waves, read_detector
 from shared.bundle.layout import BundleConfig
 from shared.bundle.read import Bundle, read_bundle
 from shared.bundle.write import write_bundle

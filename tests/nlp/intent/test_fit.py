@@ -13,9 +13,8 @@ from click.testing import CliRunner
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from nlp.intent import TASK
-from nlp.intent.detectors import FEATURES, LOGITS
 from nlp.intent.network import load_network
-from nlp.intent.predictor import IntentPredictor
+from nlp.intent.predictor import FEATURES, LOGITS, IntentPredictor
 from scripts.main import main
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle, read_bundle

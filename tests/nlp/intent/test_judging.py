@@ -15,9 +15,8 @@ from nlp.intent.decision import (
     probabilities_of,
     scores_of,
 )
-from nlp.intent.detectors import Detector
 from nlp.intent.judging import judge_texts
-from nlp.intent.predictor import IntentPredictor
+from nlp.intent.predictor import Detector, IntentPredictor
 from nlp.text import TextEncoder
 from shared.bundle.read import Bundle
 from shared.errors import CalibrationError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from nlp.intent.detectors import KINDS
 from nlp.intent.evaluation import evaluate as evaluate_intents
+from nlp.intent.predictor import KINDS
 from nlp.qa.evaluation import Prediction
 from nlp.qa.evaluation import evaluate as evaluate_answers
 from nlp.qa.sources import Example
