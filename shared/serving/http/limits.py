@@ -72,27 +72,27 @@ class RequestLimits:
             error = Overloaded(f"{self._in_flight} requests are in hand, which is the limit. Send it again later.")
             await error_response(error, scope)(scope, receive, send)
             return
-        declared = header(scope, b"content-length")
-        if declared.isdecimal() and int(declared) > self.max_body_bytes:
-            await self._refuse(self.too_large(), scope, receive, send, is_read=False)
-            return
         scope[MAX_JSON_DEPTH] = self._max_json_depth
+        declared = header(scope, b"content-length")
         body = _Body(self, receive, send, began=asyncio.get_running_loop().time())
         self._in_flight += 1
         try:
-            await self.app(scope, body.receive, body.send)
-        except (TooLarge, Overloaded, TooSlow):
-            if body.refusal is None:
-                raise
-        except Exception:
-            if body.refusal is None or body.is_answered:
-                raise
+            try:
+                if declared.isdecimal() and int(declared) > self.max_body_bytes:
+                    body.refusal = self.too_large()
+                else:
+                    await self.app(scope, body.receive, body.send)
+            except Exception as error:
+                is_refusal = isinstance(error, (TooLarge, Overloaded, TooSlow))
+                if body.refusal is None or (body.is_answered and not is_refusal):
+                    raise
+            finally:
+                self.buffered_bytes -= body.size_bytes
+            # Whatever a layer in between made of the refusal (FastAPI turns it into a 400), this is the answer.
+            if body.refusal is not None and not body.is_answered:
+                await self._refuse(body.refusal, scope, receive, send, is_read=body.is_read)
         finally:
             self._in_flight -= 1
-            self.buffered_bytes -= body.size_bytes
-        # Whatever a layer in between made of the refusal (FastAPI turns it into a 400), this is the answer.
-        if body.refusal is not None and not body.is_answered:
-            await self._refuse(body.refusal, scope, receive, send, is_read=body.is_read)
 
     def too_large(self) -> TooLarge:
         """Return the error of a body beyond the limit."""
