@@ -100,3 +100,10 @@ def test_the_time_of_a_body_does_not_cut_an_answer_off():
         time.sleep(0.3)
         opened.set()
         assert b"answered" in read_to_end(connection)
+
+
+def test_a_limit_of_one_lets_one_request_in_while_the_app_lives():
+    app = with_edge(held_app(threading.Event(), []), Settings(max_in_flight=1), lambda: None)
+    with TestClient(app) as client:  # the lifespan goes through the same layers, and is no request
+        assert client.post("/size", content=b"1234").json() == 4
+        assert client.post("/size", content=b"1234").json() == 4
