@@ -172,7 +172,7 @@ def test_a_worker_that_dies_ends_the_run_with_what_to_do(tagger_bundle: Bundle, 
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "a process died" in said.splitlines()[-1]
-    assert "the same command goes on" in said.splitlines()[-1]
+    assert "run the same command again" in said.splitlines()[-1]
 
 
 def test_results_of_another_run_are_never_mixed(tagger_bundle: Bundle, tmp_path: Path):
