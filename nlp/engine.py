@@ -41,6 +41,8 @@ from shared.serving.settings import Settings
 
 MAX_PASSAGES = 20
 """Most passages that are read for one question."""
+_OUTCOME = {False: "in_scope", True: "out_of_scope"}
+"""Whether an utterance is out of scope -> its name in the metrics."""
 LONG_TEXT = 2_000
 """Characters from which tokenising leaves the event loop: it takes about a millisecond then, and a thread 0.1."""
 _THREADS = 2
@@ -443,9 +445,7 @@ class IntentEngine(TextModel[Outputs]):
             outputs: Outputs = await self._batcher.submit(encoding)
         self.metrics.preprocess_seconds.observe(encoded - start)
         result = self.predictor.decide(outputs, top_k=top_k)
-        self.metrics.answer(
-            "out_of_scope" if result.out_of_scope else "in_scope", result.intent or "", score=result.confidence
-        )
+        self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
         return result
 
     async def classify_many(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult | InputError]:
@@ -454,9 +454,7 @@ class IntentEngine(TextModel[Outputs]):
         results = [each if isinstance(each, InputError) else self.predictor.decide(each, top_k=top_k) for each in found]
         for result in results:
             if isinstance(result, IntentResult):
-                self.metrics.answer(
-                    "out_of_scope" if result.out_of_scope else "in_scope", result.intent or "", score=result.confidence
-                )
+                self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
         return results
 
     async def run_texts(self, texts: Sequence[str]) -> list[Outputs | InputError]:
