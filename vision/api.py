@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
 from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
@@ -22,7 +22,7 @@ from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import FunctionToApply, ItemError, LabelScore, ModelInfo, label_scores
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import Count, check_depth, examples, inline_schema, invalid_body, open_form
+from shared.serving.http.requests import Count, examples, inline_schema, open_form, read_json
 from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from vision.engine import TaggingEngine, TaggingResult
@@ -235,15 +235,10 @@ async def tag_images(
 
 
 async def _read_classification(request: Request) -> tuple[bytes, ClassificationParameters]:
-    body = await request.body()
     media_type = _media_type(request)
     if media_type != "application/json" and not media_type.endswith("+json"):
-        return body, ClassificationParameters()
-    check_depth(body, request.scope)
-    try:
-        asked = ClassificationRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_body(error) from None
+        return await request.body(), ClassificationParameters()
+    asked = await read_json(request, ClassificationRequest)
     return decode_base64(asked.inputs), asked.parameters or ClassificationParameters()
 
 

@@ -220,7 +220,6 @@ def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Laye
         "max_body_bytes": settings.max_body_bytes,
         "max_buffered_bytes": settings.max_buffered_bytes,
         "timeout_s": settings.body_timeout_s,
-        "max_json_depth": settings.max_json_depth,
     }
     return [
         (RequestEdge, {"log": log, "model": model, "is_traced": settings.otlp_endpoint is not None}),

@@ -88,8 +88,6 @@ class Settings(BaseSettings):
     """Time from opening a connection, or from the first byte of a later request, until its head is complete: 408."""
     body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
     """Time until a body is complete, plus one second for each 32 KiB received: 408."""
-    max_json_depth: int = Field(default=32, ge=2, le=128)
-    """How deep arrays and objects in a JSON body may nest."""
     image_formats: Annotated[list[ImageFormat], NoDecode, CommaSeparated] = Field(
         default=["JPEG", "PNG", "WEBP", "GIF", "BMP"], min_length=1
     )

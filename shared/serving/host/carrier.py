@@ -47,7 +47,7 @@ from shared.errors import UnsupportedMedia
 from shared.serving.app import ApiFirst, Layers
 from shared.serving.host.connection import use_connections
 from shared.serving.http.errors import error_response, install_error_handlers
-from shared.serving.http.requests import check_depth, invalid_body
+from shared.serving.http.requests import check_json, invalid_body
 from shared.serving.settings import Settings
 
 KNOWN_VERSIONS = ("1.4.",)
@@ -151,7 +151,7 @@ class TunedAppFactory(ServiceAppFactory):
         try:
             _check_media_type(request)
             if "json" in request.headers.get("content-type", "application/json"):  # BentoML takes none for JSON
-                check_depth(await request.body(), request.scope)
+                check_json(await request.body())
             response: Response = await self.api_endpoint(name, request)
         except ValidationError as error:
             response = _answer(invalid_body(error), request)

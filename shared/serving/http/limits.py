@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import DeadlineExceeded, NotReady, Overloaded, PerceptError, TooLarge, TooSlow
 from shared.serving.http.errors import error_response
-from shared.serving.http.requests import MAX_JSON_DEPTH, header, route_path
+from shared.serving.http.requests import header, route_path
 
 _LINGER_S = 2.0
 """How long the rest of a refused upload is read and dropped, so that the client reads why; nginx's lingering_time."""
@@ -40,7 +40,6 @@ class RequestLimits:
         max_body_bytes: of one body.
         max_buffered_bytes: of all bodies in hand.
         timeout_s: time for a body, plus one second for each `_BYTES_PER_S` received.
-        max_json_depth: left in the scope for whoever parses the body.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class RequestLimits:
         max_body_bytes: int,
         max_buffered_bytes: int,
         timeout_s: float = 30.0,
-        max_json_depth: int = 32,
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
@@ -61,7 +59,6 @@ class RequestLimits:
         self.buffered_bytes = 0
         self._max_in_flight = max_in_flight
         self._always = always
-        self._max_json_depth = max_json_depth
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,7 +69,6 @@ class RequestLimits:
             error = Overloaded(f"{self._in_flight} requests are in hand, which is the limit. Send it again later.")
             await error_response(error, scope)(scope, receive, send)
             return
-        scope[MAX_JSON_DEPTH] = self._max_json_depth
         declared = header(scope, b"content-length")
         body = _Body(self, receive, send, began=asyncio.get_running_loop().time())
         self._in_flight += 1
