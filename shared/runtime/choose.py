@@ -57,15 +57,15 @@ def choose_runtime(bundle: Bundle, device: str = "auto", *, network: str | None 
 
 
 def _cuda_obstacle(bundle: Bundle, network: str | None) -> str | None:
-    """Return why CUDA cannot compute this bundle, or None if it can. Imports torch only if there is a driver."""
+    """Return why CUDA cannot compute this bundle, or None if it can. Imports torch only if there is a GPU."""
     if network is None:
         return "this task names no torch network"
     if WEIGHTS not in bundle.config.files:
         return f"the bundle has no {WEIGHTS}"
     if find_spec("torch") is None:
         return "torch is not installed"
-    if not _has_nvidia_driver():
-        return "there is no NVIDIA driver"
+    if not _nvidia_gpus():
+        return "there is no NVIDIA GPU with a driver"
     import torch
 
     if not torch.cuda.is_available():
@@ -73,10 +73,19 @@ def _cuda_obstacle(bundle: Bundle, network: str | None) -> str | None:
     return None
 
 
-def _has_nvidia_driver() -> bool:
-    """Checked before torch is imported, which takes seconds and hundreds of megabytes. CPU serving needs neither."""
+def has_gpu() -> bool:
+    """Return whether there is an NVIDIA GPU and torch to compute on it, without importing torch.
+
+    Importing torch takes seconds and hundreds of megabytes. Source: CUDA Driver API, cuInit and cuDeviceGetCount.
+    """
+    return find_spec("torch") is not None and _nvidia_gpus() > 0
+
+
+def _nvidia_gpus() -> int:
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        return False
-    return True
+        return 0
+    count = ctypes.c_int(0)
+    is_usable = cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0
+    return count.value if is_usable else 0

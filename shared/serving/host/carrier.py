@@ -3,7 +3,7 @@
 Documented settings: workers; BentoML's metrics, access log and system routes are off, because ours replace them (its
 labels contain raw paths, its log costs 20 % of the requests, its errors have shapes of their own).
 
-Changed by subclassing, guarded by the version below and by tests/shared/serving/host/test_carrier.py:
+Changed by subclassing, guarded by `host.versions` and by tests/shared/serving/host/test_carrier.py:
 - the middleware of `ServiceAppFactory`: without the timeout, whose timers are never cancelled and make the garbage
   collector stall at 1,000 requests per second, and without OpenTelemetry (18 % of the requests) if no exporter is set;
 - errors of the `@bentoml.api` methods and of unknown routes leave in our shape;
@@ -19,22 +19,17 @@ Once BentoML cancels its timers and lets middleware be left out, `tuned_service`
 
 from __future__ import annotations
 
-import logging
 import os
+import runpy
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import bentoml
 from _bentoml_impl.server.app import ServiceAppFactory
-from _bentoml_impl.server.serving import serve_http
-from _bentoml_sdk import Service
-from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml._internal.log import configure_logging
-from bentoml._internal.resource import system_resources
-from bentoml._internal.utils import circus
+from bentoml import Service
+from circus.arbiter import Arbiter
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -44,36 +39,34 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from shared.errors import UnsupportedMedia
+from shared.runtime.choose import has_gpu
 from shared.serving.app import ApiFirst, Layers
 from shared.serving.host.connection import use_connections
+from shared.serving.host.versions import is_known
 from shared.serving.http.errors import error_response, install_error_handlers
 from shared.serving.http.requests import check_json, invalid_body
 from shared.serving.settings import Settings
 
-KNOWN_VERSIONS = ("1.4.",)
 _LEFT_OUT = {"TimeoutMiddleware", "RunnerTrafficMetricsMiddleware", "AccessLogMiddleware"}
 _TRACING = "OpenTelemetryMiddleware"
 _INDEX_ROUTES = {"index", "openapi-spec", "static_content", "assets"}
 _REFUSED_MEDIA = {"multipart/form-data", "application/x-www-form-urlencoded", "application/vnd.bentoml+pickle"}
-_GPU = "nvidia.com/gpu"
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 def tuned_service(settings: Settings, layers: Layers, *, name: str) -> Callable[[type[T]], Service[T]]:
     """Return a class decorator: `bentoml.service`, set up for a FastAPI app mounted at "/" within these layers."""
 
     def decorate(cls: type[T]) -> Service[T]:
-        is_known = version("bentoml").startswith(KNOWN_VERSIONS)
-        if not is_known:
-            _log.warning("BentoML %s is not a version that we know: its middleware stays as it is", version("bentoml"))
-        close_control_ports()
+        is_tuned = is_known("bentoml")
+        if is_tuned:
+            close_control_ports()
         keep_memory_flat()
         use_connections(settings)
         service: Service[T] = bentoml.service(
             name=name,
-            service_class=TunedService if is_known else Service,
+            service_class=TunedService if is_tuned else Service,
             workers=worker_count(settings),
             metrics={"enabled": False},
             logging={"access": {"enabled": False}},
@@ -82,7 +75,7 @@ def tuned_service(settings: Settings, layers: Layers, *, name: str) -> Callable[
         )(cls)
         for layer, options in layers:
             service.add_asgi_middleware(layer, **options)
-        if is_known:
+        if is_tuned:
             service.add_asgi_middleware(ApiFirst)
         return service
 
@@ -90,7 +83,7 @@ def tuned_service(settings: Settings, layers: Layers, *, name: str) -> Callable[
 
 
 def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s: int) -> None:
-    """Serve until a signal comes.
+    """Serve until a signal comes, as `bentoml serve` does; ends the process.
 
     Args:
         target: the service, as "package.module:name".
@@ -99,22 +92,17 @@ def start_server(target: str, folder: Path, *, host: str, port: int, shutdown_s:
         port: not 0.
         shutdown_s: time for requests in flight when the server is told to stop.
     """
-    configure_logging()  # type: ignore[no-untyped-call]
-    logging.getLogger("bentoml").setLevel(logging.WARNING)
-    sys.path.insert(0, str(folder))
-    service: Any = bentoml.load(target, working_dir=str(folder))
-    service.inject_config()
-    serve_http(target, working_dir=str(folder), host=host, port=port, timeout_graceful_shutdown=shutdown_s)
+    options = {"working-dir": folder, "host": host, "port": port, "timeout-graceful-shutdown": shutdown_s}
+    sys.argv = ["bentoml", "serve", target, "--quiet", *(f"--{name}={value}" for name, value in options.items())]
+    runpy.run_module("bentoml", run_name="__main__")
 
 
-def worker_count(settings: Settings) -> int:
+def worker_count(settings: Settings) -> int | Literal["cpu_count"]:
     """Return how many processes answer: as set, else one if a GPU computes, else one per core of this container."""
     if settings.workers is not None:
         return settings.workers
-    resources = system_resources()
-    if settings.device == "cuda" or (settings.device == "auto" and resources[_GPU]):
-        return 1
-    return max(1, int(resources["cpu"]))
+    is_on_gpu = settings.device == "cuda" or (settings.device == "auto" and has_gpu())
+    return 1 if is_on_gpu else "cpu_count"
 
 
 class TunedService(Service[T]):
@@ -139,7 +127,7 @@ class TunedAppFactory(ServiceAppFactory):
     @property
     def middlewares(self) -> list[Middleware]:
         """BentoML's layers that stay, and ours."""
-        left_out = _LEFT_OUT if _is_traced() else {*_LEFT_OUT, _TRACING}
+        left_out = _LEFT_OUT if self.service.config.get("tracing") else {*_LEFT_OUT, _TRACING}
         return [layer for layer in super().middlewares if layer.cls.__name__ not in left_out]
 
     def get_system_routes(self, path_prefix: str = "") -> list[BaseRoute]:
@@ -186,10 +174,6 @@ def _answer(error: Exception, request: Request) -> Response:
     return response
 
 
-def _is_traced() -> bool:
-    return BentoMLContainer.tracing.exporter_type.get() is not None
-
-
 CONTROL, EVENTS = "inproc://percept-control", "inproc://percept-events"
 
 
@@ -202,7 +186,7 @@ def close_control_ports() -> None:
     Needed until BentoML gives it a socket that only its user can open. A plugin, as in `bentoml serve --reload` for
     development, talks to it over these ports from a process of its own: then they stay.
     """
-    arbiter: Any = circus.Arbiter
+    arbiter: Any = Arbiter
     if getattr(arbiter, "listens_inside", False):
         return
     original = arbiter.__init__

@@ -27,6 +27,7 @@ from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from shared.serving.host.versions import is_known
 from shared.serving.http.requests import LEFT, TASK
 from shared.serving.settings import Settings
 
@@ -156,7 +157,9 @@ class Connection(HttpToolsProtocol):
 
 
 def use_connections(settings: Settings) -> None:
-    """Have every uvicorn server set up from now on in this process use our connections."""
+    """Have every uvicorn server set up from now on in this process use our connections, if we know its version."""
+    if not is_known("uvicorn"):
+        return
     httptools_impl.HIGH_WATER_LIMIT = _UNREAD_BYTES  # type: ignore[attr-defined]
     Connection.max_head_bytes = settings.max_head_bytes
     Connection.head_timeout_s = settings.head_timeout_s

@@ -17,6 +17,8 @@ from typing import Any
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
+from shared.serving.host.versions import is_known
+
 _INITIAL_BYTES = 1 << 16
 """prometheus_client's own value."""
 _log = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class SafeDict(MmapedDict):
 
 def use_safe_files() -> None:
     """Have prometheus_client keep metrics created from now on in safe files."""
-    if hasattr(os, "posix_fallocate"):
+    if hasattr(os, "posix_fallocate") and is_known("prometheus-client"):
         values.MmapedDict = SafeDict  # type: ignore[attr-defined]
 
 

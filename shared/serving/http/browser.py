@@ -14,6 +14,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi_swagger import resources
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
@@ -60,9 +61,8 @@ ASSETS = f"{DOCS}/assets"
 
 
 def add_docs(app: FastAPI) -> None:
-    """Add /docs to an app made with `docs_url=None`, with Swagger's files from the installed BentoML, not a CDN."""
-    # BentoML 1.4.39 serves its own index page with these; a test checks that they are there.
-    folder = str(files("bentoml") / "_internal" / "server" / "static_content")
+    """Add /docs to an app made with `docs_url=None`, with Swagger's files from fastapi-swagger, not a CDN."""
+    folder = str(files(resources))
 
     @app.get(DOCS, include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
@@ -72,7 +72,7 @@ def add_docs(app: FastAPI) -> None:
             title=app.title,
             swagger_js_url=f"{root}{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{root}{ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{root}{ASSETS}/favicon-light-32x32.png",
+            swagger_favicon_url=f"{root}{ASSETS}/favicon-32x32.png",
         )
         page.headers.update(headers_of(bytes(page.body).decode()))
         return page

@@ -190,7 +190,7 @@ def test_auto_takes_the_cpu_and_says_why(tagger_bundle: Bundle, caplog: pytest.L
 
 @pytest.mark.parametrize(
     ("torch_installed", "driver", "reason"),
-    [(False, True, "torch is not installed"), (True, False, "there is no NVIDIA driver")],
+    [(False, True, "torch is not installed"), (True, False, "there is no NVIDIA GPU with a driver")],
 )
 def test_cuda_that_cannot_be_had_is_refused_and_auto_takes_the_cpu(
     with_weights: Bundle,
@@ -201,7 +201,7 @@ def test_cuda_that_cannot_be_had_is_refused_and_auto_takes_the_cpu(
     reason: str,
 ) -> None:
     monkeypatch.setattr(shared.runtime.choose, "find_spec", lambda _: SimpleNamespace() if torch_installed else None)
-    monkeypatch.setattr(shared.runtime.choose, "_has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr(shared.runtime.choose, "_nvidia_gpus", lambda: int(driver))
     network = "no.such.module:network"  # never imported
     with caplog.at_level(logging.INFO):
         assert choose_runtime(with_weights, "auto", network=network).device == "cpu"

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 import bentoml
 import pytest
 from _bentoml_impl.server.app import ContextMiddleware, ServiceAppFactory
-from _bentoml_sdk import Service
+from bentoml import Service
 from fastapi import FastAPI
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
 from shared.errors import BundleError, InputError, Overloaded
+from shared.project import PROJECT_ROOT
 from shared.serving.app import edge_layers
 from shared.serving.host import carrier as bento
 from shared.serving.host import service as hosting
-from shared.serving.host.carrier import KNOWN_VERSIONS, TunedService, tuned_service, worker_count
+from shared.serving.host.carrier import TunedService, tracing_config, tuned_service, worker_count
 from shared.serving.host.service import load_or_exit
+from shared.serving.host.versions import KNOWN_VERSIONS, is_known
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.settings import Settings
 
@@ -102,8 +106,12 @@ def layers_of(factory: ServiceAppFactory) -> list[str]:
     return [layer.cls.__name__ for layer in factory.middlewares]
 
 
-def test_the_installed_bentoml_is_one_that_this_module_knows():
-    assert version("bentoml").startswith(KNOWN_VERSIONS)
+def test_the_installed_versions_are_known_and_pyproject_has_the_same_bounds():
+    with (PROJECT_ROOT / "pyproject.toml").open("rb") as file:
+        needed = {each.name: each.specifier for each in map(Requirement, tomllib.load(file)["project"]["dependencies"])}
+    for project, bounds in KNOWN_VERSIONS.items():
+        assert is_known(project)
+        assert needed[project] == SpecifierSet(bounds)
 
 
 def test_what_is_left_out_is_still_what_bentoml_would_bring(service: Service[Any]):
@@ -119,12 +127,14 @@ def test_only_our_layers_and_bentomls_context_stay(service: Service[Any]):
 
 def test_tracing_stays_where_an_exporter_is_set(service: Service[Any], monkeypatch: pytest.MonkeyPatch):
     service.inject_config()
-    monkeypatch.setattr(bento, "_is_traced", lambda: True)
+    monkeypatch.setitem(
+        service.config, "tracing", tracing_config(Settings(otlp_endpoint="http://collector:4318/v1/traces"))
+    )
     assert layers_of(bento.TunedAppFactory(service, is_main=True))[0] == "OpenTelemetryMiddleware"
 
 
 def test_of_an_unknown_bentoml_nothing_is_changed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bento, "KNOWN_VERSIONS", ("0.",))
+    monkeypatch.setitem(KNOWN_VERSIONS, "bentoml", "<1")
     service = make_service([])
     assert type(service) is Service
     assert [layer.__name__ for layer, _ in service.middlewares] == ["RequestEdge", "RequestLimits"]
@@ -223,20 +233,19 @@ def test_the_document_of_a_bento_is_that_of_the_mounted_api(service: Service[Any
 
 
 @pytest.mark.parametrize(
-    ("settings", "resources", "count"),
+    ("settings", "gpu", "count"),
     [
-        ({"workers": 7}, {"cpu": 2.0}, 7),
-        ({}, {"cpu": 4.0, "nvidia.com/gpu": []}, 4),
-        ({}, {"cpu": 0.5, "nvidia.com/gpu": []}, 1),
-        ({}, {"cpu": 4.0, "nvidia.com/gpu": [0]}, 1),
-        ({"device": "cpu"}, {"cpu": 4.0, "nvidia.com/gpu": [0]}, 4),
-        ({"device": "cuda"}, {"cpu": 4.0, "nvidia.com/gpu": []}, 1),
+        ({"workers": 7}, True, 7),
+        ({}, False, "cpu_count"),
+        ({}, True, 1),
+        ({"device": "cpu"}, True, "cpu_count"),
+        ({"device": "cuda"}, False, 1),
     ],
 )
 def test_there_is_a_worker_a_core_or_one_on_a_gpu(
-    settings: dict[str, Any], resources: dict[str, Any], count: int, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], gpu: bool, count: int | str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(bento, "system_resources", lambda: resources)
+    monkeypatch.setattr(bento, "has_gpu", lambda: gpu)
     assert worker_count(Settings(**settings)) == count
 
 

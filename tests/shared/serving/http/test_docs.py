@@ -40,7 +40,7 @@ def test_the_page_loads_only_from_its_own_host_and_all_of_it_is_there(client: Te
     assert len(addresses) == 3
     for address in addresses:
         assert address.startswith(ASSETS)
-        assert client.get(address).status_code == 200, f"BentoML has no longer {address}"
+        assert client.get(address).status_code == 200, f"fastapi-swagger has no longer {address}"
     assert "https://" not in page.text
 
 

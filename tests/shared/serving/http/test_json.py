@@ -51,7 +51,7 @@ MANY = {
 }
 HOSTILE = MANY | {
     "escaped quotes and brackets": rb'"\"[\"[\"[\"[",',
-    "escaped quotes that begin no text": rb'\"[\"[',
+    "escaped quotes that begin no text": rb"\"[\"[",
     "brackets that never end": b"[[[[",
     "long numbers": b"123456789012345678901234567890,",
 }
