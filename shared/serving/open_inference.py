@@ -19,7 +19,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from shared.bundle.layout import TensorSignature
-from shared.errors import InputError, NotFound, NotReady, TooLarge, UnsupportedMedia
+from shared.errors import InputError, NotFound, NotReady, TooLarge
 from shared.runtime.protocol import check_inputs
 from shared.serving.http.middleware import answered_by
 from shared.serving.http.requests import check_json, examples, inline_schema, invalid_body
@@ -211,9 +211,6 @@ def make_router(models: Callable[[], Sequence[ServedModel]], *, max_elements: in
         return current
 
     async def answer(current: ServedModel, request: Request, json_bytes: str | None) -> Response:
-        encoding = request.headers.get("content-encoding", "identity")
-        if encoding != "identity":
-            raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it uncompressed.")
         _ready(current)
         message, binary = read_request(await request.body(), json_bytes)
         wanted, as_binary = _wanted_outputs(message, current.outputs)

@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import DeadlineExceeded, NotReady, Overloaded, PerceptError, TooLarge, TooSlow
+from shared.errors import DeadlineExceeded, NotReady, Overloaded, PerceptError, TooLarge, TooSlow, UnsupportedMedia
 from shared.serving.http.errors import error_response
 from shared.serving.http.requests import header, route_path
 
@@ -32,7 +32,8 @@ _LONGEST_RETRY_S = 60
 class RequestLimits:
     """Refuses requests beyond the number in flight, bodies that are too large or too slow, and those that fill memory.
 
-    A body whose Content-Length is too large is refused unread; a chunked one as soon as it passes the limit.
+    A body that is compressed, or whose Content-Length is too large, is refused unread; a chunked one as soon as it is
+    too large.
 
     Args:
         max_in_flight: requests of all routes together.
@@ -69,13 +70,15 @@ class RequestLimits:
             error = Overloaded(f"{self._in_flight} requests are in hand, which is the limit. Send it again later.")
             await error_response(error, scope)(scope, receive, send)
             return
-        declared = header(scope, b"content-length")
+        declared, encoding = header(scope, b"content-length"), header(scope, b"content-encoding")
         body = _Body(self, receive, send, began=asyncio.get_running_loop().time())
         self._in_flight += 1
         try:
             try:
                 if declared.isdecimal() and int(declared) > self.max_body_bytes:
                     body.refusal = self.too_large()
+                elif encoding.lower() not in ("", "identity"):
+                    body.refusal = UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it uncompressed.")
                 else:
                     await self.app(scope, body.receive, body.send)
             except Exception as error:
@@ -121,7 +124,7 @@ class _Body:
     size_bytes: int = 0
     is_read: bool = False
     is_answered: bool = False
-    refusal: TooLarge | Overloaded | TooSlow | None = None
+    refusal: PerceptError | None = None
 
     async def receive(self) -> Message:
         limits = self.limits

@@ -100,6 +100,8 @@ LEASE: ContextVar[Lease | None] = ContextVar("lease", default=None)
 class RequestEdge:
     """Gives each request an id, and writes its log line and metrics; an exception that escapes becomes a 500 here.
 
+    A HEAD is answered as a GET whose body the server then leaves out.
+
     Args:
         log: where the line of each request goes.
         model: name and version of the model that answers, unless a route called `answered_by`.
@@ -131,6 +133,7 @@ class RequestEdge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                scope.update(inner, method=scope["method"])
                 model: ModelId | None = scope.get(MODEL) or self._model()
                 own = [(b"x-request-id", request_id.encode()), *_model_headers(model)]
                 names = {name for name, _ in own}
@@ -138,9 +141,10 @@ class RequestEdge:
                 message = {**message, "headers": [*others, *own]}
             await send(message)
 
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         metrics.IN_PROGRESS.inc()
         try:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(inner, receive, send_with_headers)
         except ClientDisconnect:
             status = CLIENT_LEFT
         except asyncio.CancelledError:

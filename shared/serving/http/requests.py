@@ -87,14 +87,11 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
 
     Raises:
         RequestValidationError: it is not JSON, or does not fit the schema.
-        UnsupportedMedia: it is a form or compressed.
+        UnsupportedMedia: it is a form.
     """
     media_type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         raise UnsupportedMedia("a form is not accepted here. Send JSON, as `curl --json '{…}'` does.")
-    encoding = header(request.scope, b"content-encoding") or "identity"
-    if encoding != "identity":
-        raise UnsupportedMedia(f"the body is encoded as {encoding[:20]!r}. Send it uncompressed.")
     body = (await request.body()).removeprefix(codecs.BOM_UTF8)
     check_json(body)
     try:

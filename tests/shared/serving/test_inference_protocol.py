@@ -204,10 +204,6 @@ def test_more_values_than_the_limit_are_too_large_before_they_are_read(client: T
     assert "103 values; the limit is 100" in refusal(client, changed(0, shape=[97], data=...), 413)
 
 
-def test_a_compressed_body_is_refused(client: TestClient):
-    assert "uncompressed" in refusal(client, b"\x1f\x8b", 415, headers={"Content-Encoding": "gzip"})
-
-
 def test_an_output_that_is_not_finite_is_a_bug_and_never_a_null():
     class Broken(TinyModel):
         async def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -53,6 +53,15 @@ def test_all_layers_together_answer_in_the_one_shape():
     assert response.headers["x-model-name"] == "first"
 
 
+@pytest.mark.parametrize("path", ["/size", "/swallow", "/nowhere"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "Deflate, gzip"])
+def test_a_compressed_body_is_415_on_every_route_and_unread(client: TestClient, path: str, encoding: str):
+    response = client.post(path, content=b"\x1f\x8b", headers={"content-encoding": encoding})
+    assert response.status_code == 415
+    assert response.json()["error"]["message"] == f"the body is encoded as {encoding!r}. Send it uncompressed."
+    assert client.post("/size", content=b"ab", headers={"content-encoding": "Identity"}).json() == 2
+
+
 @pytest.mark.parametrize("size", [0, 1, LIMIT])
 def test_a_body_up_to_the_limit_is_read_whole(client: TestClient, size: int):
     assert client.post("/size", content=bytes(size)).json() == size

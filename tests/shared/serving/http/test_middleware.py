@@ -199,3 +199,15 @@ def test_what_is_no_request_passes_untouched(kind: str):
     asyncio.run(with_edge(inside, Settings(), lambda: None)(scope, receive, send))
     assert seen == [scope, receive, send]
     assert scope == {"type": kind}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/items/a", 200), ("/other-model", 200), ("/nowhere", 404), ("/livez", 200)]
+)
+def test_a_head_is_answered_as_a_get_and_logged_as_itself(edge: Edge, path: str, status: int):
+    get, head = edge.client.get(path), edge.client.head(path)
+    assert head.status_code == get.status_code == status
+    names = {"content-type", "x-model-name", "x-model-version"}
+    assert [head.headers.get(name) for name in names] == [get.headers.get(name) for name in names]
+    shown = [(line["method"], line["route"], line["status"]) for line in edge.lines]
+    assert shown == ([] if path == "/livez" else [(method, *shown[0][1:]) for method in ("GET", "HEAD")])

@@ -94,6 +94,5 @@ def test_a_long_name_of_a_field_is_cut_short(client: TestClient):
     assert len(response.json()["error"]["message"]) < 200
 
 
-def test_forms_and_compressed_bodies_are_415(client: TestClient):
+def test_a_form_is_415(client: TestClient):
     assert client.post("/notes", files={"word": b"a"}).status_code == 415
-    assert client.post("/notes", content=b"\x1f\x8b", headers={"content-encoding": "gzip"}).status_code == 415
