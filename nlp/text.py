@@ -5,6 +5,7 @@ Offsets count Python characters (code points) of the text as it was sent, before
 
 from __future__ import annotations
 
+import functools
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -58,13 +59,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
         self.max_length = max_length
         self.stride = stride
-        content = tokenizer.to_str()  # truncation is state of the tokenizer, so each use has a copy
-        self._single, self._pair, self._plain = (Tokenizer.from_str(content) for _ in range(3))
-        for each in (self._single, self._pair, self._plain):
-            each.no_padding()
-            each.no_truncation()
-        self._single.enable_truncation(max_length)
-        self._pair.enable_truncation(max_length, stride=stride, strategy="only_second")
+        self._plain = _untruncated(tokenizer.to_str())
         self._max_question_tokens = max(1, int(max_length * MAX_QUESTION_SHARE))
         self.pad_id = self._pad_id()
 
@@ -102,6 +97,13 @@ class TextEncoder:
         plain = self._plain.to_str(pretty=False).encode()
         return {TOKENIZER: plain, TOKENIZER_CONFIG: json.dumps(values, indent=2).encode() + b"\n"}
 
+    @functools.cached_property
+    def _pair(self) -> Tokenizer:
+        """Cuts the second text into windows. Truncation is state of a tokenizer, so this one is a copy."""
+        pair = Tokenizer.from_str(self._plain.to_str())
+        pair.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
+        return pair
+
     @property
     def vocabulary_size(self) -> int:
         return self._plain.get_vocab_size(with_added_tokens=True)
@@ -115,13 +117,22 @@ class TextEncoder:
             InputError: the text has half a surrogate pair, which is no character.
         """
         check_text(text)
-        return _encoding(self._single.encode(text), sequence=0)
+        return _encoding(self._cut(text, self._plain.encode(text)), sequence=0)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Return one encoding per text; raises as `encode`."""
         for text in texts:
             check_text(text)
-        return [_encoding(found, sequence=0) for found in self._single.encode_batch(list(texts))]
+        found = self._plain.encode_batch(list(texts))
+        return [_encoding(self._cut(text, each), sequence=0) for text, each in zip(texts, found, strict=True)]
+
+    def _cut(self, text: str, found: Any) -> Any:
+        """Return tokenizers' encoding of a text with no more than `max_length` tokens, special ones included."""
+        if len(found) <= self.max_length:
+            return found
+        plain = self._plain.encode(text, add_special_tokens=False)
+        plain.truncate(self.max_length - self._plain.num_special_tokens_to_add(False))
+        return self._plain.post_process(plain)
 
     def windows(self, question: str, context: str) -> list[Encoding]:
         """Return the context after the question, in windows that overlap by `stride` tokens; at least one.
@@ -172,6 +183,15 @@ class TextEncoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+@functools.lru_cache(maxsize=1)
+def _untruncated(content: str) -> Tokenizer:
+    """Return a tokenizer without truncation and padding, the same one for models with the same: each takes 10 MB."""
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def read_text(row: Mapping[str, Any], column: str) -> str:

@@ -8,12 +8,9 @@ import sys
 from importlib.util import find_spec
 from typing import Literal, get_args
 
-import onnxruntime
-
 from shared.bundle.layout import WEIGHTS
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, RuntimeUnavailable
-from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.protocol import Runtime
 from shared.task import resolve
 
@@ -36,6 +33,10 @@ def choose_runtime(bundle: Bundle, device: str = "auto", *, network: str | None 
         BundleError: the bundle lacks the file that the runtime needs.
         ConfigError: there is no such device.
     """
+    import onnxruntime  # the process that starts the workers needs neither this nor its 14 MB
+
+    from shared.runtime.cpu import OnnxRuntime
+
     if device not in get_args(Device):
         raise ConfigError(f"device must be one of {', '.join(get_args(Device))}; came {device!r}.")
     obstacle = "the CPU was asked for" if device == "cpu" else _cuda_obstacle(bundle, network)

@@ -58,7 +58,7 @@ class OnnxRuntime:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), sess_options=options, providers=["CPUExecutionProvider"]
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # a dozen exception types of ONNX Runtime without a common base
             raise BundleError(f"{path} cannot be loaded: {error}. Run: percept export {bundle.path}") from error
