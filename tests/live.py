@@ -19,9 +19,11 @@ PATIENCE_S = 20
 
 
 @contextmanager
-def live(app: ASGIApp, *, max_head_bytes: int = 4096, head_timeout_s: float = 10.0) -> Iterator[int]:
+def live(
+    app: ASGIApp, *, max_head_bytes: int = 4096, head_timeout_s: float = 10.0, unread_timeout_s: float = 30.0
+) -> Iterator[int]:
     """Serve an app, with its lifespan, and give the port."""
-    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s}
+    limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s, "unread_timeout_s": unread_timeout_s}
     protocol = type("LimitedConnection", (Connection,), limits)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

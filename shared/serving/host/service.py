@@ -2,7 +2,7 @@
 
 A worker that cannot load its models leaves the reason in a file, unless another worker already answers. The process
 that started the workers looks for that file, stops the server and ends with the reason, because BentoML would restart
-such workers for ever.
+such workers for ever. A worker whose server was killed ends by itself.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from starlette.applications import Starlette
 from shared.errors import PerceptError
 from shared.serving.app import DirectApi, edge_layers
 from shared.serving.host.carrier import tuned_service
+from shared.serving.host.connection import Connection
 from shared.serving.http.browser import DOCS
 from shared.serving.lifecycle.engine import Engine, Lifecycle
 from shared.serving.lifecycle.swaps import SharedChoice, load_chosen
@@ -40,6 +41,8 @@ if TYPE_CHECKING:  # Gradio need not be installed
 UI = "/ui"
 _START_REPORT = f"{PREFIX}START_REPORT"
 """Variable that names the file for the reason; the workers inherit it."""
+_SERVER_PID = f"{PREFIX}SERVER_PID"
+"""Variable with the process that started the workers."""
 _LOOK_EVERY_S = 0.2
 _WORKER_FAILED = 3  # uvicorn's own code
 _SERVER_FAILED = 2
@@ -90,6 +93,7 @@ class Hosted(Generic[EngineT]):
             load_or_exit(lambda: load_chosen(engine.load, settings)), drain_s=settings.drain_s, owns_process=True
         )
         self.lifecycle.on_drain(self.page.hang_up)
+        self.lifecycle.on_drain(Connection.end)
         self.app = create_app(
             self.lifecycle,
             settings,
@@ -129,6 +133,7 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
     """Return `load`, made to end the worker with one log line if it fails for a reason that we know."""
 
     def checked() -> T:
+        _end_with_the_server()
         try:
             return load()
         except PerceptError as error:
@@ -145,6 +150,19 @@ def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:
     return checked
 
 
+def _end_with_the_server() -> None:
+    """Have this worker end, as at SIGTERM, once the process that started it is gone without having said so."""
+    server = os.environ.get(_SERVER_PID)
+    if server is not None and int(server) != os.getpid():
+        threading.Thread(target=_watch_the_server, args=(int(server),), name="server-watch", daemon=True).start()
+
+
+def _watch_the_server(server: int) -> None:
+    while os.getppid() == server:
+        time.sleep(_LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _or_exit(check: Callable[[], T]) -> T:
     """Return what a check gives, or end the process with one line if it fails for a reason that we know."""
     try:
@@ -156,6 +174,7 @@ def _or_exit(check: Callable[[], T]) -> T:
 def _watch_the_start() -> None:
     report = Path(tempfile.mkdtemp(prefix="percept-start-")) / "cannot_start"
     os.environ[_START_REPORT] = str(report)
+    os.environ[_SERVER_PID] = str(os.getpid())
     atexit.register(_end, report)
     threading.Thread(target=_look, args=(report,), name="start-watch", daemon=True).start()
 

@@ -20,8 +20,6 @@ from shared.errors import DeadlineExceeded, NotReady, Overloaded, PerceptError, 
 from shared.serving.http.errors import error_response
 from shared.serving.http.requests import header, route_path
 
-_LINGER_S = 2.0
-"""How long the rest of a refused upload is read and dropped, so that the client reads why; nginx's lingering_time."""
 _BYTES_PER_S = 32 << 10
 """What slow lines achieve at least; a slower client gets little more than `body_timeout_s`. Apache's mod_reqtimeout."""
 _NEWEST = 0.1
@@ -33,7 +31,7 @@ class RequestLimits:
     """Refuses requests beyond the number in flight, bodies that are too large or too slow, and those that fill memory.
 
     A body that is compressed, or whose Content-Length is too large, is refused unread; a chunked one as soon as it is
-    too large.
+    too large. What the client still sends then is dropped by its connection (`host.connection`).
 
     Args:
         max_in_flight: requests of all routes together.
@@ -89,28 +87,13 @@ class RequestLimits:
                 self.buffered_bytes -= body.size_bytes
             # Whatever a layer in between made of the refusal (FastAPI turns it into a 400), this is the answer.
             if body.refusal is not None and not body.is_answered:
-                await self._refuse(body.refusal, scope, receive, send, is_read=body.is_read)
+                await error_response(body.refusal, scope, {"connection": "close"})(scope, receive, send)
         finally:
             self._in_flight -= 1
 
     def too_large(self) -> TooLarge:
         """Return the error of a body beyond the limit."""
         return TooLarge(f"the body is larger than the limit of {self.max_body_bytes} bytes. Send less at once.")
-
-    async def _refuse(self, error: PerceptError, scope: Scope, receive: Receive, send: Send, *, is_read: bool) -> None:
-        """Answer, then drop for a moment what still comes: a socket closed over unread bytes loses the answer."""
-
-        async def send_and_linger(message: Message) -> None:
-            is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if is_read or not is_last:
-                await send(message)
-                return
-            await send({**message, "more_body": True})
-            await _discard(receive)
-            await send({"type": "http.response.body", "body": b""})
-
-        response = error_response(error, scope, {"connection": "close"})
-        await response(scope, receive, send_and_linger)
 
 
 @dataclass(eq=False, slots=True)
@@ -156,14 +139,6 @@ class _Body:
         if self.refusal is None or self.is_answered:
             self.is_answered = True
             await self.given_send(message)
-
-
-async def _discard(receive: Receive) -> None:
-    # The time limits the waiting too: a client that sends no more and stays would hold up a shutdown.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_S):
-            while (await receive()).get("more_body", False):
-                pass
 
 
 class Admission:

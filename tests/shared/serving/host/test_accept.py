@@ -106,17 +106,28 @@ def test_without_room_for_another_connection_it_waits_and_goes_on(
     assert "no connection can be accepted" in caplog.text
 
 
-def test_a_closed_server_accepts_nothing_and_its_socket_stays(door: socket.socket):
+def test_a_closed_server_answers_503_to_whom_no_other_worker_answers(door: socket.socket):
+    request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection(*door.getsockname())
+        writer.write(request)
+        answer = await asyncio.wait_for(reader.read(1000), 10)
+        writer.close()
+        return answer
+
     async def run() -> None:
-        server = await asyncio.get_running_loop().create_server(Greeter, sock=door)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Greeter, sock=door)
         assert server.is_serving()
         server.close()
         assert not server.is_serving()
-        reader, writer = await asyncio.open_connection(*door.getsockname())  # the backlog takes it
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(reader.readline(), 0.1)
-        writer.close()
+        answers = await asyncio.gather(*(ask() for _ in range(20)))
+        assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 503 Service Unavailable"}
+        assert all(b"connection: close" in answer for answer in answers)
+        other = await loop.create_server(Greeter, sock=door)
+        assert (await ask()).split()[0] == str(os.getpid()).encode()
+        other.close()
 
     with asyncio.Runner(loop_factory=FairLoop) as runner:
         runner.run(run())
-    assert door.fileno() != -1

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import pytest
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from shared.errors import TooLarge
 from shared.serving.app import with_edge
-from shared.serving.http import limits
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.http.limits import RequestLimits
 from shared.serving.settings import Settings
+from tests.live import connect, live, parsed, read_to_end
 from tests.shared.serving.requests import call
 
 LIMIT = 1024
@@ -120,42 +121,18 @@ def test_too_large_that_an_app_raises_itself_is_its_own_affair():
         asyncio.run(call(RequestLimits(strict, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT), "/"))
 
 
-def test_the_answer_to_a_refused_upload_ends_only_when_the_rest_was_thrown_away():
-    order: list[str] = []
-    body = [{"type": "http.request", "body": b"x", "more_body": more} for more in (True, True, False)]
-
-    async def receive() -> Message:
-        order.append("received")
-        return body[order.count("received") - 1]
-
-    async def send(message: Message) -> None:
-        order.append("ended" if message["type"] == "http.response.body" and not message.get("more_body") else "sent")
-
-    asyncio.run(refuse_declared(receive, send))
-    assert order == ["sent", "sent", "received", "received", "received", "ended"]
-
-
-def test_a_client_that_is_refused_and_stays_silent_does_not_hold_the_answer_up(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "_LINGER_S", 0.01)
-    sent: list[Message] = []
-
-    async def never() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    asyncio.run(asyncio.wait_for(refuse_declared(never, send), 30))
-    assert sent[-1] == {"type": "http.response.body", "body": b""}
-
-
-async def refuse_declared(receive: Receive, send: Send) -> None:
-    async def never_called(scope: Scope, receive: Receive, send: Send) -> None:
-        raise AssertionError
-
-    scope = {"type": "http", "path": "/", "headers": [(b"content-length", b"99999")]}
-    await RequestLimits(never_called, max_body_bytes=LIMIT, max_buffered_bytes=LIMIT)(scope, receive, send)
+@pytest.mark.parametrize("declares", [True, False])
+def test_who_is_refused_gets_to_read_why_although_it_still_sends(*, declares: bool):
+    size = 1 << 20
+    sent = bytes(size) if declares else b"%x\r\n" % size + bytes(size) + b"\r\n0\r\n\r\n"
+    head = "content-length: 1048576" if declares else "transfer-encoding: chunked"
+    app = with_edge(make_app(), Settings(max_body_bytes=LIMIT), lambda: None)
+    with live(app) as port, connect(port, f"POST /size HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode()) as connection:
+        for start in range(0, len(sent), 65536):
+            connection.sendall(sent[start : start + 65536])
+            time.sleep(0.002)
+        status, headers, body = parsed(read_to_end(connection))
+    assert (status, body["error"]["type"], headers["connection"]) == (413, "too_large", "close")
 
 
 def chunks(size: int) -> Iterator[bytes]:
