@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.testclient import TestClient
 
+from shared.errors import InputError
 from shared.serving.http.errors import install_error_handlers
-from shared.serving.http.requests import json_body, read_json
+from shared.serving.http.requests import json_body, open_form, read_json
 
 
 class Note(BaseModel):
@@ -96,3 +98,65 @@ def test_a_long_name_of_a_field_is_cut_short(client: TestClient):
 
 def test_a_form_is_415(client: TestClient):
     assert client.post("/notes", files={"word": b"a"}).status_code == 415
+
+
+START = b'--x\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n'
+
+
+async def read_form(body: bytes, piece: int = 512 << 10) -> tuple[int, int, str]:
+    """Return how many bytes were read and how often others had their turn, and the file or the error."""
+    places = iter(range(0, len(body), piece))
+    taken = turns = 0
+    is_over = False
+
+    async def receive() -> dict[str, Any]:
+        nonlocal taken
+        part = body[(place := next(places)) : place + piece]
+        taken += len(part)
+        return {"type": "http.request", "body": part, "more_body": place + piece < len(body)}
+
+    async def others() -> None:
+        nonlocal turns
+        while not is_over:
+            await asyncio.sleep(0)
+            turns += 1
+
+    headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+    task = asyncio.create_task(others())
+    try:
+        async with open_form(request, max_files=1, max_body_bytes=1 << 30, too_many="", how="") as form:
+            found = (await form["a"].read()).decode("latin-1")
+    except InputError as error:
+        found = str(error)
+    is_over = True
+    await task
+    return taken, turns, found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\r\n--xy", b"\r\n--x-y", b"\r\n--x\ry", b"\r\n--x" + b" " * (1 << 20), b"\r\n--x" + b"\t" * (1 << 20)],
+    ids=["a line", "nearly the end", "nearly the next", "blanks", "tabs"],
+)
+def test_a_form_that_keeps_its_parser_busy_is_refused_after_its_first_bytes(content: bytes):
+    body = START + content * ((8 << 20) // len(content)) + b"\r\n--x--"
+    taken, _, found = asyncio.run(read_form(body))
+    assert "boundary" in found
+    assert taken <= 1 << 20
+
+
+def test_a_few_lines_that_look_like_the_boundary_are_content():
+    content = "\r\n--xylophone, \r\n--x-ray" * 400
+    assert asyncio.run(read_form(START + content.encode() + b"\r\n--x--"))[2] == content
+
+
+@pytest.mark.parametrize("piece", [1, 5, 6, 7, 1000])
+def test_blanks_after_a_boundary_are_found_wherever_the_form_is_cut(piece: int):
+    assert "boundary" in asyncio.run(read_form(START + b"content\r\n--x  \r\n" + bytes(2000), piece))[2]
+
+
+def test_while_a_form_is_parsed_others_have_their_turn():
+    few, many = (asyncio.run(read_form(START + bytes(size << 20) + b"\r\n--x--", 64 << 20))[1] for size in (1, 16))
+    assert few >= 8
+    assert many >= 15 * 8
