@@ -30,6 +30,7 @@ from vision.engine import TaggingEngine, TaggingResult
 DEFAULT_TOP_K = 5
 """Hugging Face's own default of image classification."""
 FIELD = "image"
+_MAX_PREFIX = 256
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOW = (
@@ -219,18 +220,19 @@ async def tag_images(
 
     async def answer(image: bytes) -> TaggingResult | ItemError:
         try:
-            return await engine.tag(image, top_k=top_k, min_score=min_score)
+            return await engine.tag(image, top_k=top_k, min_score=min_score, is_admitted=True)
         except InputError as error:
             if len(images) == 1:
                 raise
             return ItemError.of(error)
 
-    tasks = [asyncio.ensure_future(answer(image)) for image in images]
-    try:
-        results = await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+    async with engine.admission.admitted(len(images)):  # all or none: one by one the last would be refused for ever
+        tasks = [asyncio.ensure_future(answer(image)) for image in images]
+        try:
+            results = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
     return TagResponse.model_validate({"model": engine, "results": results}, from_attributes=True)
 
 
@@ -271,7 +273,7 @@ def decode_base64(text: str) -> bytes:
     Raises:
         InputError: it is a URL, or not base64.
     """
-    prefix = _DATA_URL.match(text)
+    prefix = _DATA_URL.match(text, 0, _MAX_PREFIX)
     if prefix is None:
         _refuse_url(text[:64].encode())
     try:

@@ -162,6 +162,7 @@ class TaggerPage:
             target_size_px=preprocessor.resize_px,
             max_pixels=settings.max_pixels,
             formats=settings.image_formats,
+            one_large=self.engine.one_large,
         ).pixels
         heat = occlusion_map(self.predictor, image, index)
         return self.view.heat(overlay(image, heat, preprocessor), index, score, float(heat.max()))

@@ -87,11 +87,12 @@ class TaggingEngine:
         self._batcher: MicroBatcher[np.ndarray, np.ndarray] = MicroBatcher(
             self.predictor.infer,
             max_batch_size=self._max_batch_size,
-            max_queue=settings.max_queue,
+            max_queue=max(settings.max_queue, settings.max_images),  # `admission` lets one request with more in
             name="tagger",
             on_batch=self.metrics.batch,
         )
         self._network = threading.Lock()  # one image at a time: two would take twice the memory and no less time
+        self.one_large = threading.Lock()
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
 
@@ -124,20 +125,23 @@ class TaggingEngine:
         """Whether it answers."""
         return not self.admission.is_closed
 
-    async def tag(self, data: bytes, *, top_k: int | None = None, min_score: float | None = None) -> TaggingResult:
+    async def tag(
+        self, data: bytes, *, top_k: int | None = None, min_score: float | None = None, is_admitted: bool = False
+    ) -> TaggingResult:
         """Return the tags of one image, the most probable first; no tags is a normal answer.
 
         Args:
             data: an image file's bytes.
             top_k: most tags; None for all.
             min_score: the lowest score; None for each label's own threshold.
+            is_admitted: whether the caller holds its place in `admission` already.
 
         Raises:
             InvalidImage, UnsupportedMedia, TooLarge: as `decode_image`.
             Overloaded: as many images as the limit are in hand.
             DeadlineExceeded: it took longer than allowed.
         """
-        seen = await self.logits(data)
+        seen = await (self._seen(data) if is_admitted else self.logits(data))
         tags = self.predictor.decide(seen.logits, top_k=top_k, min_score=min_score)
         if tags:
             self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
@@ -148,20 +152,23 @@ class TaggingEngine:
     async def logits(self, data: bytes) -> Inference:
         """Return the network's answer for one image; raises as `tag`."""
         async with self.admission.admitted():
-            start = time.perf_counter()
-            loop = asyncio.get_running_loop()
-            if self._max_batch_size == 1:
-                left = threading.Event()
-                try:
-                    seen = await loop.run_in_executor(self._decoders, self._look, data, start, left)
-                except BaseException:  # cancelled or too late: the network is not run for it any more
-                    left.set()
-                    raise
-            else:
-                pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
-                decoded = time.perf_counter()
-                logits = await self._batcher.submit(pixels)
-                seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
+            return await self._seen(data)
+
+    async def _seen(self, data: bytes) -> Inference:
+        start = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        if self._max_batch_size == 1:
+            left = threading.Event()
+            try:
+                seen = await loop.run_in_executor(self._decoders, self._look, data, start, left)
+            except BaseException:  # cancelled or too late: the network is not run for it any more
+                left.set()
+                raise
+        else:
+            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
+            decoded = time.perf_counter()
+            logits = await self._batcher.submit(pixels)
+            seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
         self.metrics.preprocess_seconds.observe(seen.timings.decode_s)
         return seen
 
@@ -217,5 +224,6 @@ class TaggingEngine:
             target_size_px=self.predictor.preprocessor.resize_px,
             max_pixels=self.settings.max_pixels,
             formats=self.settings.image_formats,
+            one_large=self.one_large,
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height

@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,19 @@ DRAFT_SCALE = 2
 """A JPEG is decoded at no less than this many times the target size: 22 ms instead of 101 at 12 megapixels, and a mean
 pixel difference of 0.2 to 0.3 of 255 (two cores, Pillow 12, 2026-10)."""
 
+MAX_DECODED_BYTES = 300_000_000
+"""Most memory that decoding one image may take, as `_decoded_bytes` estimates it from the header."""
+LARGE_BYTES = 64_000_000
+"""From this estimate on, a worker decodes one image at a time."""
+MAX_SCAN_PIXELS = 1_000_000_000
+"""Most scans of a JPEG times its pixels: a scan of a few bytes takes about 1 ns per pixel too (Pillow 12, 2026-11).
+Encoders write 1 to 17 scans."""
+_SCAN = b"\xff\xda"
+_WEBP_BYTES = 16
+"""Per pixel: two canvases, their copy and the image (measured: 16.0, Pillow 12)."""
+_WHOLE_PIXELS = 8_000_000
+_STRIP_PIXELS = 1_000_000
+"""An image above the first is turned into RGB in strips of the second, and made smaller where the target is."""
 _OTHER_FORMATS = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -43,6 +57,8 @@ _OTHER_FORMATS = {
     "PSD": re.compile(rb"8BPS"),
 }
 """What people send in good faith, by its first bytes, so that no decoder of a refused format runs just to name it."""
+_HEAD_BYTES = 1024
+"""Signatures are looked for in so many bytes."""
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -62,26 +78,30 @@ def decode_image(
     target_size_px: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = DEFAULT_FORMATS,
+    one_large: AbstractContextManager[Any] | None = None,
 ) -> DecodedImage:
     """Return the first frame as RGB, upright, with white behind transparent parts.
 
+    An image that is much larger than the target is decoded into a smaller one, by whole fractions.
+
     Args:
         data: the file's bytes.
-        target_size_px: the side that the preprocessor will resize to; a large JPEG is then decoded at a fraction.
+        target_size_px: the side that the preprocessor will resize to.
         max_pixels: checked against the header, before any pixel is decoded.
         formats: Pillow format names that are accepted.
+        one_large: held while an image of more than `LARGE_BYTES` is decoded, such as a lock.
 
     Raises:
         InvalidImage: the bytes are empty, truncated or not a picture.
         UnsupportedMedia: a picture in a format that is not accepted.
-        TooLarge: more pixels than `max_pixels`.
+        TooLarge: more pixels than `max_pixels`, more memory than `MAX_DECODED_BYTES` or more scans than anybody writes.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes). Send the bytes of a JPEG, PNG, WebP, GIF or BMP file.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
-            return _decode(data, target_size_px, max_pixels, formats)
+            return _decode(data, target_size_px, max_pixels, formats, one_large or nullcontext())
     except (UnsupportedMedia, TooLarge, InvalidImage):
         raise
     except Image.DecompressionBombError as error:
@@ -92,7 +112,13 @@ def decode_image(
         raise InvalidImage("the image cannot be decoded: it is truncated or broken. Send a complete file.") from error
 
 
-def _decode(data: bytes, target_size_px: int | None, max_pixels: int, formats: Collection[str]) -> DecodedImage:
+def _decode(
+    data: bytes,
+    target_size_px: int | None,
+    max_pixels: int,
+    formats: Collection[str],
+    one_large: AbstractContextManager[Any],
+) -> DecodedImage:
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=list(formats))
     except UnidentifiedImageError as error:
@@ -102,34 +128,86 @@ def _decode(data: bytes, target_size_px: int | None, max_pixels: int, formats: C
         raise TooLarge(
             f"the image is {width}x{height} px; the limit is {max_pixels / 1e6:g} megapixels. Send a smaller image."
         )
-    if image.format == "JPEG" and target_size_px is not None:
-        wanted = DRAFT_SCALE * target_size_px
-        image.draft("RGB", (wanted, wanted))
+    scans = data.count(_SCAN) if image.format == "JPEG" else 1
+    if scans * width * height > MAX_SCAN_PIXELS:
+        raise TooLarge(f"the JPEG has {scans} scans, far more than cameras and programs write. Save it again.")
+    needed = _decoded_bytes(image, scans)
+    if needed > MAX_DECODED_BYTES:
+        raise TooLarge(
+            f"the image is a {image.format} of {width}x{height} px, which takes {needed / 1e6:.0f} MB to decode; the "
+            f"limit is {MAX_DECODED_BYTES / 1e6:.0f} MB. Send a smaller image, or a JPEG."
+        )
     if image.format == "JPEG":
+        if target_size_px is not None:
+            wanted = DRAFT_SCALE * target_size_px
+            image.draft("RGB", (wanted, wanted))
         # One call of the decoder, not one per 64 KB: each gives up the interpreter lock and waits to get it back.
         image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-    orientation = image.getexif().get(0x0112, 1)
-    image = _to_rgb(image)
-    image = ImageOps.exif_transpose(image)
+    with one_large if needed > LARGE_BYTES else nullcontext():
+        orientation = image.getexif().get(0x0112, 1)
+        image = _in_strips(image, target_size_px)
+    ImageOps.exif_transpose(image, in_place=True)
     if orientation in (5, 6, 7, 8):  # a quarter turn
         width, height = height, width
     return DecodedImage(image, width, height)
 
 
+def _decoded_bytes(image: Image.Image, scans: int) -> int:
+    """Return about how much memory decoding will take: Pillow's image, and what its decoder holds beside it.
+
+    A JPEG of one scan is decoded at a fraction; with several, libjpeg keeps two bytes of each component of all pixels.
+    """
+    width, height = image.size
+    channels = len(image.getbands())
+    if image.format == "JPEG":
+        return width * height * 2 * channels if scans > 1 else 0
+    per_pixel = (
+        _WEBP_BYTES if image.format == "WEBP" else {1: 1, 2: 4}.get(channels, 4) * (2 if "16" in image.mode else 1)
+    )
+    return width * height * per_pixel
+
+
+def _in_strips(image: Image.Image, target_size_px: int | None) -> Image.Image:
+    """Return RGB pixels; a large image strip by strip, at a fraction of its size where the target is much smaller.
+
+    Pillow's conversions of a whole image take up to five copies of it.
+    """
+    width, height = image.size
+    if width * height <= _WHOLE_PIXELS or (image.mode == "RGB" and target_size_px is None):
+        return _to_rgb(image)
+    image.load()
+    fraction = max(1, min(width, height) // (DRAFT_SCALE * target_size_px)) if target_size_px else 1
+    brightest = image.getextrema()[1] if _is_deep(image) else None
+    rows = max(1, _STRIP_PIXELS // width // fraction) * fraction
+    whole = Image.new("RGB", (-(-width // fraction), -(-height // fraction)))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        strip.info = image.info
+        whole.paste(_to_rgb(strip, brightest).reduce(fraction), (0, top // fraction))
+    whole.info = image.info
+    return whole
+
+
 def _unidentified(data: bytes, formats: Collection[str]) -> Exception:
     accepted = ", ".join(formats)
-    found = next((name for name, signature in _OTHER_FORMATS.items() if signature.match(data)), None)
+    found = next((name for name, signature in _OTHER_FORMATS.items() if signature.match(data, 0, _HEAD_BYTES)), None)
     if found:
         return UnsupportedMedia(f"the image is a {found}; accepted are {accepted}. Convert it and send it again.")
     return InvalidImage(f"the {len(data)} bytes are not a picture in an accepted format ({accepted}).")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return RGB pixels; 16-bit grey is scaled to 8 bits, and transparent parts become white."""
+def _to_rgb(image: Image.Image, brightest: float | None = None) -> Image.Image:
+    """Return RGB pixels; 16-bit grey is scaled to 8 bits, and transparent parts become white.
+
+    Args:
+        image: may be a strip of a larger one.
+        brightest: the largest value of the larger one, if it is deep.
+    """
+    image.load()
     exif = image.info.get("exif")
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow clips these at 255 instead of scaling
-        values = np.array(image, dtype=np.float32)  # changed in place: copies of 40 megapixels add up
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+    if _is_deep(image):  # Pillow clips these at 255 instead of scaling
+        values = np.array(image, dtype=np.float32)  # changed in place: copies add up
+        top = 65535.0 if (values.max(initial=0) if brightest is None else brightest) > 255 else 255.0
         np.clip(values, 0, top, out=values)
         values *= 255.0 / top
         image = Image.fromarray(values.astype(np.uint8), mode="L")
@@ -137,10 +215,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    rgb = image.convert("RGB")
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
     if exif is not None:
         rgb.info["exif"] = exif  # convert() of a composite loses it
     return rgb
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
 
 
 @dataclass(frozen=True)

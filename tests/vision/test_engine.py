@@ -214,6 +214,14 @@ def test_overload_is_429_and_a_missed_deadline_504_over_http(open_client: OpenCl
         assert response.json()["error"]["type"] == "overloaded"
 
 
+def test_more_images_than_the_queue_holds_are_answered_if_nothing_else_is_in_hand(open_client: OpenClient):
+    with open_client(max_queue=2) as client:
+        response = client.post("/v1/tag", files=[("image", ("a.png", plain(), "image/png"))] * 5)
+        assert response.status_code == 200, response.text
+        assert len(response.json()["results"]) == 5
+        assert client.lifecycle().admission.in_hand == 0
+
+
 def test_the_formats_of_the_settings_are_those_that_are_accepted(open_client: OpenClient):
     for formats, answers in ((["JPEG", "TIFF"], {"TIFF": 200, "PNG": 415}), (["PNG"], {"TIFF": 415, "PNG": 200})):
         with open_client(image_formats=formats) as client:

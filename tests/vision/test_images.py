@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from shared.errors import InvalidImage, TooLarge, UnsupportedMedia
+from shared.project import PROJECT_ROOT
 from tests.pictures import bomb_png, encode, quarter_turned_jpeg, tiff, truncated_jpeg
-from vision.images import DEFAULT_FORMATS, ImagePreprocessor, decode_image
+from vision import images
+from vision.images import DEFAULT_FORMATS, MAX_DECODED_BYTES, ImagePreprocessor, decode_image
 
 
 def png(image: Image.Image) -> bytes:
@@ -99,3 +107,124 @@ def test_a_draft_is_nearly_the_whole_decoded_photo():
     assert (drafted.width, drafted.height) == (1600, 1200)
     whole = preprocess(decode_image(buffer.getvalue()).pixels)
     assert float(np.abs(preprocess(drafted.pixels) - whole).mean()) * 255 < 1.0
+
+
+def scan_bomb(side: int, scans: int) -> bytes:
+    """Return a progressive JPEG of one colour that repeats its last scan, which is some bytes long."""
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (90, 120, 60)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded():
+    content = scan_bomb(4000, 8000)
+    assert len(content) < 500_000
+    began = time.process_time()
+    decode_image(scan_bomb(4000, 0), target_size_px=96)
+    honest, began = time.process_time() - began, time.process_time()
+    with pytest.raises(TooLarge, match="the JPEG has 8010 scans"):
+        decode_image(content, target_size_px=96)
+    assert time.process_time() - began < honest
+
+
+def test_the_scans_that_programs_write_are_decoded():
+    assert decode_image(scan_bomb(6000, 7), target_size_px=96).width == 6000  # 17 scans
+
+
+MODES = ["RGB", "RGBA", "LA", "L", "P", "1", "I;16"]
+
+
+def large(mode: str, width: int = 3500, height: int = 2500) -> Image.Image:
+    small = Image.fromarray(np.random.default_rng(1).integers(0, 255, (5, 7, 4), dtype=np.uint8), "RGBA")
+    image = small.resize((width, height), Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 257)
+    return image.convert("RGB").quantize(40) if mode == "P" else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_large_image_is_decoded_smaller_and_looks_the_same(mode: str):
+    content = png(large(mode))
+    preprocess = ImagePreprocessor(96, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    found = decode_image(content, target_size_px=96)
+    assert (found.width, found.height) == (3500, 2500)
+    assert found.pixels.size == (270, 193)  # a thirteenth, rounded up
+    whole = decode_image(content).pixels
+    assert whole.size == (3500, 2500)
+    assert float(np.abs(preprocess(found.pixels) - preprocess(whole)).mean()) * 255 < 2
+
+
+def test_a_large_image_in_strips_is_the_same_as_in_one_piece(monkeypatch: pytest.MonkeyPatch):
+    for mode in MODES:
+        content = png(large(mode))
+        found = np.asarray(decode_image(content).pixels)
+        monkeypatch.setattr(images, "_WHOLE_PIXELS", 10_000_000)
+        np.testing.assert_array_equal(found, np.asarray(decode_image(content).pixels))
+        monkeypatch.undo()
+
+
+def test_a_webp_that_would_take_a_gigabyte_is_413_and_one_of_a_phone_is_not():
+    stream = io.BytesIO()
+    Image.new("RGB", (16383, 2441)).save(stream, "WEBP", lossless=True, method=0)
+    with pytest.raises(TooLarge, match="a WEBP of 16383x2441 px, which takes 640 MB to decode; the limit is 300 MB"):
+        decode_image(stream.getvalue())
+    stream = io.BytesIO()
+    Image.new("RGB", (4032, 3024)).save(stream, "WEBP", method=0)
+    assert decode_image(stream.getvalue(), target_size_px=96).width == 4032
+
+
+PEAK = """
+import io, resource, sys
+from PIL import Image
+from vision.images import ImagePreprocessor, decode_image
+Image.init()
+content = sys.stdin.buffer.read()
+decode_image(open(sys.argv[1], "rb").read(), target_size_px=256)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode_image(content, target_size_px=256)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["RGBA PNG", "LA PNG", "P PNG", "RGB WEBP", "CMYK JPEG"])
+def test_the_largest_images_take_no_more_memory_than_the_limit(kind: str, tmp_path: Path):
+    mode, format_ = kind.split()
+    side, stream = (4300 if format_ == "WEBP" else 6100), io.BytesIO()
+    image = Image.new("RGBA", (side, side), (200, 20, 20, 128))
+    image = image.convert("RGB").quantize(8) if mode == "P" else image.convert("RGB" if mode == "CMYK" else mode)
+    options = {"progressive": True, "subsampling": 0} if mode == "CMYK" else {}
+    (image.convert("CMYK") if mode == "CMYK" else image).save(stream, format_, **options)
+    (tmp_path / "small").write_bytes(png(Image.new("RGB", (8, 8))))
+    run = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / "small")],
+        input=stream.getvalue(), capture_output=True, check=True, cwd=PROJECT_ROOT,
+    )  # fmt: skip
+    assert int(run.stdout) * 1024 < MAX_DECODED_BYTES
+
+
+@pytest.mark.parametrize("start", [b" ", b"<!--", b"<?xml ", b"\n<!-- -->", b"\0\0\0\0ftyp"])
+def test_naming_a_format_looks_at_the_first_bytes_alone(start: bytes):
+    taken = []
+    for size in (1_000_000, 30_000_000):
+        content = start * (size // len(start))
+        began = time.process_time()
+        with pytest.raises(InvalidImage):
+            decode_image(content)
+        taken.append(time.process_time() - began)
+    assert taken[1] < 5 * taken[0] + 0.02
+
+
+def test_large_images_are_decoded_one_at_a_time():
+    held: list[str] = []
+
+    @contextmanager
+    def lock() -> Iterator[None]:
+        held.append("held")
+        yield
+
+    decode_image(png(Image.new("RGB", (640, 480))), one_large=lock())
+    assert not held
+    decode_image(png(Image.new("RGB", (4500, 4000))), one_large=lock())
+    assert held
