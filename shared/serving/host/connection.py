@@ -105,10 +105,11 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._part = _Part.NONE
         self._timer: asyncio.TimerHandle | None = None
+        self._received_bytes = 0
         self._extra_bytes = 0
         self._dropped_bytes = 0
         self._is_deaf = False
-        self._running: RequestResponseCycle | None = None
+        self._earlier: list[RequestResponseCycle] = []
         self._refusal: tuple[int, str, str] | None = None
 
     @classmethod
@@ -133,9 +134,13 @@ class Connection(HttpToolsProtocol):
             self._drop(len(data))
             return
         self._unset_keepalive_if_required()
+        self._received_bytes = len(data)
         self._extra_bytes += len(data)
         try:
-            self._parse(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._parse_anew(data, upgrade)
         except httptools.HttpParserError:
             self.send_400_response("what came is not HTTP.")
             return
@@ -144,18 +149,17 @@ class Connection(HttpToolsProtocol):
         if self._extra_bytes > self.max_head_bytes:
             self._answer(*self._too_large())
 
-    def _parse(self, data: bytes) -> None:
+    def _parse_anew(self, data: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
+        """Parse a request that offers an upgrade as if it did not, because the parser took its body for the upgrade."""
         while True:
+            data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
             try:
                 self.parser.feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as upgrade:
-                parsed: int = upgrade.args[0]
-                head = self._head_without_upgrade()
-                # A new parser, because this one takes the rest for another protocol's.
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
-                data = head + data[parsed:]
+            except httptools.HttpParserUpgrade as another:
+                upgrade = another
 
     def _head_without_upgrade(self) -> bytes:
         """Return the head that was parsed last, without the wish for another protocol (RFC 9110, 7.8)."""
@@ -184,19 +188,19 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, if its head is within the limit."""
         self._stop_timer()
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)  # ": " and CRLF
-        if size > self.max_head_bytes:
+        is_small = not self._extra_bytes and self._received_bytes <= self.max_head_bytes  # all of it came at once
+        if not is_small and self._head_bytes() > self.max_head_bytes:
             self._refusal = self._too_large()
             raise ValueError("the head is too large")  # ends the parsing; then comes `send_400_response`
         if self.parser.should_upgrade():
             return
-        is_first = self.cycle is None or self.cycle.response_complete
+        before = self.cycle
         super().on_headers_complete()
         self._part = _Part.BODY
         self._dropped_bytes = 0
         self.headers = []  # trailers come here, which are no headers of the request
-        if is_first:
-            self._running = self.cycle
+        if self.pipeline:
+            self._earlier.append(before)
         if self.is_ending:
             self.cycle.keep_alive = False
 
@@ -219,15 +223,13 @@ class Connection(HttpToolsProtocol):
         self._part = _Part.NONE
         self.transport.is_sending = False
         self._stop_timer()
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
         if not self.pipeline:
+            self._earlier.clear()
             self.flow.resume_reading()  # or nobody would notice that the client hangs up
-
-    def on_response_complete(self) -> None:
-        """Go on to the next of several requests sent at once."""
-        if self.pipeline:
-            self._running = self.pipeline[-1][0]
-        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the work for a client that is gone."""
@@ -259,18 +261,21 @@ class Connection(HttpToolsProtocol):
         """Answer bytes that are not a request, in the shape of all errors, and hang up."""
         self._answer(*(self._refusal or (400, "invalid_request", f"{msg} Send HTTP/1.1.")))
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)  # ": " and CRLF
+
     def _abandon(self) -> None:
-        """Cancel the task of the request in hand."""
-        cycle, self._running = self._running, None
-        if cycle is None or cycle.response_complete:
-            return
-        cycle.disconnected = True  # uvicorn marks only the newest of several sent at once
-        cycle.message_event.set()
-        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        task = scope.get(TASK)
-        if task is not None:
-            scope[LEFT] = True
-            task.cancel()
+        """Cancel the task of the request in hand, which is one of several if they were sent at once."""
+        for cycle in (*self._earlier, self.cycle):
+            if cycle is None or cycle.response_complete:
+                continue
+            cycle.disconnected = True  # uvicorn marks only the newest
+            cycle.message_event.set()
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            task = scope.get(TASK)
+            if task is not None:
+                scope[LEFT] = True
+                task.cancel()
 
     def _drop(self, size: int) -> None:
         self._dropped_bytes += size
@@ -311,7 +316,7 @@ class Connection(HttpToolsProtocol):
             self._is_deaf = True
             return
         self.transport.is_sending = True
-        if is_new or (cycle is self._running and not cycle.response_started):
+        if is_new or not (self.pipeline or cycle.response_started):
             self.transport.write(_error(status, kind, message))
         self.transport.close()
         self._abandon()
