@@ -82,12 +82,13 @@ class Settings(BaseSettings):
     """Bytes of all bodies together that one worker holds before it answers 429."""
     max_in_flight: int = Field(default=2048, ge=1)
     """Requests that one worker answers at once before it answers 429; health and metrics are always answered."""
-    max_head_bytes: int = Field(default=64 << 10, ge=1024)
-    """Request line and headers; more is 431."""
+    max_head_bytes: int = Field(default=32 << 10, ge=1024)
+    """Request line and headers, and also trailers and the framing of chunks; more is 431."""
     head_timeout_s: float = Field(default=10.0, gt=0, le=3600)
     """Time from opening a connection, or from the first byte of a later request, until its head is complete: 408."""
     body_timeout_s: float = Field(default=30.0, gt=0, le=3600)
-    """Time until a body is complete, plus one second for each 32 KiB received: 408."""
+    """Time until a body is complete, plus one second for each 32 KiB received: 408. Also the time after which a client
+    that takes nothing of its answer is cut off, on Linux."""
     image_formats: Annotated[list[ImageFormat], NoDecode, CommaSeparated] = Field(
         default=["JPEG", "PNG", "WEBP", "GIF", "BMP"], min_length=1
     )

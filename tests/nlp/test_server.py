@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -219,6 +220,43 @@ def test_a_request_in_flight_at_sigterm_is_answered_and_the_server_ends_with_0(i
         assert b'"weather"' in answer
         assert server.process.wait(60) == 0
     assert "Traceback" not in server.log.read_text()
+
+
+def test_while_a_server_ends_newcomers_are_told_so_at_once_and_idle_connections_do_not_hold_it_up(
+    intent_bundle: Bundle, tmp_path: Path
+):
+    body = b'{"text": "weather"}'
+    with serving(intent_bundle.path, tmp_path / "log.txt", "--no-ui", workers=2) as server:
+        idle = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        idle.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(b"POST /v1/intent HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body))
+            server.wait_for("in flight", lambda: server.metric("percept_http_requests_in_progress") == 2)
+            server.process.terminate()
+            time.sleep(1)
+            for _ in range(3):
+                refused = server.get("/livez")
+                assert (refused.status, refused.headers["connection"]) == (503, "close")
+                assert refused.json["error"]["type"] == "not_ready"
+            connection.sendall(body)
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" in answer
+        assert server.process.wait(15) == 0  # not `shutdown_s`
+        idle.close()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_the_workers_of_a_server_that_is_killed_end(intent_bundle: Bundle, tmp_path: Path):
+    with serving(intent_bundle.path, tmp_path / "log.txt", "--no-ui", workers=2) as server:
+        workers = server.workers
+        server.process.kill()
+        server.process.wait(60)
+        end = time.monotonic() + 20
+        while any(Path(f"/proc/{worker}").exists() for worker in workers):
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 @pytest.mark.parametrize("what", ["knowledge", "documents"])
