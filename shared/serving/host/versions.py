@@ -8,7 +8,7 @@ runs on what the project itself brings. pyproject.toml has the same bounds.
 | BentoML | `ServiceAppFactory`: its layers, system routes and index page are left out, and errors have our shape | \
 half of its time per request: OpenTelemetry alone takes 18 %, the access log 20 % |
 | circus, in BentoML | the addresses in `Arbiter.__init__` | no port on which any local user can run commands |
-| uvicorn | `HttpToolsProtocol` with its `cycle`, `pipeline` and `flow` | limits for heads, trailers and chunks; bodies \
+| uvicorn | `HttpToolsProtocol` with its `cycle`, `pipeline` and `flow` | limits for heads, trailers, chunks; bodies \
 behind an upgrade; work for gone clients that stops; early answers that arrive; 0.2 ms of a photo of one megapixel |
 | uvicorn | `HTTP_PROTOCOLS` and `LOOP_FACTORIES` | BentoML has no setting for either |
 | prometheus_client | `MmapedDict` | a full disk does not kill workers |
