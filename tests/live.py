@@ -20,11 +20,19 @@ PATIENCE_S = 20
 
 @contextmanager
 def live(
-    app: ASGIApp, *, max_head_bytes: int = 4096, head_timeout_s: float = 10.0, unread_timeout_s: float = 30.0
+    app: ASGIApp,
+    *,
+    max_head_bytes: int = 4096,
+    head_timeout_s: float = 10.0,
+    unread_timeout_s: float = 30.0,
+    made: list[type[Connection]] | None = None,
 ) -> Iterator[int]:
-    """Serve an app, with its lifespan, and give the port."""
+    """Serve an app, with its lifespan, and give the port; `made` gets the class of its connections."""
     limits = {"max_head_bytes": max_head_bytes, "head_timeout_s": head_timeout_s, "unread_timeout_s": unread_timeout_s}
-    protocol = type("LimitedConnection", (Connection,), limits)
+    of_its_own = {"is_ending": False}  # a service of another test may have ended
+    protocol: type[Connection] = type("LimitedConnection", (Connection,), {**limits, **of_its_own})
+    if made is not None:
+        made.append(protocol)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, http=protocol, log_config=None, lifespan="on", timeout_graceful_shutdown=1)

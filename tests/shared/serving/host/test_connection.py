@@ -457,14 +457,12 @@ def test_the_rest_of_a_refused_upload_is_dropped_for_a_time_and_up_to_a_size(
 
 
 def test_once_the_service_is_to_end_each_answer_is_the_last_of_its_connection(work: Work):
-    with live(work.app) as port, connect(port, GET + b"\r\n") as connection:
+    made: list[type[Connection]] = []
+    with live(work.app, made=made) as port, connect(port, GET + b"\r\n") as connection:
         assert b"connection: close" not in connection.recv(65536)
-        Connection.end()
-        try:
-            connection.sendall(GET + b"\r\n")
-            answer = read_to_end(connection)
-        finally:
-            Connection.is_ending = False
+        made[0].end()
+        connection.sendall(GET + b"\r\n")
+        answer = read_to_end(connection)
     assert b"connection: close" in answer
     assert answer.endswith(b'"yes"')
 
