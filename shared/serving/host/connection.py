@@ -28,16 +28,19 @@ import weakref
 from collections.abc import Callable
 from enum import Enum
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
 import orjson
 from uvicorn import config as uvicorn_config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.serving.host.versions import is_known
 from shared.serving.http.requests import LEFT, TASK
 from shared.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _UNREAD_BYTES = 256 << 10
 """How much of a body a connection may buffer before reading stops. uvicorn's own 64 KB stop a photo of one
