@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -177,7 +177,7 @@ def _in_strips(image: Image.Image, target_size_px: int | None) -> Image.Image:
         return _to_rgb(image)
     image.load()
     fraction = max(1, min(width, height) // (DRAFT_SCALE * target_size_px)) if target_size_px else 1
-    brightest = image.getextrema()[1] if _is_deep(image) else None
+    brightest = cast("tuple[float, float]", image.getextrema())[1] if _is_deep(image) else None
     rows = max(1, _STRIP_PIXELS // width // fraction) * fraction
     whole = Image.new("RGB", (-(-width // fraction), -(-height // fraction)))
     for top in range(0, height, rows):
