@@ -30,7 +30,7 @@ from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle, read_bundle
-from shared.errors import ConfigError, InputError, NotFound
+from shared.errors import ConfigError, InputError, NotFound, TooLarge
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, Tensors, check_inputs
 from shared.serving.http.limits import Admission, within
@@ -541,7 +541,7 @@ class AnswerEngine(TextModel[Logits]):
 
         Args:
             question: as for `answer`.
-            contexts: read side by side.
+            contexts: read side by side, the most important first: those beyond what one request may take are not read.
             above: how many characters at the start of each context are a heading: read, but never part of an answer.
                 None for no headings.
             top_k: at most this many per context.
@@ -552,7 +552,18 @@ class AnswerEngine(TextModel[Logits]):
         headed = list(zip(contexts, above or [0] * len(contexts), strict=True))
 
         def encode() -> list[list[Encoding]]:
-            return [self.predictor.windows(question, context, above=heading) for context, heading in headed]
+            room = self.settings.max_context_chars // 2  # the tokens of so much English, windows overlapping
+            found: list[list[Encoding]] = []
+            for context, heading in headed:
+                windows = self.predictor.windows(question, context, above=heading)
+                tokens = sum(map(len, windows))
+                room -= tokens if len(windows) > 1 else 0
+                if room < 0 and len(headed) == 1:
+                    raise TooLarge(
+                        f"the context takes {tokens} tokens to read; the limit is {tokens + room}. Send a shorter one."
+                    )
+                found.append(windows if room >= 0 else [])
+            return found
 
         windows = await self.off_loop(characters, encode)
         encoded = time.perf_counter()

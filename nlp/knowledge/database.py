@@ -5,6 +5,8 @@ A reader sees one state of the file from start to end, and neither waits for a w
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -95,10 +97,14 @@ class Database:
             NotReady: the file was closed.
             ServiceError: the disk is full, cannot be written to or is busy.
         """
-        with self._writing:
+        if not self._writing.acquire(timeout=BUSY_TIMEOUT_S):
+            raise ServiceError(_MESSAGES[sqlite3.SQLITE_BUSY])
+        try:
             self._check_open()
             with _as_service_errors(), _transaction(self._writer, "BEGIN IMMEDIATE"):
                 yield self._writer
+        finally:
+            self._writing.release()
 
     def close(self) -> None:
         """Close all connections; those in use close when they are given back."""
@@ -151,7 +157,9 @@ def _open(path: Path) -> sqlite3.Connection:
     """Return a connection to a file that has our tables; raises as `Database`."""
     with ExitStack() as undo:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # SQLite gives the files beside it the same mode
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
             connection = _connect(path)
             undo.callback(connection.close)
             _check_fts5(connection)

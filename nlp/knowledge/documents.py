@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from nlp.knowledge.markdown import read_markdown
 from nlp.knowledge.passages import MAX_HEADING_CHARS, Document, Section, normalise, one_line
-from nlp.knowledge.pdf import read_pdf
+from nlp.knowledge.pdf import FOR_OPERATORS, PdfLimits, read_pdf
 from nlp.knowledge.webpage import read_webpage
 from shared.errors import InputError, UnsupportedMedia
 
@@ -46,13 +46,16 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*([^;]+)", re.IGNORECASE)
 _META = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 
 
-def read_document(name: str, content: bytes, said: str | None = None) -> Document:
+def read_document(
+    name: str, content: bytes, said: str | None = None, pdf_limits: PdfLimits = FOR_OPERATORS
+) -> Document:
     """Return a file as plain text, with its sections and the title it gives itself.
 
     Args:
         name: the document's name.
         content: the file's bytes.
         said: its content type, with or without a charset.
+        pdf_limits: what reading a PDF may take.
 
     Raises:
         InputError: the file has no text, is broken or encrypted, or is not in the charset it should be.
@@ -61,7 +64,7 @@ def read_document(name: str, content: bytes, said: str | None = None) -> Documen
     """
     kind = media_type_of(name, content, said)
     if kind == PDF:
-        document = read_pdf(content).document(PDF)
+        document = read_pdf(content, pdf_limits).document(PDF)
     else:
         text = decode(content, _declared_charset(kind, content, said))
         if kind == MARKDOWN:

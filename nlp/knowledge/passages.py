@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nlp.text import check_marks
+
 MAX_HEADING_CHARS = 300
 MIN_WORDS, MAX_WORDS = 80, 180
 """A passage takes no more text once it has the former; the latter is the limit, 250 to 300 of a tokenizer's tokens."""
@@ -70,8 +72,13 @@ def normalise(text: str) -> str:
 
     >>> normalise("Cafe\u0301\r\nau\u00adto\x00")
     'Café\nauto'
+
+    Raises:
+        InputError: more combining marks in a row than any language has.
     """
-    return unicodedata.normalize("NFC", _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text)))
+    text = _INVISIBLE.sub("", _LINE_ENDS.sub("\n", text))
+    check_marks(text)
+    return unicodedata.normalize("NFC", text)
 
 
 def one_line(text: str, max_chars: int = MAX_HEADING_CHARS) -> str:

@@ -6,9 +6,12 @@ Some PDFs take hours or all memory to read, by accident or on purpose. Such a fi
 from __future__ import annotations
 
 import json
+import math
+import signal
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +21,42 @@ from shared.errors import InputError, ServiceError, TooLarge
 
 MAX_PAGES = 2000
 MAX_CHARS = 5_000_000
-TIMEOUT_S = 60
-MAX_MEMORY_BYTES = 1 << 30
+MAX_LEVELS = 6
+"""Bookmarks that are nested deeper are no headings: as in Markdown and HTML."""
 _AT_ONCE = threading.Semaphore(2)
 """Processes at a time, each of which keeps a core busy."""
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ft", "ﬆ": "st"})
 _BROKEN = "the PDF cannot be read: it is truncated or broken. Send a complete file."
 
 
-def read_pdf(content: bytes, *, timeout_s: float = TIMEOUT_S) -> Builder:
+@dataclass(frozen=True)
+class PdfLimits:
+    """What reading one PDF may take."""
+
+    seconds: float = 60
+    """Of the processor, and by the clock."""
+    memory_bytes: int = 1 << 30
+    """Of addresses; half of them are Python's and pypdf's own at most."""
+
+
+FOR_OPERATORS = PdfLimits()
+
+
+def read_pdf(content: bytes, limits: PdfLimits = FOR_OPERATORS) -> Builder:
     """Return the text of each page, under the bookmarks that lead to it and the page's number.
 
     Raises:
         InputError: it is broken, encrypted or has no text.
-        TooLarge: more pages or text than the limits, or more time than `timeout_s`.
+        TooLarge: more pages or text than the limits, or more time than there is.
     """
     if b"%PDF-" not in content[:1024]:  # where readers look for it (ISO 32000-2, annex I)
         raise InputError("the document is not a PDF: it does not begin with %PDF-. Send the file as it is.")
-    found = _run(content, timeout_s)
+    found = _run(content, limits)
     _check(found.get("problem"))
     bookmarks: dict[int, list[tuple[int, str]]] = {}
     for level, title, page in found["outline"]:
-        bookmarks.setdefault(page, []).append((level, one_line(title)))
+        if level <= MAX_LEVELS:
+            bookmarks.setdefault(page, []).append((level, one_line(title)))
     builder = Builder()
     path: list[tuple[int, str]] = []
     for index, text in enumerate(found["pages"]):
@@ -53,21 +70,27 @@ def read_pdf(content: bytes, *, timeout_s: float = TIMEOUT_S) -> Builder:
     return builder
 
 
-def _run(content: bytes, timeout_s: float) -> dict[str, Any]:
-    limits = [str(limit) for limit in (MAX_PAGES, MAX_CHARS, int(timeout_s) + 1, MAX_MEMORY_BYTES)]
+def _run(content: bytes, limits: PdfLimits) -> dict[str, Any]:
+    bounds = [str(each) for each in (MAX_PAGES, MAX_CHARS, math.ceil(limits.seconds), limits.memory_bytes)]
     # Run as a file, with -P: the process imports pypdf and nothing of Percept.
-    command = [sys.executable, "-P", str(Path(pdf_process.__file__)), *limits]
+    command = [sys.executable, "-P", str(Path(pdf_process.__file__)), *bounds]
     try:
         with _AT_ONCE:
-            done = subprocess.run(command, input=content, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 our own program
+            done = subprocess.run(command, input=content, capture_output=True, timeout=limits.seconds, check=False)  # noqa: S603 our own program
     except subprocess.TimeoutExpired as error:
-        raise TooLarge(f"the PDF takes more than {timeout_s:g} s to read. Split it, or send its text.") from error
+        raise _too_slow(limits) from error
     except OSError as error:
         raise ServiceError("no PDF can be read now: the service has no room for another process. Try again.") from error
-    if done.returncode != 0:  # killed at its limit of memory or time, or a bug in pypdf
+    if done.returncode == -getattr(signal, "SIGXCPU", 0):
+        raise _too_slow(limits)
+    if done.returncode != 0:  # killed at its limit of memory, or a bug in pypdf
         raise InputError(_BROKEN)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def _too_slow(limits: PdfLimits) -> TooLarge:
+    return TooLarge(f"the PDF takes more than {limits.seconds:g} s to read. Split it, or send its text.")
 
 
 def _check(problem: str | None) -> None:

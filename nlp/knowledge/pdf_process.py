@@ -71,9 +71,10 @@ def _bound(cpu_s: int, max_memory_bytes: int) -> None:
         import resource
     except ImportError:  # not on Windows: there the parent's clock is the only bound
         return
-    for kind, limit in ((resource.RLIMIT_AS, max_memory_bytes), (resource.RLIMIT_CPU, cpu_s)):
+    memory, seconds = (max_memory_bytes, max_memory_bytes), (cpu_s, cpu_s + 1)  # SIGXCPU before SIGKILL: `pdf` tells
+    for kind, limits in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds)):
         with contextlib.suppress(OSError, ValueError):  # a system may have lower limits, or none
-            resource.setrlimit(kind, (limit, limit))
+            resource.setrlimit(kind, limits)
 
 
 if __name__ == "__main__":

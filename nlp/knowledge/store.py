@@ -20,6 +20,7 @@ from typing import Any, Literal
 from nlp.knowledge import documents, search
 from nlp.knowledge.database import Database
 from nlp.knowledge.passages import Section, split_passages
+from nlp.knowledge.pdf import FOR_OPERATORS, PdfLimits
 from nlp.knowledge.search import Passage, SentenceReranker
 from shared.errors import ConfigError, InputError, NotFound, ServiceError, TooLarge
 from shared.project import PROJECT_ROOT
@@ -32,6 +33,8 @@ MAX_BYTES = 10 << 20
 """Of one document's file."""
 MAX_PASSAGES = 20_000
 """Of one document; 10 MB of running text have about 12,000."""
+MAX_HEADING_CHARS = 2_000_000
+"""Of the headings above all passages of one document: each passage has its own, and 79 KB of bookmarks were 162 MB."""
 MAX_LIMIT = 100
 _READER_VERSION = 2
 """Goes up when documents are read, cut or indexed differently: `put` and `add_folder` then redo unchanged files."""
@@ -71,6 +74,7 @@ class KnowledgeBase:
         reranker: sorts what BM25 found; None for BM25's own order.
         max_documents: the limit of documents.
         max_bytes: the limit of one document's file.
+        pdf_limits: what reading a PDF may take.
 
     Raises:
         ConfigError: the file cannot be opened, is not a knowledge base or is one of another version.
@@ -83,10 +87,12 @@ class KnowledgeBase:
         reranker: SentenceReranker | None = None,
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
+        pdf_limits: PdfLimits = FOR_OPERATORS,
     ) -> None:
         self.reranker = reranker
         self.max_documents = max_documents
         self.max_bytes = max_bytes
+        self.pdf_limits = pdf_limits
         self._database = Database(Path(path))
 
     def put(
@@ -209,10 +215,16 @@ class KnowledgeBase:
             known = _unchanged(connection, name, fingerprint)
         if known:
             return known, "none"
-        document = documents.read_document(name, content, media_type)
+        document = documents.read_document(name, content, media_type, self.pdf_limits)
         passages = split_passages(document.text, document.sections)
         if len(passages) > MAX_PASSAGES:
             raise TooLarge(f"the document has {len(passages)} passages; the limit is {MAX_PASSAGES}. Split it.")
+        headings = sum(len(heading) for passage in passages for heading in passage.headings)
+        if headings > MAX_HEADING_CHARS:
+            raise TooLarge(
+                f"the headings above the document's passages have {headings} characters; the limit is "
+                f"{MAX_HEADING_CHARS}. Split it."
+            )
         info = DocumentInfo(
             id=name,
             title=title or document.title or documents.readable_title(name),

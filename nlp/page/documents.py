@@ -15,6 +15,7 @@ from pathlib import Path
 
 from nlp.knowledge import DocumentInfo, KnowledgeBase
 from nlp.knowledge.documents import SUFFIXES
+from nlp.knowledge.pdf import PdfLimits
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
 from shared.serving.page.kept_files import KeptFolder, private_folder
 
@@ -25,6 +26,8 @@ MAX_DOCUMENTS = 20
 MAX_FILE_BYTES = 5 << 20
 MAX_CHARACTERS = 2_000_000
 """For one visitor's documents together, about a thousand pages."""
+PDF_LIMITS = PdfLimits(seconds=4, memory_bytes=400 << 20)
+"""A stranger's PDF may take less than one of whoever runs the service: about a hundred pages."""
 MAX_NAME_CHARS = 120
 _FILE = "knowledge.sqlite"
 _VISITOR = re.compile(r"[0-9a-f]{32}")
@@ -155,4 +158,4 @@ def shown_name(name: object) -> str:
 
 
 def _opened(file: Path) -> KnowledgeBase:
-    return KnowledgeBase(file, max_documents=MAX_DOCUMENTS, max_bytes=MAX_FILE_BYTES)
+    return KnowledgeBase(file, max_documents=MAX_DOCUMENTS, max_bytes=MAX_FILE_BYTES, pdf_limits=PDF_LIMITS)

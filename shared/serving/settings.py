@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     """Texts in one request."""
     max_text_chars: int = Field(default=2_000, ge=1)
     """Characters of an utterance or a question."""
-    max_context_chars: int = Field(default=100_000, ge=1)
+    max_context_chars: int = Field(default=25_000, ge=1)
     """Characters of the context of a question."""
     max_top_k: int = Field(default=1000, ge=1)
     knowledge: Path | None = None

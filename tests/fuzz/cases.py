@@ -13,7 +13,7 @@ import numpy as np
 from nlp.engine import AnswerEngine
 from nlp.knowledge.documents import read_document
 from nlp.knowledge.passages import split_passages
-from nlp.knowledge.pdf import read_pdf
+from nlp.knowledge.pdf import PdfLimits, read_pdf
 from nlp.text import TextEncoder
 from shared.errors import InputError
 from shared.serving.settings import Settings
@@ -23,7 +23,7 @@ from tests.language_bundles import make_qa_bundle
 from tests.nlp.test_offsets import HOSTILE, TOKENIZERS, Hashing, check
 from vision.images import DEFAULT_MAX_PIXELS, ImagePreprocessor, decode_image
 
-PDF_TIMEOUT_S = 10.0
+PDF_LIMITS = PdfLimits(seconds=10)
 _PREPROCESS = ImagePreprocessor(32, 0.875, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -90,7 +90,7 @@ def pdf(rng: random.Random) -> tuple[bytes, Callable[[], str]]:
 
     def run() -> str:
         try:
-            read_pdf(content, timeout_s=PDF_TIMEOUT_S)
+            read_pdf(content, PDF_LIMITS)
         except InputError as error:
             return type(error).__name__
         return "read"

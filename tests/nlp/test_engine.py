@@ -13,7 +13,7 @@ from nlp.engine import AnswerEngine, LanguageEngine
 from nlp.knowledge import SentenceReranker
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.read import Bundle
-from shared.errors import BundleError, ConfigError, InputError, NotFound
+from shared.errors import BundleError, ConfigError, InputError, NotFound, TooLarge
 from shared.serving.settings import Settings
 from tests.language_bundles import make_intent_bundle
 from tests.nlp.conftest import DOCUMENT
@@ -208,3 +208,24 @@ def test_what_is_found_is_sorted_by_the_reranker_that_the_settings_name(
 def test_a_reranker_of_another_task_is_refused(language_settings: MakeSettings, qa_bundle: Bundle, tmp_path: Path):
     with pytest.raises(BundleError, match="expected one for embedding"):
         LanguageEngine.load(language_settings(tmp_path, reranker=qa_bundle.path))
+
+
+def test_a_context_that_takes_too_many_tokens_to_read_is_413(with_engine):
+    async def use(engine: LanguageEngine) -> None:
+        (best,) = await engine.qa.answer("Qui est-ce ?", "Ada. " * 20)
+        assert best.text == "Ada"
+        with pytest.raises(
+            TooLarge, match=r"the context takes \d+ tokens to read; the limit is 100\. Send a shorter one"
+        ):
+            await engine.qa.answer("Qui est-ce ?", "a.,;" * 50)
+
+    with_engine(use, max_context_chars=200)
+
+
+def test_passages_beyond_what_one_request_may_take_are_not_read(with_engine):
+    async def use(engine: LanguageEngine) -> None:
+        long = "a.,;" * 50
+        found = await engine.qa.read("Qui est-ce ?", ["C'est Ada.", long, long])
+        assert [len(each) for each in found] == [1, 0, 0]
+
+    with_engine(use, max_context_chars=200)

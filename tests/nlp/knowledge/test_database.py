@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -209,3 +211,34 @@ def test_many_open_a_new_file_at_once(tmp_path: Path):
         for thread in threads:
             thread.join()
         assert failures == []
+
+
+def test_the_file_and_its_folder_are_for_their_owner_alone(tmp_path: Path):
+    file = tmp_path / "state" / "knowledge.sqlite"
+    mask = os.umask(0)
+    try:
+        knowledge = KnowledgeBase(file)
+        knowledge.put("a.txt", b"the lamp burns oil")
+    finally:
+        os.umask(mask)
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (file.parent, *file.parent.iterdir())}
+    assert found.pop("state") == 0o700
+    assert set(found) >= {file.name, f"{file.name}-wal"}
+    assert set(found.values()) == {0o600}
+    knowledge.close()
+
+
+def test_the_mode_of_a_file_that_is_there_stays(file: Path):
+    KnowledgeBase(file).close()
+    file.chmod(0o640)
+    KnowledgeBase(file).close()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_writers_of_one_process_do_not_wait_for_each_other_without_end(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    knowledge = KnowledgeBase(file)
+    with knowledge._database._writing, pytest.raises(ServiceError, match="is busy with other documents"):
+        knowledge.put("a.txt", b"the lamp burns oil")
+    assert knowledge.put("a.txt", b"the lamp burns oil")[1]
+    knowledge.close()

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
+import pypdf
 import pytest
 
-from nlp.knowledge import pdf
+from nlp.knowledge import KnowledgeBase, pdf, store
 from nlp.knowledge.documents import PDF, read_document
 from nlp.knowledge.pdf_process import read
 from shared.errors import InputError, TooLarge
@@ -61,7 +65,7 @@ def test_pdf_that_unpacks_to_more_than_is_allowed_ends_its_own_process_alone():
 
 def test_pdf_that_takes_too_long_is_stopped():
     with pytest.raises(TooLarge, match=r"takes more than 0\.05 s to read"):
-        pdf.read_pdf(make_pdf(["slow"]), timeout_s=0.05)
+        pdf.read_pdf(make_pdf(["slow"]), pdf.PdfLimits(seconds=0.05))
 
 
 def test_pdf_with_too_many_pages_or_characters_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -71,3 +75,42 @@ def test_pdf_with_too_many_pages_or_characters_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(pdf, "MAX_PAGES", 2)
     with pytest.raises(TooLarge, match="more than 2 pages"):
         pdf.read_pdf(content)
+
+
+def nested_bookmarks(pages: int, levels: int) -> bytes:
+    """Return a PDF whose pages are words, each of its bookmarks inside the one before."""
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([f"word {page}" for page in range(pages)])))
+    above = None
+    for level in range(levels):
+        above = writer.add_outline_item(title=f"{level} " + "x" * 290, page_number=level % pages, parent=above)
+    written = io.BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def test_bookmarks_are_headings_down_to_the_sixth_level():
+    document = read_document("x.pdf", nested_bookmarks(30, 30))
+    assert max(len(section.headings) for section in document.sections) == 7  # and the page's number
+    assert document.sections[-1].headings[0].startswith("0 xxx")
+
+
+def test_bookmarks_do_not_swell_the_file_of_a_knowledge_base(tmp_path: Path):
+    content = nested_bookmarks(200, 200)
+    knowledge = KnowledgeBase(tmp_path / "knowledge.sqlite")
+    knowledge.put("a.pdf", content)
+    knowledge.close()
+    assert (tmp_path / "knowledge.sqlite").stat().st_size < 30 * len(content)
+
+
+def test_headings_that_repeat_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store, "MAX_HEADING_CHARS", 1000)
+    knowledge = KnowledgeBase(tmp_path / "knowledge.sqlite")
+    with pytest.raises(TooLarge, match=r"the headings above the document's passages have \d+ characters"):
+        knowledge.put("a.pdf", nested_bookmarks(4, 4))
+    assert not knowledge.list()
+
+
+def test_a_pdf_that_uses_up_its_time_says_so():
+    busy = b"BT " + b"/F1 1 Tf (a) Tj " * 400_000 + b"ET"
+    with pytest.raises(TooLarge, match="takes more than 1 s to read"):
+        pdf.read_pdf(pdf_of_streams([busy] * 4), pdf.PdfLimits(seconds=1))
