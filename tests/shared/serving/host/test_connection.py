@@ -298,6 +298,19 @@ def test_a_websocket_or_a_tunnel_is_refused_in_json(
 CHUNKED = b"POST /size HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
+def test_requests_are_the_same_wherever_their_bytes_are_cut(port: int):
+    chunks = b"3;a=b\r\nabc\r\n1d\r\nGET /word HTTP/1.1\r\nhost: x\r\n\r\n0\r\nx-more: b\r\n\r\n"
+    upgraded = CHUNKED.replace(b"host: x", b"host: x\r\n" + "\r\n".join(H2C).encode())
+    sent = post("/size", SMUGGLED, *H2C) + upgraded + chunks + CHUNKED + chunks + GET + b"connection: close\r\n\r\n"
+    for place in range(1, len(sent), 2):
+        with connect(port, sent[:place]) as connection:
+            time.sleep(0.002)
+            connection.sendall(sent[place:])
+            answers = read_to_end(connection)
+        bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers.split(b"HTTP/1.1 200 ")[1:]]
+        assert bodies == [b"%d" % len(SMUGGLED), b"32", b"32", b'"yes"'], place
+
+
 @pytest.mark.parametrize(
     ("start", "more"),
     [
