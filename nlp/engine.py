@@ -23,18 +23,18 @@ import numpy as np
 
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.intent import TASK as INTENT
-from nlp.intent.predictor import IntentPredictor, IntentResult
+from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage, SentenceReranker, open_knowledge
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle, read_bundle
-from shared.errors import ConfigError, InputError, NotFound, TooLarge
+from shared.errors import BundleError, ConfigError, InputError, NotFound, TooLarge
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, Tensors, check_inputs
 from shared.serving.http.limits import Admission, within
-from shared.serving.lifecycle.loading import load_runtime
+from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe import metrics
 from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
@@ -139,7 +139,7 @@ class LanguageEngine:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
         reranker = None
         if qa and settings.reranker:
-            reranker = SentenceReranker(*load_runtime(settings.reranker, EMBEDDING, settings))
+            reranker = _load_reranker(settings.reranker, settings)
         knowledge = open_knowledge(settings, reranker) if qa else None
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 
@@ -269,6 +269,14 @@ def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
     if paths == (None, None):
         raise ConfigError("there is neither an intent bundle nor a qa bundle. Name one: percept serve BUNDLE…")
     return paths
+
+
+def _load_reranker(path: Path, settings: Settings) -> SentenceReranker:
+    bundle, runtime = load_runtime(path, EMBEDDING, settings)
+    with answering_an_example(bundle):
+        reranker = SentenceReranker(bundle, runtime)
+        reranker.scores("a", ["a " * reranker.predictor.encoder.max_length])
+    return reranker
 
 
 def _missing(what: str) -> NotFound:
@@ -423,7 +431,16 @@ class IntentEngine(TextModel[Outputs]):
     @classmethod
     def load(cls, path: Path, settings: Settings) -> Self:
         """Return the model of the bundle in `path`; blocks, and raises as `load_runtime`."""
-        return cls(*load_runtime(path, INTENT.network, settings, gpu_batch_size=cls.gpu_batch_size), settings)
+        bundle, runtime = load_runtime(path, INTENT.network, settings, gpu_batch_size=cls.gpu_batch_size)
+        with answering_an_example(bundle):
+            model = cls(bundle, runtime, settings)
+            shown = model.predictor.infer([model.encoder.encode("a"), model.encoder.longest()])
+            if any(outputs[LOGITS].shape != (len(bundle.labels),) for outputs in shown):
+                raise BundleError(
+                    f"{path} has {len(bundle.labels)} labels; its network gives another number of logits."
+                )
+            model.predictor.decide(shown[0])
+        return model
 
     async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
         """Return what an utterance wants; "nothing that is known" is a normal answer.
@@ -496,7 +513,12 @@ class AnswerEngine(TextModel[Logits]):
     @classmethod
     def load(cls, path: Path, settings: Settings) -> Self:
         """Return the model of the bundle in `path`; blocks, and raises as `load_runtime`."""
-        return cls(*load_runtime(path, QA.network, settings, gpu_batch_size=cls.gpu_batch_size), settings)
+        bundle, runtime = load_runtime(path, QA.network, settings, gpu_batch_size=cls.gpu_batch_size)
+        with answering_an_example(bundle):
+            model = cls(bundle, runtime, settings)
+            model.predictor.answer("a", "a")
+            model.predictor.infer([model.encoder.longest()])
+        return model
 
     async def answer(
         self, question: str, context: str, *, top_k: int = 1, max_answer_tokens: int | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tokenizers import Tokenizer
 
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG
@@ -26,6 +27,8 @@ ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105 no password
 MAX_QUESTION_SHARE = 0.25
 """Largest share of a window for the question; the rest of a longer question is cut off."""
+MAX_LENGTH = 32_768
+"""Tokens; larger bounds are no network's."""
 MAX_MARKS = 30
 """Combining marks in a row: more are no language's, and normalising n of them takes n² steps, during which no other
 thread runs: 40,000 took 6 s. Source: Unicode Standard Annex 15, Stream-Safe Text Format."""
@@ -33,6 +36,21 @@ _JOINERS = "\u200d\ufe0e\ufe0f"
 """Zero-width joiner and variation selectors, which belong to the character before them."""
 _JSON_NAMES = {type(None): "null", bool: "true or false", int: "a number", float: "a number", list: "an array",
                dict: "an object"}  # fmt: skip
+
+
+class _Lengths(BaseModel):
+    """tokenizer_config.json, as far as it is read."""
+
+    model_config = ConfigDict(strict=True)
+
+    max_length: int = Field(ge=4, le=MAX_LENGTH)
+    stride: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _windows_move_on(self) -> _Lengths:
+        if self.stride + 4 >= self.max_length * (1 - MAX_QUESTION_SHARE):
+            raise ValueError("a window has no room for more than the stride")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +95,18 @@ class TextEncoder:
         """
         tokenizer, config = bundle.file(TOKENIZER), bundle.file(TOKENIZER_CONFIG)
         try:
-            values = json.loads(config.read_text(encoding="utf-8"))
-            max_length, stride = int(values["max_length"]), int(values["stride"])
-            encoder = cls(Tokenizer.from_file(str(tokenizer)), max_length, stride)
+            values = _Lengths.model_validate_json(config.read_bytes())
+            encoder = cls(Tokenizer.from_file(str(tokenizer)), values.max_length, values.stride)
             encoder.encode("a")  # some load and then fail on every text
-            if stride:
+            if values.stride:
                 encoder.windows("a", "b")
             return encoder
-        except KeyError as error:
-            raise BundleError(f"{config} lacks {error}; expected max_length and stride.") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise BundleError(
+                f"{config} is wrong: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}; expected "
+                f"max_length, 4 to {MAX_LENGTH}, and a stride that leaves room in it."
+            ) from error
         except BaseException as error:  # tokenizers raises plain Exception; a Rust panic is not even that
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
@@ -108,6 +129,13 @@ class TextEncoder:
         pair = Tokenizer.from_str(self._plain.to_str())
         pair.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
         return pair
+
+    def longest(self) -> Encoding:
+        """Return the longest sequence of the token with the largest id, to find out if a network takes it."""
+        largest = max(self._plain.get_vocab(with_added_tokens=True).values())
+        ids = np.full(self.max_length, largest, dtype=np.int64)
+        nothing = np.zeros_like(ids)
+        return Encoding(ids, nothing, np.zeros((len(ids), 2), dtype=np.int64), nothing.astype(bool))
 
     @property
     def vocabulary_size(self) -> int:

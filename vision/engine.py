@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle, read_bundle
-from shared.errors import DeadlineExceeded, InputError
+from shared.errors import BundleError, DeadlineExceeded, InputError
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, check_inputs
 from shared.serving.http.limits import Admission
-from shared.serving.lifecycle.loading import load_runtime
+from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
 from vision.images import decode_image
@@ -113,7 +114,15 @@ class TaggingEngine:
 
     @classmethod
     def _of(cls, path: Path, settings: Settings) -> TaggingEngine:
-        return cls(*load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE), settings)
+        bundle, runtime = load_runtime(path, TASK.network, settings, gpu_batch_size=GPU_BATCH_SIZE)
+        with answering_an_example(bundle):
+            engine = cls(bundle, runtime, settings)
+            size = engine.predictor.preprocessor.size
+            (logits,) = engine.predictor.infer([engine.predictor.preprocess(Image.new("RGB", (size, size)))])
+            if logits.shape != (len(bundle.labels),):
+                raise BundleError(f"{path} has {len(bundle.labels)} labels; its network gives {list(logits.shape)}.")
+            engine.predictor.decide(logits)
+        return engine
 
     @property
     def models(self) -> list[TaggingEngine]:

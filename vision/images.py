@@ -1,6 +1,6 @@
 """Bytes to pixels to network input: the one decoder and the one preprocessor that training and serving share.
 
-Needs only Pillow and numpy.
+Needs only Pillow, numpy and pydantic.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
+import pydantic
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
 
@@ -57,6 +59,8 @@ _OTHER_FORMATS = {
     "PSD": re.compile(rb"8BPS"),
 }
 """What people send in good faith, by its first bytes, so that no decoder of a refused format runs just to name it."""
+MAX_SIZE = 4096
+"""Of the square that a network sees, in pixels: larger ones are no network's."""
 _HEAD_BYTES = 1024
 """Signatures are looked for in so many bytes."""
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -225,25 +229,21 @@ def _is_deep(image: Image.Image) -> bool:
     return image.mode.startswith("I") or image.mode == "F"
 
 
-@dataclass(frozen=True)
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ImagePreprocessor:
     """Resize, centre-crop and normalise, as preprocessor_config.json says."""
 
-    size: int
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)]
     """Side of the square that the network sees, in pixels."""
-    crop_pct: float
+    crop_pct: Annotated[float, Field(ge=0.01, le=1)]
     """The short side is resized to size / crop_pct before the centre crop."""
-    resample: str
-    """ "bilinear" or "bicubic"."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 0 < self.crop_pct <= 1 or self.resample not in _RESAMPLE or 0 in self.std:
-            raise BundleError(
-                f"preprocessor_config.json is wrong: {asdict(self)}; expected size >= 1, 0 < crop_pct <= 1, "
-                f"resample one of {sorted(_RESAMPLE)} and std without 0."
-            )
+    resample: Literal["bilinear", "bicubic"]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Positive, Positive, Positive]
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ImagePreprocessor:
@@ -253,9 +253,13 @@ class ImagePreprocessor:
             BundleError: a field is missing, unknown or out of range.
         """
         try:
-            return cls(**{**config, "mean": tuple(config["mean"]), "std": tuple(config["std"])})
-        except (TypeError, KeyError) as error:
-            raise BundleError(f"preprocessor_config.json needs size, crop_pct, resample, mean, std: {error}") from error
+            return TypeAdapter(cls).validate_python(dict(config))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise BundleError(
+                f"preprocessor_config.json is wrong: {'.'.join(map(str, first['loc']))}: {first['msg']}. It needs "
+                "size, crop_pct, resample, mean and std. Copy the bundle again from where it was made."
+            ) from error
 
     def to_config(self) -> dict[str, Any]:
         """Return what preprocessor_config.json holds."""

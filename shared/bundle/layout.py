@@ -109,9 +109,9 @@ class OnnxExport(_Part):
     precision: Literal["fp32", "fp16_weights", "int8"]
     """fp16_weights: stored in half the space, computed in fp32."""
     opset: int
-    max_abs_difference: float
+    max_abs_difference: float = Field(ge=0, allow_inf_nan=False)
     """Largest difference of an output between torch fp32 and this file on the golden inputs."""
-    tolerance: float
+    tolerance: float = Field(ge=0, allow_inf_nan=False)
     """Largest difference allowed when the golden outputs are checked on this file."""
     int8_gate: dict[str, float | str | bool] | None = None
     """What the int8 quality gate measured and decided; None where it was not tried."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.bundle.read import Bundle, Golden, read_bundle
+from shared.errors import BundleError
 from shared.runtime.choose import choose_runtime
 from shared.runtime.golden import check_golden
 from shared.runtime.protocol import Runtime
@@ -54,6 +56,26 @@ def load_runtime(
         },
     )
     return bundle, runtime
+
+
+@contextlib.contextmanager
+def answering_an_example(bundle: Bundle) -> Iterator[None]:
+    """Turn whatever goes wrong while a new model answers an example of its own into a refusal of its bundle.
+
+    So a bundle whose files do not fit each other is refused when it is loaded, not at the first request.
+
+    Raises:
+        BundleError: something did.
+    """
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BundleError(
+            f"{bundle.path} cannot answer an example: {reason}. Copy the bundle again from where it was made."
+        ) from error
 
 
 def _sizes(most: int) -> Iterator[int]:

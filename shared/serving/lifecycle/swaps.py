@@ -208,6 +208,12 @@ class ModelSwaps(Generic[EngineT]):
             await self._replace(engine, task, choice)
         except PerceptError as error:
             self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 whatever it is, it must be told, and later choices followed
+            self._tell_fault(choice.path, error)
+
+    def _tell_fault(self, path: Path, error: Exception) -> None:
+        _log.error("a bundle could not be taken up", exc_info=error)
+        self._tell(f"{path.name}: {type(error).__name__}; this worker's log has more")
 
     def _tell(self, problem: str) -> None:
         self._problem = problem
@@ -227,6 +233,10 @@ class ModelSwaps(Generic[EngineT]):
                     if aliases.put_off(task, target):
                         self._tell(f"{target.name}: {error}")
                         is_refused = True
+                except Exception as error:  # noqa: BLE001 likewise
+                    if aliases.put_off(task, target):
+                        self._tell_fault(target, error)
+                        is_refused = True
             if is_refused and aliases.are_at_rest:  # it leads back to what is being served
                 self._problem, is_refused = None, False
                 self._report()
@@ -239,10 +249,10 @@ class ModelSwaps(Generic[EngineT]):
             raise InputError(
                 f"{bundle[:80]!r} is not a valid folder name: use letters, digits, dots, dashes and underscores."
             )
-        path = self._folder / bundle
-        if not path.is_dir():
+        path = (self._folder / bundle).resolve()  # so that changing a link later changes nothing behind our back
+        if not path.is_dir() or not path.is_relative_to(self._folder.resolve()):
             raise NotFound(f"there is no bundle {bundle!r} in the folder that this service takes bundles from.")
-        return path.resolve()  # so that changing a link later changes nothing behind our back
+        return path
 
     def _model_of(self, task: str, name: str) -> LoadedModel:
         for model in self._lifecycle.newest().models:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wrong = shutil.copytree(folder / "second", folder / "wrong")
     (wrong / "model.onnx").write_bytes((folder / "first" / "model.onnx").read_bytes()[:-1] + b"\0")
     (folder / "link").symlink_to(folder / "third")
+    (folder / "outside").symlink_to(tmp_path_factory.mktemp("elsewhere"))
     (folder / "file").write_text("no bundle")
     return folder
 
@@ -117,6 +118,7 @@ def test_a_link_stands_for_the_folder_that_it_names_now(client: TestClient):
     [
         ("nothing", 404, "there is no bundle 'nothing'"),
         ("file", 404, "there is no bundle 'file'"),
+        ("outside", 404, "there is no bundle 'outside'"),
         ("intent", 404, "task 'intent', which this service does not serve"),
         ("stranger", 400, "holds the model 'stranger'"),
         ("wrong", 400, "wrong/model.onnx is not the file that was written"),
@@ -212,6 +214,35 @@ def test_a_worker_follows_what_another_chose_and_says_why_it_cannot(
         assert answer(client) == ("second", "dog")
         chosen_elsewhere("third", 3)
         wait_until(lambda: answer(client) == ("third", "car"))
+        assert client.get("/v1/model").json()["problems"] == []
+
+
+@pytest.mark.parametrize("error", [MemoryError("secret"), OSError(5, "secret"), RuntimeError("secret")])
+def test_a_follower_outlives_any_error_and_says_that_there_was_one(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    monkeypatch.setenv(DIRECTORY, str(tmp_path))
+
+    def wait_until(is_so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not is_so():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    chosen = Chosen(path=stored / "second", serial=1, since="2026-11-25T00:00:00Z", previous=stored / "first")
+    with SharedChoice.of_this_server() as shared, serving(stored) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(TaggingEngine, "replaced", fail)
+            shared.write({"tagging": chosen})
+            wait_until(lambda: client.get("/v1/model").json()["problems"])
+        (problem,) = client.get("/v1/model").json()["problems"]
+        assert problem == f"second: {type(error).__name__}; this worker's log has more"
+        assert answer(client) == ("first", "cat")
+        shared.write({"tagging": chosen.model_copy(update={"serial": 2})})
+        wait_until(lambda: answer(client) == ("second", "dog"))
         assert client.get("/v1/model").json()["problems"] == []
 
 
