@@ -44,7 +44,7 @@ train: $(DEV_READY)  ## Train a small tagger and write its bundle, in seconds on
 bench: $(DEV_READY)  ## Compare speed with other stacks, in 25 minutes (QUICK=1: in 3)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)
 
-fuzz: $(DEV_READY)  ## Fuzz the services: 10,000 requests, 100,000 images (ARGS="--seed 2" for others)
+fuzz: $(DEV_READY)  ## Fuzz the services: 10,000 requests, 100,000 images, costs (ARGS="--seed 2" for others)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 soak: $(DEV_READY)  ## Send good and hostile traffic, kill workers and swap bundles (SECONDS=600)

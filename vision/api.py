@@ -25,7 +25,7 @@ from shared.serving.http.middleware import answered_by
 from shared.serving.http.requests import Count, examples, inline_schema, open_form, read_json
 from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
-from vision.engine import TaggingEngine, TaggingResult
+from vision.engine import Allowance, TaggingEngine, TaggingResult
 
 DEFAULT_TOP_K = 5
 """Hugging Face's own default of image classification."""
@@ -218,9 +218,11 @@ async def tag_images(
         ServiceError: the service cannot answer now.
     """
 
+    allowance = Allowance()
+
     async def answer(image: bytes) -> TaggingResult | ItemError:
         try:
-            return await engine.tag(image, top_k=top_k, min_score=min_score, is_admitted=True)
+            return await engine.tag(image, top_k=top_k, min_score=min_score, allowance=allowance)
         except InputError as error:
             if len(images) == 1:
                 raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from gradio.media import MEDIA_ROOT
 from shared.errors import InputError, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S
 from shared.serving.page.tabs import Page
-from vision.engine import TaggingEngine
+from vision.engine import Allowance, TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
 from vision.page import render
@@ -162,7 +163,7 @@ class TaggerPage:
             target_size_px=preprocessor.resize_px,
             max_pixels=settings.max_pixels,
             formats=settings.image_formats,
-            one_large=self.engine.one_large,
+            hold=partial(self.engine.hold, allowance=Allowance()),
         ).pixels
         heat = occlusion_map(self.predictor, image, index)
         return self.view.heat(overlay(image, heat, preprocessor), index, score, float(heat.max()))

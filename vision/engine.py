@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle, read_bundle
-from shared.errors import BundleError, DeadlineExceeded, InputError
+from shared.errors import BundleError, DeadlineExceeded, InputError, TooLarge
 from shared.runtime.batcher import MicroBatcher
 from shared.runtime.protocol import Runtime, check_inputs
 from shared.serving.http.limits import Admission
@@ -31,6 +34,10 @@ from vision.tagging import TASK
 from vision.tagging.predictor import INPUT, OUTPUT, Tag, TagPredictor
 
 GPU_BATCH_SIZE = 32
+LARGE_BYTES = 64_000_000
+"""From this estimate on, a worker decodes one image at a time."""
+MAX_REQUEST_BYTES = 400_000_000
+"""Of all images of one request: a PNG of 39 megapixels with alpha has 157 MB and takes 1.4 s (two cores, 2026-11)."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,28 @@ class TaggingResult:
     height: int
 
 
+class Allowance:
+    """How many bytes decoding the images of one request may still take, one after the other."""
+
+    def __init__(self, left_bytes: int = MAX_REQUEST_BYTES) -> None:
+        self._left = left_bytes
+        self._lock = threading.Lock()
+
+    def take(self, needed_bytes: int) -> None:
+        """Note what an image takes.
+
+        Raises:
+            TooLarge: it is more than is left.
+        """
+        with self._lock:
+            if needed_bytes > self._left:
+                raise TooLarge(
+                    f"the images of this request take more than {MAX_REQUEST_BYTES / 1e6:.0f} MB together to decode. "
+                    "Send fewer or smaller ones at once, or JPEGs."
+                )
+            self._left -= needed_bytes
+
+
 class TaggingEngine:
     """Answers for one model in one worker.
 
@@ -93,7 +122,7 @@ class TaggingEngine:
             on_batch=self.metrics.batch,
         )
         self._network = threading.Lock()  # one image at a time: two would take twice the memory and no less time
-        self.one_large = threading.Lock()
+        self._one_large = threading.Lock()
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
 
@@ -135,7 +164,12 @@ class TaggingEngine:
         return not self.admission.is_closed
 
     async def tag(
-        self, data: bytes, *, top_k: int | None = None, min_score: float | None = None, is_admitted: bool = False
+        self,
+        data: bytes,
+        *,
+        top_k: int | None = None,
+        min_score: float | None = None,
+        allowance: Allowance | None = None,
     ) -> TaggingResult:
         """Return the tags of one image, the most probable first; no tags is a normal answer.
 
@@ -143,14 +177,15 @@ class TaggingEngine:
             data: an image file's bytes.
             top_k: most tags; None for all.
             min_score: the lowest score; None for each label's own threshold.
-            is_admitted: whether the caller holds its place in `admission` already.
+            allowance: of the request that the image came with, which has its place in `admission` already; None for an
+                image alone.
 
         Raises:
             InvalidImage, UnsupportedMedia, TooLarge: as `decode_image`.
             Overloaded: as many images as the limit are in hand.
             DeadlineExceeded: it took longer than allowed.
         """
-        seen = await (self._seen(data) if is_admitted else self.logits(data))
+        seen = await (self._seen(data, allowance) if allowance else self.logits(data))
         tags = self.predictor.decide(seen.logits, top_k=top_k, min_score=min_score)
         if tags:
             self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
@@ -161,20 +196,20 @@ class TaggingEngine:
     async def logits(self, data: bytes) -> Inference:
         """Return the network's answer for one image; raises as `tag`."""
         async with self.admission.admitted():
-            return await self._seen(data)
+            return await self._seen(data, Allowance())
 
-    async def _seen(self, data: bytes) -> Inference:
+    async def _seen(self, data: bytes, allowance: Allowance) -> Inference:
         start = time.perf_counter()
         loop = asyncio.get_running_loop()
         if self._max_batch_size == 1:
             left = threading.Event()
             try:
-                seen = await loop.run_in_executor(self._decoders, self._look, data, start, left)
+                seen = await loop.run_in_executor(self._decoders, self._look, data, allowance, start, left)
             except BaseException:  # cancelled or too late: the network is not run for it any more
                 left.set()
                 raise
         else:
-            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data)
+            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data, allowance)
             decoded = time.perf_counter()
             logits = await self._batcher.submit(pixels)
             seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
@@ -197,6 +232,15 @@ class TaggingEngine:
             raise InputError("the network's answer is not finite: the values are too far from a photo's.")
         return {OUTPUT: np.stack(logits)}  # [N, num_labels]
 
+    def hold(self, needed_bytes: int, *, allowance: Allowance) -> AbstractContextManager[Any]:
+        """Return what is held while an image is decoded: large ones are decoded one at a time.
+
+        Raises:
+            TooLarge: the images of its request take more memory together than the limit.
+        """
+        allowance.take(needed_bytes)
+        return self._one_large if needed_bytes > LARGE_BYTES else nullcontext()
+
     async def close(self) -> None:
         """Refuse new images, answer those in hand, then free the model."""
         self.admission.close()
@@ -206,16 +250,17 @@ class TaggingEngine:
 
     # The rest runs in the threads that decode.
 
-    def _look(self, data: bytes, came: float, left: threading.Event) -> Inference:
+    def _look(self, data: bytes, allowance: Allowance, came: float, left: threading.Event) -> Inference:
         """Return the network's answer for an image alone, without waiting for a batch.
 
         Args:
             data: an image file's bytes.
+            allowance: what its request may still take.
             came: when it was asked for, by `time.perf_counter`.
             left: set once nobody waits any more.
         """
         began = time.perf_counter()
-        pixels, width, height = self._decode(data)
+        pixels, width, height = self._decode(data, allowance)
         decoded = time.perf_counter()
         with self._network:
             computing = time.perf_counter()
@@ -226,13 +271,13 @@ class TaggingEngine:
         self.metrics.batch(1, ended - computing, began - came + computing - decoded)
         return Inference(logits, width, height, Timings(decoded - began, ended - decoded))
 
-    def _decode(self, data: bytes) -> tuple[np.ndarray, int, int]:
+    def _decode(self, data: bytes, allowance: Allowance) -> tuple[np.ndarray, int, int]:
         """Return float32 [3, size, size], and the width and height of the image."""
         image = decode_image(
             data,
             target_size_px=self.predictor.preprocessor.resize_px,
             max_pixels=self.settings.max_pixels,
             formats=self.settings.image_formats,
-            one_large=self.one_large,
+            hold=partial(self.hold, allowance=allowance),
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, cast
@@ -29,8 +29,6 @@ pixel difference of 0.2 to 0.3 of 255 (two cores, Pillow 12, 2026-10)."""
 
 MAX_DECODED_BYTES = 300_000_000
 """Most memory that decoding one image may take, as `_decoded_bytes` estimates it from the header."""
-LARGE_BYTES = 64_000_000
-"""From this estimate on, a worker decodes one image at a time."""
 MAX_SCAN_PIXELS = 1_000_000_000
 """Most scans of a JPEG times its pixels: a scan of a few bytes takes about 1 ns per pixel too (Pillow 12, 2026-11).
 Encoders write 1 to 17 scans."""
@@ -66,6 +64,14 @@ _HEAD_BYTES = 1024
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
+Hold = Callable[[int], AbstractContextManager[Any]]
+
+
+def nothing_held(needed_bytes: int) -> AbstractContextManager[Any]:  # noqa: ARG001 where nobody else decodes
+    """Return a context that does nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class DecodedImage:
     """A picture ready for preprocessing, with its size as the owner sees it."""
@@ -82,7 +88,7 @@ def decode_image(
     target_size_px: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = DEFAULT_FORMATS,
-    one_large: AbstractContextManager[Any] | None = None,
+    hold: Hold = nothing_held,
 ) -> DecodedImage:
     """Return the first frame as RGB, upright, with white behind transparent parts.
 
@@ -93,7 +99,7 @@ def decode_image(
         target_size_px: the side that the preprocessor will resize to.
         max_pixels: checked against the header, before any pixel is decoded.
         formats: Pillow format names that are accepted.
-        one_large: held while an image of more than `LARGE_BYTES` is decoded, such as a lock.
+        hold: called with the bytes that decoding will take, and its result held meanwhile; may raise TooLarge.
 
     Raises:
         InvalidImage: the bytes are empty, truncated or not a picture.
@@ -105,7 +111,7 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
-            return _decode(data, target_size_px, max_pixels, formats, one_large or nullcontext())
+            return _decode(data, target_size_px, max_pixels, formats, hold)
     except (UnsupportedMedia, TooLarge, InvalidImage):
         raise
     except Image.DecompressionBombError as error:
@@ -121,7 +127,7 @@ def _decode(
     target_size_px: int | None,
     max_pixels: int,
     formats: Collection[str],
-    one_large: AbstractContextManager[Any],
+    hold: Hold,
 ) -> DecodedImage:
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=list(formats))
@@ -147,7 +153,7 @@ def _decode(
             image.draft("RGB", (wanted, wanted))
         # One call of the decoder, not one per 64 KB: each gives up the interpreter lock and waits to get it back.
         image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-    with one_large if needed > LARGE_BYTES else nullcontext():
+    with hold(needed):
         orientation = image.getexif().get(0x0112, 1)
         image = _in_strips(image, target_size_px)
     ImageOps.exif_transpose(image, in_place=True)

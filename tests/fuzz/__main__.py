@@ -1,7 +1,8 @@
-"""`make fuzz`: 10,000 requests to the documented routes and 100,000 hostile pictures, with texts and documents beside.
+"""`make fuzz`: requests to the documented routes, hostile pictures, texts and documents, and what the dearest cost.
 
-Exits with 1 where a request was answered with a fault, a case raised what is no InputError, or a process died. The
-report and the bytes of the slowest case of each kind, and of all that failed, lie in the folder that it names.
+Exits with 1 where a request was answered with a fault or cost more than the bounds, a case raised what is no
+InputError, or a process died. The report, the bytes of the slowest case of each kind and those of all that failed are
+in the folder that it names.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from shared.project import PROJECT_ROOT
+from tests.fuzz import costs
 from tests.fuzz.cases import KINDS
 from tests.fuzz.routes import SERVICES
 from tests.fuzz.run import Report, fuzz
-from tests.server import environment
+from tests.server import environment, serving
 
 CASES = {"image": 100_000, "text": 10_000, "document": 10_000, "pdf": 200}
 _FIRST_EXAMPLES = 220
@@ -53,6 +56,23 @@ def ask_routes(requests: int, seed: int) -> list[dict[str, Any]]:
     return reports
 
 
+def ask_costs(mutants: int, seed: int, output: Path) -> list[costs.Cost]:
+    """Return what honest, hostile and mutated requests cost; the bodies of those beyond the bounds are kept."""
+    models = [PROJECT_ROOT / "models" / name for name in ("tagger", "intent", "qa")]
+    knowledge = {"PERCEPT_KNOWLEDGE": str(output / "costs.sqlite")}
+    with serving(models, output / "costs.log", "--no-ui", workers=1, models=3, **knowledge) as server:
+        total = len(costs.HONEST) + sum(1 for _ in costs.hostile()) + mutants
+        with tqdm(total=total, desc="costs", unit="request") as bar:
+            found = costs.measure(server, mutants=mutants, seed=seed, said=lambda _: bar.update())
+    (output / "costs.md").write_text(costs.table(found) + "\n", encoding="utf-8")
+    click.echo(costs.table(found))
+    for number, cost in enumerate(each for each in found if not each.is_within):
+        path = output / f"cost-{seed}-{number}"
+        path.write_bytes(cost.sent.body)
+        click.echo(f"  beyond the bounds: {cost.line} ({path})")
+    return found
+
+
 def say(report: Report) -> None:
     """Print what came of the cases of one kind."""
     click.echo(
@@ -70,11 +90,23 @@ def say(report: Report) -> None:
 @click.option("--texts", default=CASES["text"], show_default=True)
 @click.option("--documents", default=CASES["document"], show_default=True)
 @click.option("--pdfs", default=CASES["pdf"], show_default=True)
+@click.option("--mutants", default=400, show_default=True, help="Of the dearest requests; -1 to measure no costs.")
+@click.option("--publish", is_flag=True, help="Write the costs into docs/security.md.")
 @click.option("--seed", default=1, show_default=True, help="Other cases come of another one.")
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("runs/fuzz"), show_default=True
 )
-def main(requests: int, images: int, texts: int, documents: int, pdfs: int, seed: int, output: Path) -> None:
+def main(
+    requests: int,
+    images: int,
+    texts: int,
+    documents: int,
+    pdfs: int,
+    mutants: int,
+    publish: bool,
+    seed: int,
+    output: Path,
+) -> None:
     """Send what nobody should send, and report what came of it."""
     output.mkdir(parents=True, exist_ok=True)
     routes = ask_routes(requests, seed)
@@ -83,10 +115,14 @@ def main(requests: int, images: int, texts: int, documents: int, pdfs: int, seed
         if cases:
             files.append(fuzz(kind, cases, seed=seed, kept=output / kind))
             say(files[-1])
+    found = ask_costs(mutants, seed, output) if mutants >= 0 else []
+    if publish and found:
+        costs.publish(found)
     report = {"seed": seed, "routes": routes, "files": [asdict(each) for each in files]}
     (output / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(f"The report is {os.fspath(output / 'report.json')}.")
-    if any(each["faults_in_all"] for each in routes) or not all(each.is_clean for each in files):
+    is_clean = all(each.is_clean for each in files) and all(each.is_within for each in found)
+    if any(each["faults_in_all"] for each in routes) or not is_clean:
         raise SystemExit(1)
 
 

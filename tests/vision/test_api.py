@@ -23,6 +23,7 @@ from tests.pictures import (
     transparent_palette_png,
 )
 from tests.vision.conftest import OpenClient
+from vision.engine import Allowance
 
 
 def post_image(client: TestClient, data: bytes, **query: object):
@@ -90,8 +91,8 @@ def test_16_bit_grey_png_keeps_its_brightness(client: TestClient):
     # Grey has a logit of -2 for each label whatever its brightness; clipped at 255 it would be white, and pass unseen.
     # So it is compared with the same grey in 8 bits by the engine's own input.
     engine = client.lifecycle()
-    sixteen, *_ = engine._decode(grey16_png(40_000))
-    eight, *_ = engine._decode(plain((156, 156, 156)))
+    sixteen, *_ = engine._decode(grey16_png(40_000), Allowance())
+    eight, *_ = engine._decode(plain((156, 156, 156)), Allowance())
     assert np.abs(sixteen - eight).max() < 0.01
     assert post_image(client, grey16_png()).status_code == 200
 

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from shared.bundle.read import Bundle
 from shared.errors import DeadlineExceeded, InputError, InvalidImage, NotReady, Overloaded
 from shared.serving.settings import Settings
-from tests.pictures import GREEN, plain, quarter_turned_jpeg, tiff, truncated_jpeg
+from tests.pictures import GREEN, encode, plain, quarter_turned_jpeg, tiff, truncated_jpeg
 from tests.vision.conftest import OpenClient
-from vision.engine import TaggingEngine
+from vision.engine import LARGE_BYTES, Allowance, TaggingEngine
 
 
 def with_engine(bundle: Bundle, use: Callable[[TaggingEngine], Awaitable[None]], **settings: object) -> None:
@@ -220,6 +221,26 @@ def test_more_images_than_the_queue_holds_are_answered_if_nothing_else_is_in_han
         assert response.status_code == 200, response.text
         assert len(response.json()["results"]) == 5
         assert client.lifecycle().admission.in_hand == 0
+
+
+def test_the_images_of_one_request_share_what_decoding_may_take(open_client: OpenClient):
+    large = encode(Image.new("RGBA", (5000, 5000)))  # 100 MB
+    with open_client() as client:
+        results = client.post("/v1/tag", files=[("image", ("a.png", large, "image/png"))] * 6).json()["results"]
+    refused = [each["error"] for each in results if "error" in each]
+    assert len(refused) == 2
+    assert {each["type"] for each in refused} == {"too_large"}
+    assert "take more than 400 MB together" in refused[0]["message"]
+
+
+def test_large_images_are_decoded_one_at_a_time(tagger_bundle: Bundle):
+    async def use(engine: TaggingEngine) -> None:
+        with engine.hold(LARGE_BYTES, allowance=Allowance()):
+            assert not engine._one_large.locked()
+        with engine.hold(LARGE_BYTES + 1, allowance=Allowance()):
+            assert engine._one_large.locked()
+
+    with_engine(tagger_bundle, use)
 
 
 def test_the_formats_of_the_settings_are_those_that_are_accepted(open_client: OpenClient):

@@ -216,15 +216,22 @@ def test_naming_a_format_looks_at_the_first_bytes_alone(start: bytes):
     assert taken[1] < 5 * taken[0] + 0.02
 
 
-def test_large_images_are_decoded_one_at_a_time():
-    held: list[str] = []
+def test_who_decodes_is_told_how_much_memory_it_takes():
+    told: list[int] = []
 
     @contextmanager
-    def lock() -> Iterator[None]:
-        held.append("held")
+    def hold(needed: int) -> Iterator[None]:
+        told.append(needed)
         yield
 
-    decode_image(png(Image.new("RGB", (640, 480))), one_large=lock())
-    assert not held
-    decode_image(png(Image.new("RGB", (4500, 4000))), one_large=lock())
-    assert held
+    decode_image(png(Image.new("RGB", (640, 480))), hold=hold)
+    decode_image(encoded("WEBP"), hold=hold)
+    decode_image(encoded("JPEG"), hold=hold)
+    decode_image(encoded("JPEG", progressive=True), hold=hold)
+    assert told == [640 * 480 * 4, 64 * 48 * 16, 0, 64 * 48 * 6]
+
+
+def encoded(kind: str, **options: bool) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(stream, kind, **options)
+    return stream.getvalue()
