@@ -197,7 +197,7 @@ HONEST = {
         Sent("/v1/tag", "16 photos of 1 megapixel", _form(*[_photo(1000)] * 16), FORM),
         Sent("/hf/image-classification", "an image of 1 megapixel", _photo(1000), "image/jpeg"),
         _json("/v2/models/percept-tagger/infer", "a photo as JSON", {"inputs": [
-            {"name": "pixel_values", "shape": [1, 3, 224, 224], "datatype": "FP32", "data": [0.5] * 150_528}]}),
+            {"name": "pixel_values", "shape": [1, 3, 160, 160], "datatype": "FP32", "data": [0.5] * 76_800}]}),
     )
 }  # fmt: skip
 
