@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = [line for line in (ROOT / "docs" / "security.md").read_text("utf-8").splitlines() if line.startswith("| ")]
+PAGE = (ROOT / "docs" / "security.md").read_text("utf-8").partition("## Every promise and its test")[2]
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ")]
 PROMISES = [row for row in ROWS if not row.startswith("| threat |")]
 DEFINED = {
     name
