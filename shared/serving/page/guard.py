@@ -16,8 +16,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.errors import TooLarge
 from shared.serving.http.browser import PAGE_HEADERS
-from shared.serving.http.requests import header
+from shared.serving.http.requests import check_json, header
 
 MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, kept scores, a message or pasted text: some kilobytes, seldom more."""
@@ -72,6 +73,11 @@ class PageGuard:
                 return
             if not message.get("more_body"):
                 break
+        try:
+            check_json(bytes(body))
+        except TooLarge as error:
+            await _refuse(413, "too_large", str(error))(scope, receive, send)
+            return
         try:
             names_address = any("://" in path or path.startswith("//") for path in _paths(json.loads(body)))
         except (ValueError, RecursionError):

@@ -97,8 +97,8 @@ async def keep_sweeping(folder: KeptFolder) -> None:
     while True:
         try:
             gone = await asyncio.to_thread(sweep, folder, now=time.time())
-        except OSError as error:
-            _log.warning("files of the page cannot be deleted: %s", error)
+        except Exception as error:  # noqa: BLE001 the next sweep may go through, and without any the disk fills up
+            _log.warning("files of the page cannot be deleted: %s: %s", type(error).__name__, error)
         else:
             if gone:
                 _log.info("%d entries of %s were deleted", gone, folder.path.name)

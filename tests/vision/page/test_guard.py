@@ -121,6 +121,11 @@ def test_huge_event_is_refused(client: TestClient):
     assert client.post("/ui/gradio_api/run/predict", content=body).status_code == 413
 
 
+def test_event_of_arrays_by_the_hundred_thousand_is_refused(client: TestClient):
+    body = b'{"data": [' + b"[]," * 200_000 + b"[]]}"
+    assert client.post("/ui/gradio_api/run/predict", content=body).status_code == 413
+
+
 def test_upload_above_the_limit_is_refused(client: TestClient):
     answer = client.post("/ui/gradio_api/upload", files={"files": ("photo.png", bytes(150_000))})
     assert answer.status_code == 413

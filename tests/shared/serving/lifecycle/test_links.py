@@ -100,6 +100,20 @@ def test_a_link_to_what_cannot_serve_changes_nothing_and_is_said(folder: Path, w
         assert client.get("/v1/model").json()["problems"] == []
 
 
+def test_a_failure_of_any_kind_is_said_and_the_link_is_looked_at_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object) -> TaggingEngine:
+        raise MemoryError
+
+    with serving(folder, follow_links=True) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(TaggingEngine, "replaced", fails)
+            point(folder, "second")
+            wait_for(lambda: bool(client.get("/v1/model").json()["problems"]))
+        assert "MemoryError" in client.get("/v1/model").json()["problems"][0]
+        wait_for(lambda: version(client) == "second")
+        assert client.get("/v1/model").json()["problems"] == []
+
+
 def test_a_bundle_whose_files_come_later_serves_when_they_are_there(folder: Path):
     """A copy that goes on while the link leads to it already."""
     model = folder / "second" / "model.onnx"
