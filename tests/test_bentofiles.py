@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from shared.bundle.read import Bundle
 from shared.serving.access.keys import add_key
@@ -42,6 +44,27 @@ def test_each_microservice_packs_what_the_whole_packs_but_for_the_other():
     assert whole - language == {"/service.py", "/vision/**/*", "/models/tagger/*"}
     assert vision | language < whole
     assert len({str(content(name)["exclude"]) for name in BENTOFILES}) == 1
+
+
+def test_the_lock_has_every_core_dependency_in_the_tested_version_with_its_hashes():
+    locked = re.findall(
+        r"^([\w.-]+)==(\S+)(?: ; [^\n]*)? \\\n    --hash=sha256:[0-9a-f]{64}",
+        (ROOT / "requirements.lock").read_text(),
+        re.M,
+    )
+    tested = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.M))
+    same = {normalised(name): version for name, version in tested.items()}
+    assert {name: version for name, version in locked if same.get(normalised(name)) != version} == {}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {normalised(name) for name, _ in locked}
+    assert {normalised(Requirement(each).name) for each in declared} <= names
+    for name, version in locked:
+        bounds = next((Requirement(each).specifier for each in declared if Requirement(each).name == name), None)
+        assert bounds is None or version in bounds
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @pytest.mark.slow
