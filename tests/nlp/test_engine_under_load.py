@@ -59,7 +59,7 @@ def test_a_bad_utterance_fails_alone(with_engine):
 def test_a_short_question_gets_between_the_windows_of_a_long_context(with_engine):
     async def use(engine: LanguageEngine) -> None:
         gate = Gate(engine.qa)
-        long = asyncio.ensure_future(engine.qa.answer("qui", "rien " * 4000))
+        long = asyncio.ensure_future(engine.qa.answer("qui", "rien " * 2000))
         await asyncio.sleep(0.2)  # its first windows are with the network, which is held
         short = asyncio.ensure_future(engine.qa.answer("qui", "ada"))
         await asyncio.sleep(0.05)
