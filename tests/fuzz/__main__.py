@@ -66,7 +66,7 @@ def ask_costs(mutants: int, seed: int, output: Path) -> list[costs.Cost]:
             found = costs.measure(server, mutants=mutants, seed=seed, said=lambda _: bar.update())
     (output / "costs.md").write_text(costs.table(found) + "\n", encoding="utf-8")
     click.echo(costs.table(found))
-    for number, cost in enumerate(each for each in found if not each.is_within):
+    for number, cost in enumerate(each for each in found if not each.is_within()):
         path = output / f"cost-{seed}-{number}"
         path.write_bytes(cost.sent.body)
         click.echo(f"  beyond the bounds: {cost.line} ({path})")
@@ -121,7 +121,7 @@ def main(
     report = {"seed": seed, "routes": routes, "files": [asdict(each) for each in files]}
     (output / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(f"The report is {os.fspath(output / 'report.json')}.")
-    is_clean = all(each.is_clean for each in files) and all(each.is_within for each in found)
+    is_clean = all(each.is_clean for each in files) and all(each.is_within() for each in found)
     if any(each["faults_in_all"] for each in routes) or not is_clean:
         raise SystemExit(1)
 

@@ -62,9 +62,10 @@ class Cost:
     ratio: float | None
     """Of CPU seconds to the honest request's; None for an honest one."""
 
-    @property
-    def is_within(self) -> bool:
-        return self.cpu_s <= MAX_CPU_S and self.mb <= MAX_MB and (self.ratio or 0) <= MAX_RATIO and self.status < 500
+    def is_within(self, slowness: float = 1.0) -> bool:
+        """Return whether it is within the bounds; `slowness` is how often longer this machine takes than ours."""
+        is_quick = self.cpu_s <= MAX_CPU_S * slowness and (self.ratio or 0) <= MAX_RATIO
+        return is_quick and self.mb <= MAX_MB and self.status < 500
 
     @property
     def line(self) -> str:

@@ -30,8 +30,9 @@ def test_no_request_costs_more_than_the_bounds(tmp_path: Path):
         requests = [*HONEST.values(), *chosen.values()]
         found = costs.measure(server, mutants=20, requests=requests)
     assert len(found) == len(requests) + 20
-    assert not [cost.line for cost in found if not cost.is_within]
     by_kind = {cost.sent.kind: cost for cost in found}
+    slowness = max(1.0, by_kind["64 texts of 2,000 characters"].cpu_s / 1.1)
+    assert not [cost.line for cost in found if not cost.is_within(slowness)]
     assert by_kind["a PNG of 39 megapixels"].cpu_s > 5 * by_kind["a photo of 1 megapixel"].cpu_s
     assert by_kind["a PNG of 39 megapixels"].mb > 100
     assert costs.table(found).count("\n") > 20
@@ -43,8 +44,8 @@ def test_no_request_costs_more_than_the_bounds(tmp_path: Path):
 )
 def test_what_is_beyond_a_bound_counts(status: int, cpu_s: float, mb: float, ratio: float):
     sent = Sent("/v1/tag", "a photo", b"")
-    assert Cost(sent, 200, 0.1, 1, 1.0).is_within
-    assert not Cost(sent, status, cpu_s, mb, ratio).is_within
+    assert Cost(sent, 200, 0.1, 1, 1.0).is_within()
+    assert not Cost(sent, status, cpu_s, mb, ratio).is_within()
 
 
 def test_costs_are_written_into_the_page_and_nothing_else_changes(tmp_path: Path):
