@@ -275,7 +275,7 @@ def _load_reranker(path: Path, settings: Settings) -> SentenceReranker:
     bundle, runtime = load_runtime(path, EMBEDDING, settings)
     with answering_an_example(bundle):
         reranker = SentenceReranker(bundle, runtime)
-        reranker.scores("a", ["a " * reranker.predictor.encoder.max_length])
+        reranker.predictor.infer([reranker.predictor.encoder.longest()])
     return reranker
 
 

@@ -79,8 +79,11 @@ def contained(folder: Path, log: Path, state: Path) -> Iterator[Server]:
 @pytest.mark.slow
 def test_one_worker_in_a_gibibyte_survives_the_images_that_take_most_memory(group: tuple[Path, Path], tmp_path: Path):
     folder, most = group
-    largest = [sent for sent in (*costs.HONEST.values(), *costs.hostile_images()) if sent.route == "/v1/tag"]
-    accepted = [costs.HONEST["a photo of 39 megapixels"], costs.HONEST["a progressive photo of 39 megapixels"]]
+    largest = [sent for sent in (*costs.honest_requests().values(), *costs.hostile_images()) if sent.route == "/v1/tag"]
+    accepted = [
+        costs.honest_requests()["a photo of 39 megapixels"],
+        costs.honest_requests()["a progressive photo of 39 megapixels"],
+    ]
     answers: Counter[int] = Counter()
     with contained(folder, tmp_path / "log", tmp_path) as server:
         workers = server.workers
@@ -88,7 +91,7 @@ def test_one_worker_in_a_gibibyte_survives_the_images_that_take_most_memory(grou
         def send(sent: costs.Sent) -> None:
             answers[server.post(sent.route, sent.body, sent.content_type).status] += 1
 
-        for batch in (largest, accepted * 32, [costs.HONEST["a PNG of 39 megapixels"]] * 8):
+        for batch in (largest, accepted * 32, [costs.honest_requests()["a PNG of 39 megapixels"]] * 8):
             threads = [threading.Thread(target=send, args=(sent,)) for sent in batch]
             for thread in threads:
                 thread.start()

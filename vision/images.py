@@ -28,7 +28,7 @@ DRAFT_SCALE = 2
 pixel difference of 0.2 to 0.3 of 255 (two cores, Pillow 12, 2026-10)."""
 
 MAX_DECODED_BYTES = 300_000_000
-"""Most memory that decoding one image may take, as `_decoded_bytes` estimates it from the header."""
+"""Most memory that decoding one image may take in a service, as `_decoded_bytes` estimates it from the header."""
 MAX_SCAN_PIXELS = 1_000_000_000
 """Most scans of a JPEG times its pixels: a scan of a few bytes takes about 1 ns per pixel too (Pillow 12, 2026-11).
 Encoders write 1 to 17 scans."""
@@ -88,6 +88,7 @@ def decode_image(
     target_size_px: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     formats: Collection[str] = DEFAULT_FORMATS,
+    max_decoded_bytes: float = MAX_DECODED_BYTES,
     hold: Hold = nothing_held,
 ) -> DecodedImage:
     """Return the first frame as RGB, upright, with white behind transparent parts.
@@ -99,19 +100,20 @@ def decode_image(
         target_size_px: the side that the preprocessor will resize to.
         max_pixels: checked against the header, before any pixel is decoded.
         formats: Pillow format names that are accepted.
+        max_decoded_bytes: most memory that decoding may take, as estimated from the header.
         hold: called with the bytes that decoding will take, and its result held meanwhile; may raise TooLarge.
 
     Raises:
         InvalidImage: the bytes are empty, truncated or not a picture.
         UnsupportedMedia: a picture in a format that is not accepted.
-        TooLarge: more pixels than `max_pixels`, more memory than `MAX_DECODED_BYTES` or more scans than anybody writes.
+        TooLarge: more pixels than `max_pixels`, more memory than `max_decoded_bytes` or more scans than anybody writes.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes). Send the bytes of a JPEG, PNG, WebP, GIF or BMP file.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
-            return _decode(data, target_size_px, max_pixels, formats, hold)
+            return _decode(data, target_size_px, max_pixels, formats, max_decoded_bytes, hold)
     except (UnsupportedMedia, TooLarge, InvalidImage):
         raise
     except Image.DecompressionBombError as error:
@@ -127,6 +129,7 @@ def _decode(
     target_size_px: int | None,
     max_pixels: int,
     formats: Collection[str],
+    max_decoded_bytes: float,
     hold: Hold,
 ) -> DecodedImage:
     try:
@@ -142,10 +145,10 @@ def _decode(
     if scans * width * height > MAX_SCAN_PIXELS:
         raise TooLarge(f"the JPEG has {scans} scans, far more than cameras and programs write. Save it again.")
     needed = _decoded_bytes(image, scans)
-    if needed > MAX_DECODED_BYTES:
+    if needed > max_decoded_bytes:
         raise TooLarge(
             f"the image is a {image.format} of {width}x{height} px, which takes {needed / 1e6:.0f} MB to decode; the "
-            f"limit is {MAX_DECODED_BYTES / 1e6:.0f} MB. Send a smaller image, or a JPEG."
+            f"limit is {max_decoded_bytes / 1e6:.0f} MB. Send a smaller image, or a JPEG."
         )
     if image.format == "JPEG":
         if target_size_px is not None:

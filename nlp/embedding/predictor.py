@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nlp.text import TextEncoder
+from nlp.text import Encoding, TextEncoder
 from shared.bundle.layout import EmbeddingDecision
 from shared.bundle.read import Bundle
 from shared.errors import BundleError
@@ -43,6 +43,9 @@ class EmbeddingPredictor:
         order = sorted(range(len(texts)), key=lambda index: len(encodings[index]))
         for start in range(0, len(order), BATCH_SIZE):
             chosen = order[start : start + BATCH_SIZE]
-            batch = self.encoder.batch([encodings[index] for index in chosen], self._inputs)
-            embeddings[chosen] = self.runtime.run(batch)[EMBEDDINGS]  # [n, size]
+            embeddings[chosen] = self.infer([encodings[index] for index in chosen])
         return embeddings
+
+    def infer(self, batch: Sequence[Encoding]) -> np.ndarray:
+        """Return float32 [len(batch), size], one row for each encoding."""
+        return self.runtime.run(self.encoder.batch(batch, self._inputs))[EMBEDDINGS]

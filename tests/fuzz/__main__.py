@@ -61,7 +61,7 @@ def ask_costs(mutants: int, seed: int, output: Path) -> list[costs.Cost]:
     models = [PROJECT_ROOT / "models" / name for name in ("tagger", "intent", "qa")]
     knowledge = {"PERCEPT_KNOWLEDGE": str(output / "costs.sqlite")}
     with serving(models, output / "costs.log", "--no-ui", workers=1, models=3, **knowledge) as server:
-        total = len(costs.HONEST) + sum(1 for _ in costs.hostile()) + mutants
+        total = len(costs.honest_requests()) + sum(1 for _ in costs.hostile()) + mutants
         with tqdm(total=total, desc="costs", unit="request") as bar:
             found = costs.measure(server, mutants=mutants, seed=seed, said=lambda _: bar.update())
     (output / "costs.md").write_text(costs.table(found) + "\n", encoding="utf-8")

@@ -91,7 +91,7 @@ class Meter:
         self._proc = Path("/proc") / str(self.pid)
         self._honest: dict[Sent, float] = {}
         for _ in range(2):  # the first of each kind makes threads and fills caches
-            for sent in HONEST.values():
+            for sent in honest_requests().values():
                 self._send(sent)
 
     def __call__(self, sent: Sent) -> Cost:
@@ -178,29 +178,34 @@ def _form(*parts: bytes) -> bytes:
 
 
 CONTEXT = 25_000
-HONEST = {
-    sent.kind: sent
-    for sent in (
-        _json("/v1/intent", "a sentence", {"text": _words(60)}),
-        _json("/v1/intent", "64 texts of 2,000 characters", {"texts": [_words(2000)] * 64}),
-        _json("/v1/answer", "a context of 25,000 characters", {"question": "Who?", "context": _words(CONTEXT)}),
-        _json("/v1/answer", "a question to the knowledge base", {"question": "How many images may I send?"}),
-        _json("/v1/answer", "with 20 passages", {"question": "How many images may I send?", "passages": 20}),
-        _json("/v1/understand", "a question", {"text": "How many images may one request hold?"}),
-        _json("/hf/text-classification", "64 inputs of 2,000 characters", {"inputs": [_words(2000)] * 64}),
-        _json("/hf/question-answering", "inputs of 25,000 characters",
-              {"inputs": {"question": "Who?", "context": _words(CONTEXT)}}),
-        _json("/model/parse", "a message of 2,000 characters", {"text": _words(2000)}),
-        Sent("/v1/tag", "a photo of 1 megapixel", _photo(1000), "image/jpeg"),
-        Sent("/v1/tag", "a photo of 39 megapixels", _photo(6245), "image/jpeg"),
-        Sent("/v1/tag", "a progressive photo of 39 megapixels", _photo(6245, True), "image/jpeg"),
-        Sent("/v1/tag", "a PNG of 39 megapixels", _drawn(), "image/png"),
-        Sent("/v1/tag", "16 photos of 1 megapixel", _form(*[_photo(1000)] * 16), FORM),
-        Sent("/hf/image-classification", "an image of 1 megapixel", _photo(1000), "image/jpeg"),
-        _json("/v2/models/percept-tagger/infer", "a photo as JSON", {"inputs": [
-            {"name": "pixel_values", "shape": [1, 3, 160, 160], "datatype": "FP32", "data": [0.5] * 76_800}]}),
-    )
-}  # fmt: skip
+
+
+@cache
+def honest_requests() -> dict[str, Sent]:
+    """Return kind -> an honest request; made once, in some seconds."""
+    return {
+        sent.kind: sent
+        for sent in (
+            _json("/v1/intent", "a sentence", {"text": _words(60)}),
+            _json("/v1/intent", "64 texts of 2,000 characters", {"texts": [_words(2000)] * 64}),
+            _json("/v1/answer", "a context of 25,000 characters", {"question": "Who?", "context": _words(CONTEXT)}),
+            _json("/v1/answer", "a question to the knowledge base", {"question": "How many images may I send?"}),
+            _json("/v1/answer", "with 20 passages", {"question": "How many images may I send?", "passages": 20}),
+            _json("/v1/understand", "a question", {"text": "How many images may one request hold?"}),
+            _json("/hf/text-classification", "64 inputs of 2,000 characters", {"inputs": [_words(2000)] * 64}),
+            _json("/hf/question-answering", "inputs of 25,000 characters",
+                  {"inputs": {"question": "Who?", "context": _words(CONTEXT)}}),
+            _json("/model/parse", "a message of 2,000 characters", {"text": _words(2000)}),
+            Sent("/v1/tag", "a photo of 1 megapixel", _photo(1000), "image/jpeg"),
+            Sent("/v1/tag", "a photo of 39 megapixels", _photo(6245), "image/jpeg"),
+            Sent("/v1/tag", "a progressive photo of 39 megapixels", _photo(6245, True), "image/jpeg"),
+            Sent("/v1/tag", "a PNG of 39 megapixels", _drawn(), "image/png"),
+            Sent("/v1/tag", "16 photos of 1 megapixel", _form(*[_photo(1000)] * 16), FORM),
+            Sent("/hf/image-classification", "an image of 1 megapixel", _photo(1000), "image/jpeg"),
+            _json("/v2/models/percept-tagger/infer", "a photo as JSON", {"inputs": [
+                {"name": "pixel_values", "shape": [1, 3, 160, 160], "datatype": "FP32", "data": [0.5] * 76_800}]}),
+        )
+    }  # fmt: skip
 
 
 def _scan_bomb(side: int, scans: int) -> bytes:
@@ -221,8 +226,8 @@ def _bookmarks(levels: int) -> bytes:
 
 def hostile() -> Iterator[Sent]:
     """Yield a request of each kind that is known to have cost much, here or elsewhere."""
-    sentence, texts = HONEST["a sentence"], HONEST["64 texts of 2,000 characters"]
-    context = HONEST["a context of 25,000 characters"]
+    sentence, texts = honest_requests()["a sentence"], honest_requests()["64 texts of 2,000 characters"]
+    context = honest_requests()["a context of 25,000 characters"]
     for route, name, honest in (
         ("/v1/intent", "texts", texts),
         ("/hf/text-classification", "inputs", texts),
@@ -257,8 +262,10 @@ def hostile() -> Iterator[Sent]:
         yield _json("/v1/intent", f"64 texts of {kind}", {"texts": [text[:2000]] * 64}, texts)
         long = {"question": "Who?", "context": (text * 13)[:CONTEXT]}
         yield _json("/v1/answer", f"a context of {kind}", long, context)
-        yield _json("/v1/answer", f"a question of {kind}", {"question": text[:2000]}, HONEST["with 20 passages"])
-        yield _json("/v1/understand", kind, {"text": text[:2000]}, HONEST["a question"])
+        yield _json(
+            "/v1/answer", f"a question of {kind}", {"question": text[:2000]}, honest_requests()["with 20 passages"]
+        )
+        yield _json("/v1/understand", kind, {"text": text[:2000]}, honest_requests()["a question"])
     marks = {"question": "Who?", "context": "a" + "\u0301\u0316" * 12_000}
     yield _json("/v1/answer", "a context of nothing but marks", marks, context)
     yield from hostile_images()
@@ -269,8 +276,11 @@ def hostile() -> Iterator[Sent]:
 
 def hostile_images() -> Iterator[Sent]:
     """Yield images that cost more than they look."""
-    small = HONEST["a photo of 1 megapixel"]
-    scans, drawn = HONEST["a progressive photo of 39 megapixels"], HONEST["a PNG of 39 megapixels"]
+    small = honest_requests()["a photo of 1 megapixel"]
+    scans, drawn = (
+        honest_requests()["a progressive photo of 39 megapixels"],
+        honest_requests()["a PNG of 39 megapixels"],
+    )
     plain = Image.new("RGBA", (6300, 6300), (200, 10, 10, 128))
     grey, palette = plain.convert("L"), plain.convert("RGB").quantize(8)
     cmyk = Image.new("CMYK", (6000, 6000), (20, 90, 200, 10))
@@ -300,7 +310,7 @@ def hostile_images() -> Iterator[Sent]:
 
 def hostile_forms() -> Iterator[Sent]:
     """Yield forms that keep their parser busy."""
-    many = HONEST["16 photos of 1 megapixel"]
+    many = honest_requests()["16 photos of 1 megapixel"]
     for kind, body in {
         "30 MB of carriage returns": _form(b"\r" * (30 << 20)),
         "30 MB of boundaries that are none": _form(b"\r\n--cu" * (5 << 20)),
@@ -345,7 +355,7 @@ def measure(
     """
     meter, rng = Meter(server), random.Random(seed)
     found: list[Cost] = []
-    for sent in requests if requests is not None else [*HONEST.values(), *hostile()]:
+    for sent in requests if requests is not None else [*honest_requests().values(), *hostile()]:
         found.append(meter(sent))
         said(found[-1])
     for _ in range(mutants):

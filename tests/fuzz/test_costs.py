@@ -8,7 +8,7 @@ import pytest
 
 from shared.project import PROJECT_ROOT
 from tests.fuzz import costs
-from tests.fuzz.costs import HONEST, Cost, Sent
+from tests.fuzz.costs import Cost, Sent
 from tests.server import serving
 
 KINDS = {
@@ -27,7 +27,7 @@ def test_no_request_costs_more_than_the_bounds(tmp_path: Path):
     assert set(chosen) == KINDS
     knowledge = {"PERCEPT_KNOWLEDGE": str(tmp_path / "knowledge.sqlite")}
     with serving(models, tmp_path / "log", "--no-ui", workers=1, models=3, **knowledge) as server:
-        requests = [*HONEST.values(), *chosen.values()]
+        requests = [*costs.honest_requests().values(), *chosen.values()]
         found = costs.measure(server, mutants=20, requests=requests)
     assert len(found) == len(requests) + 20
     by_kind = {cost.sent.kind: cost for cost in found}

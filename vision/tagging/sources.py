@@ -6,6 +6,7 @@ Duplicates, broken files and photos without a label are left out and named.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -161,7 +162,13 @@ def load_source(
 
 def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
     """Return the photo as the service would decode it, with training's wider limits."""
-    return decode_image(data, target_size_px=target_size_px, max_pixels=TRAINING_MAX_PIXELS, formats=TRAINING_FORMATS)
+    return decode_image(
+        data,
+        target_size_px=target_size_px,
+        max_pixels=TRAINING_MAX_PIXELS,
+        formats=TRAINING_FORMATS,
+        max_decoded_bytes=math.inf,
+    )
 
 
 def image_bytes(image: dict[str, Any]) -> bytes:

@@ -1,6 +1,6 @@
-"""What we use of other projects' private internals, and the versions for which we know it to work.
+"""What serving uses of other projects' private internals, and the versions for which we know it to work.
 
-Each use is in this room, and with a version outside of these bounds it stays away with one warning: then the service
+They are all in this room. With a version outside of these bounds they stay away, with one warning, and the service
 runs on what the project itself brings. pyproject.toml has the same bounds.
 
 | project | what is used | what it buys |

@@ -160,7 +160,7 @@ def check_json(body: bytes) -> None:
         raise TooLarge(f"the JSON has {len(body)} bytes; the limit is {MAX_JSON_BYTES}. Send less at once.")
     for mark, limit in MAX_JSON_MARKS.items():
         if (found := body.count(mark)) > limit:
-            raise TooLarge(f"the JSON has {found} times {mark.decode()!r}; the limit is {limit}. Send less at once.")
+            raise TooLarge(f"the JSON has {found} of {mark.decode()!r}; the limit is {limit}. Send less at once.")
 
 
 class _FormParser(MultiPartParser):

@@ -1,15 +1,17 @@
 import csv
 import gc
+import io
 import json
 import shutil
 from pathlib import Path
 
 import datasets
 import pytest
+from PIL import Image
 
 from shared.errors import DataError
 from tests.photos import class_folders, jpeg
-from vision.tagging.sources import LoadedSource, Source, load_source
+from vision.tagging.sources import LoadedSource, Source, load_source, open_photo
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +152,9 @@ def test_several_labels_in_a_csv_cell_are_refused_instead_of_taken_for_one(tmp_p
     with pytest.raises(DataError, match="expected is a list"):
         load(tmp_path)
     gc.collect()
+
+
+def test_a_photo_that_takes_more_memory_than_a_service_has_is_still_one_to_train_on():
+    stream = io.BytesIO()
+    Image.new("RGB", (5000, 4000)).save(stream, "WEBP", lossless=True, method=0)  # 320 MB to decode
+    assert open_photo(stream.getvalue(), 64).width == 5000
