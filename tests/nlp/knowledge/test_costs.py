@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 import time
+import unicodedata
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +15,7 @@ from nlp.engine import is_question
 from nlp.knowledge import search
 from nlp.knowledge.documents import media_type_of, read_document, readable_title
 from nlp.knowledge.passages import normalise, split_passages
-from nlp.text import MAX_MARKS, check_text
+from nlp.text import _BEHIND_MARKS, MAX_MARKS, check_text
 from shared.errors import InputError
 
 PIECES = {
@@ -110,3 +112,7 @@ def test_as_many_marks_as_languages_write_are_read():
     for text in ("Tiê\u0301ng Viê\u0323t", hebrew, "a" + "\u0301" * MAX_MARKS):
         check_text(text)
         assert normalise(text)
+
+
+def test_all_combining_marks_are_looked_for():
+    assert not any(unicodedata.combining(chr(code)) for code in range(_BEHIND_MARKS, sys.maxunicode + 1))
