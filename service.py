@@ -103,12 +103,13 @@ def _create_app(lifecycle: Lifecycle[Everything], settings: Settings, **options:
     )
 
 
-def _pages(engine: Everything) -> list[Page]:
+def _pages() -> list[Page]:
     import nlp.demo
     import vision.demo  # they take seconds, and Gradio need not be installed
 
-    pages = [vision.demo.page(engine.tagging)] if engine.tagging else []
-    return [*pages, nlp.demo.page(engine.language)] if engine.language else pages
+    engine = HOSTED.lifecycle()
+    pages = [vision.demo.page(_tagging)] if engine.tagging else []
+    return [*pages, nlp.demo.page(_language)] if engine.language else pages
 
 
 HOSTED = Hosted(Everything, settings_or_exit(), _create_app, _pages)

@@ -25,7 +25,7 @@ from nlp.page.render import ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
 from shared.errors import Overloaded, PerceptError
 from shared.serving.page.kept_files import upload_folder
-from shared.serving.page.tabs import Page
+from shared.serving.page.tabs import Page, Part
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -38,30 +38,31 @@ _log = logging.getLogger(__name__)
 class LanguagePage:
     """Answers the page's calls; keeps nothing between them."""
 
-    def __init__(self, engine: LanguageEngine, kept: VisitorDocuments) -> None:
+    def __init__(self, engine: Callable[[], LanguageEngine], kept: VisitorDocuments) -> None:
         self.engine = engine
         self.kept = kept
-        self.replier = Replier(engine, kept)
-        self.view = ReplyView(engine)
         self._in_hand = 0
         self._one_read = asyncio.Semaphore(1)  # reading a document takes a core: messages must get their turn
 
-    def fill(self) -> None:
-        """Draw everything below the heading into the open blocks."""
+    def fill(self) -> Sequence[Part]:
+        """Draw everything below the heading into the open blocks; return what the models decide."""
+        engine = self.engine()
+        parts = []
         gr.HTML(
-            render.chat(self.engine),
+            render.chat(engine),
             js_on_load=(_PAGE / "page.js").read_text("utf-8"),
             server_functions=self.server_functions(),
             apply_default_css=False,
             elem_id="language",
         )
         with gr.Accordion("Call it from your program", open=False):
-            gr.HTML(render.how_to_call(self.engine))
-        if self.engine.intent:
+            gr.HTML(render.how_to_call(engine))
+        if engine.intent:
             with gr.Accordion("What it understands", open=False):
-                gr.HTML(render.knows(self.engine.intent.labels))
+                parts.append(Part(lambda: render.knows(self.engine())))
         with gr.Accordion("What it is not for", open=False):
-            gr.HTML(render.limits(self.engine))
+            parts.append(Part(lambda: render.limits(self.engine())))
+        return parts
 
     def server_functions(self) -> list[Callable[..., Any]]:
         """Return the functions that the page calls, each with one JSON value, which may be anything."""
@@ -78,19 +79,21 @@ class LanguagePage:
         async def forget(sent: Any) -> dict[str, str]:
             return await self.remove(_field(sent, "visitor"), _field(sent, "document"))
 
-        async def list_documents(sent: Any) -> dict[str, str]:
-            return await self._listed(_field(sent, "visitor"))
+        async def greet(sent: Any) -> dict[str, str]:
+            return {**render.greeting(self.engine()), **await self._listed(_field(sent, "visitor"))}
 
-        return [reply, add_file, add_text, forget, list_documents]
+        return [reply, add_file, add_text, forget, greet]
 
     async def reply(self, text: object, visitor: object) -> dict[str, str]:
         """Return the card for a message and what a screen reader says about it, or a notice."""
         try:
-            said = await self.replier.reply(text, visitor)
+            engine = self.engine()
+            said = await Replier(engine, self.kept).reply(text, visitor)
         except PerceptError as error:
             title, message = _explained(error, "message")
             return {"html": notice(title, message), "said": f"{title} {message}"}
-        return {"html": self.view.reply(said), "said": self.view.summary(said)}
+        view = ReplyView(engine)
+        return {"html": view.reply(said), "said": view.summary(said)}
 
     async def add_file(self, visitor: object, path: object, name: object) -> dict[str, str]:
         """Keep an uploaded file for the visitor; return the list of kept documents, and a notice."""
@@ -139,17 +142,17 @@ class LanguagePage:
             return {"html": "", "notice": problem or notice(*_explained(error, "document")), "said": ""}
 
 
-def page(engine: LanguageEngine) -> Page:
-    """Return the page of a language service."""
+def page(engine: Callable[[], LanguageEngine]) -> Page:
+    """Return the page of a language service; `engine` gives the one that answers now."""
     folder = document_folder()
     kept = VisitorDocuments(folder.path, upload_folder().path)
     return Page(
         tab="Language",
-        title="What does this message want?" if engine.intent else "What do you want to know?",
-        summary=" ".join(_summaries(engine)),
-        models=[(model.name, model.version) for model in engine.models],
+        title="What does this message want?" if engine().intent else "What do you want to know?",
+        summary=lambda: " ".join(_summaries(engine())),
+        models=lambda: [(model.name, model.version) for model in engine().models],
         fill=LanguagePage(engine, kept).fill,
-        max_file_bytes=min(MAX_FILE_BYTES, engine.settings.max_body_bytes),
+        max_file_bytes=min(MAX_FILE_BYTES, engine().settings.max_body_bytes),
         css=(_PAGE / "page.css").read_text("utf-8"),
         kept=[folder],
     )

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from shared.serving.page.tabs import Page
 
 
-def _pages(engine: LanguageEngine) -> list[Page]:
+def _pages() -> list[Page]:
     from nlp.demo import page  # takes seconds, and Gradio need not be installed
 
-    return [page(engine)]
+    return [page(HOSTED.lifecycle)]
 
 
 HOSTED = Hosted(LanguageEngine, settings_or_exit(), create_app, _pages)

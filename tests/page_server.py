@@ -23,6 +23,7 @@ def create() -> Starlette:
     folder = Path(os.environ["PAGE_FOLDER"])
     bundle = read_bundle(folder / "tagger")
     tagging = TaggingEngine(bundle, OnnxRuntime(bundle), Settings(max_body_bytes=200_000))
-    app = mount_pages([vision.demo.page(tagging), nlp.demo.page(language_engine(folder))])
+    language = language_engine(folder)
+    app = mount_pages([vision.demo.page(lambda: tagging), nlp.demo.page(lambda: language)])
     app.add_middleware(NamesItsWorker)
     return app

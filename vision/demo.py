@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,7 @@ from gradio.media import MEDIA_ROOT
 
 from shared.errors import InputError, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S
-from shared.serving.page.tabs import Page
+from shared.serving.page.tabs import Page, Part
 from vision.engine import Allowance, TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
@@ -38,6 +39,7 @@ SAMPLES = (
 """Photos to try: our own, and some from Gradio's package, as long as it has them."""
 MAX_MAPS = 8
 """Heat maps that may wait in one worker; further ones are refused for now."""
+REPLACED = notice("I know other things now", "another model took my place since you chose this photo.")
 
 _log = logging.getLogger(__name__)
 # Sends the number of the button that was pressed; marks it as pressed, for eyes and screen readers.
@@ -62,16 +64,14 @@ _QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_pro
 class TaggerPage:
     """Answers the page's events; keeps nothing between them."""
 
-    def __init__(self, engine: TaggingEngine) -> None:
+    def __init__(self, engine: Callable[[], TaggingEngine]) -> None:
         self.engine = engine
-        self.predictor = engine.predictor
-        self.view = TagView(engine.predictor)
         self.samples = [sample for sample in SAMPLES if sample.path.is_file()]
         self._maps_in_hand = 0
         self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get their turn
 
-    def fill(self) -> None:
-        """Draw everything below the heading, with its events, into the open blocks."""
+    def fill(self) -> Sequence[Part]:
+        """Draw everything below the heading, with its events, into the open blocks; return what the model decides."""
         answer = gr.Textbox(visible=False, elem_classes="kept-answer")
         with gr.Row(elem_classes="p-columns"):
             with gr.Column(scale=6, min_width=320):
@@ -100,9 +100,9 @@ class TaggerPage:
         with gr.Accordion("Call it from your program", open=False):
             gr.HTML(render.how_to_call())
         with gr.Accordion("What it knows", open=False):
-            gr.HTML(render.knows(self.predictor))
+            knows = Part(lambda: render.knows(self.engine().predictor))
         with gr.Accordion("What it is not for", open=False):
-            gr.HTML(render.limits(self.predictor))
+            limits = Part(lambda: render.limits(self.engine().predictor))
 
         photo.change(self.look, [photo, use_own, threshold], [answer, tags, heat], **_QUIET, preprocess=False)
         samples.select(self.sample, None, photo, **_QUIET)
@@ -111,28 +111,35 @@ class TaggerPage:
             self.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
         )
         tags.select(self.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
+        return [knows, limits]
 
     async def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
         """Return answer, tags and an empty heat map for a dropped photo, or what is wrong with it."""
         if not photo:
             return "", WAITING, ""
         try:
-            seen = await self.engine.logits(_read(photo))
+            engine = self.engine()
+            seen = await engine.logits(_read(photo))
         except PerceptError as error:
             return "", _explain(error), ""
+        view = TagView(engine.predictor)
         answer = Answer.of(
-            self.predictor.scores(seen.logits),
-            self.view.thresholds,
+            engine.predictor.scores(seen.logits),
+            view.thresholds,
             size=(seen.width, seen.height),
             decode_ms=seen.timings.decode_s * 1000,
             model_ms=seen.timings.infer_s * 1000,
+            version=engine.version,
         )
-        return answer.to_json(), self.view.result(answer, _min_score(use_own, threshold)), ""
+        return answer.to_json(), view.result(answer, _min_score(use_own, threshold)), ""
 
     def filter(self, kept: str, use_own: bool, threshold: float) -> str:
         """Return the tags at another threshold; the model does not run."""
-        answer = Answer.from_json(kept, len(self.view.labels))
-        return self.view.result(answer, _min_score(use_own, threshold)) if answer else WAITING
+        engine = self.engine()
+        answer = _kept(kept, engine)
+        if answer is None:
+            return REPLACED if kept else WAITING
+        return TagView(engine.predictor).result(answer, _min_score(use_own, threshold))
 
     def filter_by_slider(self, kept: str, threshold: float) -> tuple[bool, str]:
         """Return that the labels' own thresholds are off, and the tags at the slider's threshold."""
@@ -140,8 +147,11 @@ class TaggerPage:
 
     async def explain(self, photo: dict[str, Any] | None, kept: str, event: gr.EventData) -> str:
         """Return the heat map of the tag whose button was pressed."""
-        answer = Answer.from_json(kept, len(self.view.labels))
+        engine = self.engine()
+        answer = _kept(kept, engine)
         index = getattr(event, "index", None)
+        if photo and kept and answer is None:
+            return REPLACED
         if not photo or answer is None or index not in answer.scores:
             return ""
         if self._maps_in_hand >= MAX_MAPS:
@@ -149,24 +159,11 @@ class TaggerPage:
         self._maps_in_hand += 1
         try:
             async with self._one_map:
-                return await asyncio.to_thread(self._explain, _read(photo), index, answer.scores[index])
+                return await asyncio.to_thread(_heat, engine, _read(photo), index, answer.scores[index])
         except PerceptError as error:
             return _explain(error)
         finally:
             self._maps_in_hand -= 1
-
-    def _explain(self, data: bytes, index: int, score: float) -> str:
-        preprocessor = self.predictor.preprocessor
-        settings = self.engine.settings
-        image = decode_image(
-            data,
-            target_size_px=preprocessor.resize_px,
-            max_pixels=settings.max_pixels,
-            formats=settings.image_formats,
-            hold=partial(self.engine.hold, allowance=Allowance()),
-        ).pixels
-        heat = occlusion_map(self.predictor, image, index)
-        return self.view.heat(overlay(image, heat, preprocessor), index, score, float(heat.max()))
 
     def sample(self, event: gr.EventData) -> str | None:
         """Return the path of the sample whose thumbnail was pressed."""
@@ -174,21 +171,43 @@ class TaggerPage:
         return str(self.samples[index].path) if isinstance(index, int) and 0 <= index < len(self.samples) else None
 
 
-def page(engine: TaggingEngine) -> Page:
-    """Return the page of a service's tagger."""
-    config = engine.predictor.bundle.config
-    summary = config.card.get("summary")
+def page(engine: Callable[[], TaggingEngine]) -> Page:
+    """Return the page of a service's tagger; `engine` gives the one that answers now."""
+
+    def summary() -> str:
+        text = engine().bundle.config.card.get("summary")
+        return text if isinstance(text, str) else ""
+
     return Page(
         tab="Photos",
         title="What is in this photo?",
-        summary=summary if isinstance(summary, str) else "",
-        models=[(config.name, config.version)],
+        summary=summary,
+        models=lambda: [(engine().name, engine().version)],
         fill=TaggerPage(engine).fill,
-        max_file_bytes=engine.settings.max_body_bytes,
+        max_file_bytes=engine().settings.max_body_bytes,
         css=(_PAGE / "page.css").read_text("utf-8"),
         js=(_PAGE / "page.js").read_text("utf-8"),
         sample_files=[sample.path for sample in SAMPLES],
     )
+
+
+def _kept(text: str, engine: TaggingEngine) -> Answer | None:
+    return Answer.from_json(text, len(engine.labels), engine.version)
+
+
+def _heat(engine: TaggingEngine, data: bytes, index: int, score: float) -> str:
+    preprocessor = engine.predictor.preprocessor
+    settings = engine.settings
+    image = decode_image(
+        data,
+        target_size_px=preprocessor.resize_px,
+        max_pixels=settings.max_pixels,
+        formats=settings.image_formats,
+        hold=partial(engine.hold, allowance=Allowance()),
+    ).pixels
+    heat = occlusion_map(engine.predictor, image, index)
+    picture = overlay(image, heat, preprocessor)
+    return TagView(engine.predictor).heat(picture, index, score, float(heat.max()))
 
 
 def _min_score(use_own: bool, threshold: float) -> float | None:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from shared.serving.page.tabs import Page
 
 
-def _pages(engine: TaggingEngine) -> list[Page]:
+def _pages() -> list[Page]:
     from vision.demo import page  # takes seconds, and Gradio need not be installed
 
-    return [page(engine)]
+    return [page(HOSTED.lifecycle)]
 
 
 HOSTED = Hosted(TaggingEngine, settings_or_exit(), create_app, _pages)

@@ -161,5 +161,12 @@ if (panel) {
     show(told);
     input.focus();
   });
-  ask("list_documents", {}).then((told) => { if (told?.html) list.innerHTML = told.html; });
 }
+
+// Another model may have taken the place of the one that this page was drawn for.
+ask("greet", {}).then((told) => {
+  if (!told) return;
+  find(".l-does").textContent = told.does;
+  find(".l-samples").innerHTML = told.samples;
+  if (panel && told.html) find(".l-list").innerHTML = told.html;
+});

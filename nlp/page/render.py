@@ -145,6 +145,16 @@ _EXPLAINED: dict[type[PerceptError], tuple[str, str]] = {
 
 def chat(engine: LanguageEngine) -> str:
     """Return the chat and, if questions can be answered, the visitor's documents beside it."""
+    most, takes_documents = engine.settings.max_text_chars, engine.qa is not None
+    return str(_PAGE.chat(most, _does(engine), sample_messages(engine), takes_documents, _DOCUMENT))
+
+
+def greeting(engine: LanguageEngine) -> dict[str, str]:
+    """Return what the chat says before the first message, and its samples: both depend on the models."""
+    return {"does": _does(engine), "samples": str(_PAGE.samples(sample_messages(engine)))}
+
+
+def _does(engine: LanguageEngine) -> str:
     does = []
     if engine.intent:
         does.append(
@@ -156,8 +166,7 @@ def chat(engine: LanguageEngine) -> str:
         does.append(f"If you ask a question, I look for the answer in {where} and in the documents that you drop.")
     elif engine.qa:
         does.append("If you ask a question, I look for the answer in the documents that you drop.")
-    most, samples = engine.settings.max_text_chars, sample_messages(engine)
-    return str(_PAGE.chat(most, " ".join(does), samples, engine.qa is not None, _DOCUMENT))
+    return " ".join(does)
 
 
 def sample_messages(engine: LanguageEngine) -> list[tuple[str, list[str]]]:
@@ -192,8 +201,9 @@ def how_to_call(engine: LanguageEngine) -> str:
     return str(_PAGE.how_to_call([(title, route, json.dumps(body)) for title, route, body in calls]))
 
 
-def knows(labels: Sequence[str]) -> str:
+def knows(engine: LanguageEngine) -> str:
     """Return all intents, with a field to search them."""
+    labels = engine.intent.labels if engine.intent else []
     return str(_PAGE.knows(sorted(labels, key=str.casefold)))
 
 

@@ -60,7 +60,7 @@ class Reply:
 
 
 class Replier:
-    """Replies in one worker; it keeps nothing between messages."""
+    """Replies with one engine; it keeps nothing between messages."""
 
     def __init__(self, engine: LanguageEngine, documents: VisitorDocuments) -> None:
         self.engine = engine

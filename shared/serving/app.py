@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -33,7 +33,7 @@ from shared.serving.http.errors import (
 from shared.serving.http.limits import RequestLimits
 from shared.serving.http.middleware import QUIET_ROUTES, ModelId, RequestEdge
 from shared.serving.http.requests import route_path
-from shared.serving.lifecycle.engine import Alongside, EngineT, Lifecycle
+from shared.serving.lifecycle.engine import EngineT, Lifecycle
 from shared.serving.lifecycle.routes import make_health_router, make_model_router
 from shared.serving.lifecycle.swaps import ModelSwaps
 from shared.serving.observe.logs import RequestLog
@@ -54,7 +54,7 @@ def make_app(
     title: str,
     description: str,
     home: str = DOCS,
-    alongside: Alongside[EngineT] | None = None,
+    alongside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> DirectApi:
     """Return the API as an ASGI app that loads its models when it starts.
 
@@ -65,13 +65,13 @@ def make_app(
         title: of the documentation.
         description: of the documentation.
         home: where `/` leads, unless it is the documentation and that is switched off.
-        alongside: as in `Lifecycle.run`.
+        alongside: makes a context that needs a loaded engine, such as the demo page's; entered last and left first.
     """
     swaps = ModelSwaps(lifecycle, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with lifecycle.run(alongside), swaps.following():
+        async with lifecycle.run(), alongside(), swaps.following():
             yield
 
     app = DirectApi(

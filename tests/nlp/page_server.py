@@ -31,6 +31,7 @@ def language_engine(folder: Path) -> LanguageEngine:
 
 def create() -> Starlette:
     """Return the page of what lies in the folder that PAGE_FOLDER names."""
-    app = mount_pages([page(language_engine(Path(os.environ["PAGE_FOLDER"])))])
+    engine = language_engine(Path(os.environ["PAGE_FOLDER"]))
+    app = mount_pages([page(lambda: engine)])
     app.add_middleware(NamesItsWorker)
     return app

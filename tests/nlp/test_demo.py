@@ -20,7 +20,7 @@ from shared.serving.page.tabs import mount_pages
 
 VISITOR = "e" * 32
 CALL = "/ui/gradio_api/component_server/"
-FUNCTIONS = ["reply", "add_file", "add_text", "forget", "list_documents"]
+FUNCTIONS = ["reply", "add_file", "add_text", "forget", "greet"]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def client(language_settings: Callable[..., Any], folder: Path) -> Iterator[Test
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
         engine = LanguageEngine.load(language_settings(folder, max_text_chars=200))
-        with TestClient(mount_pages([page(engine)]), raise_server_exceptions=False) as client:
+        with TestClient(mount_pages([page(lambda: engine)]), raise_server_exceptions=False) as client:
             yield client
             client.portal.call(engine.close)
 
@@ -58,7 +58,8 @@ def test_page_offers_these_calls_and_no_events(client: TestClient):
     config = client.get("/ui/config").json()
     part = next(part for part in config["components"] if part["props"].get("elem_id") == "language")
     assert sorted(part["props"]["server_fns"]) == sorted(FUNCTIONS)
-    assert config["dependencies"] == []
+    (load,) = config["dependencies"]  # what depends on the model is asked for again
+    assert [name for _, name in load["targets"]] == ["load"]
     assert client.get("/ui/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
 
 
@@ -138,21 +139,18 @@ def test_document_above_the_limit_is_refused(client: TestClient):
 
 
 def test_documents_that_wait_are_bounded(tmp_path: Path):
-    page = LanguagePage.__new__(LanguagePage)
-    page.kept = VisitorDocuments(tmp_path, tmp_path)
-    page._in_hand, page._one_read = MAX_READ, asyncio.Semaphore(1)
+    page = LanguagePage(NotImplemented, VisitorDocuments(tmp_path, tmp_path))
+    page._in_hand = MAX_READ
     told = asyncio.run(page.add_text(VISITOR, "some text"))
     assert "again in a moment" in told["notice"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_overload_is_a_kind_notice_in_the_chat(tmp_path: Path):
-    class Busy:
-        async def reply(self, text: object, visitor: object) -> None:
-            raise Overloaded("64 utterances are in hand; the limit is 64.")
+    def busy() -> LanguageEngine:
+        raise Overloaded("64 utterances are in hand; the limit is 64.")
 
-    page = LanguagePage.__new__(LanguagePage)
-    page.replier = Busy()
+    page = LanguagePage(busy, VisitorDocuments(tmp_path, tmp_path))
     told = asyncio.run(page.reply("book a flight", VISITOR))
     assert "l-notice" in told["html"]
     assert told["said"] == "Many people are asking right now. Please send it again in a moment."

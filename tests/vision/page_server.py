@@ -19,6 +19,7 @@ from vision.engine import TaggingEngine
 def create() -> Starlette:
     """Return the page of the bundle that PAGE_BUNDLE names."""
     bundle = read_bundle(Path(os.environ["PAGE_BUNDLE"]))
-    app = mount_pages([page(TaggingEngine(bundle, OnnxRuntime(bundle), Settings(max_body_bytes=200_000)))])
+    engine = TaggingEngine(bundle, OnnxRuntime(bundle), Settings(max_body_bytes=200_000))
+    app = mount_pages([page(lambda: engine)])
     app.add_middleware(NamesItsWorker)
     return app

@@ -34,6 +34,8 @@ class Answer:
     height: NonNegativeInt
     decode_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     model_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    version: str
+    """Of the model: label numbers of another one mean something else."""
 
     @classmethod
     def of(
@@ -44,6 +46,7 @@ class Answer:
         size: tuple[int, int],
         decode_ms: float,
         model_ms: float,
+        version: str,
     ) -> Answer:
         """Return the answer for one photo.
 
@@ -53,24 +56,27 @@ class Answer:
             size: width and height of the photo.
             decode_ms: reading the file.
             model_ms: preprocessing and network.
+            version: of the model.
         """
         kept = np.flatnonzero((scores >= FLOOR) | (scores >= np.asarray(thresholds)))
         best = np.argsort(-scores, kind="stable")[:NEAREST]
         indices = sorted({int(index) for index in (*kept, *best)})
-        return cls({i: round(float(scores[i]), 6) for i in indices}, *size, round(decode_ms, 1), round(model_ms, 1))
+        kept_scores = {i: round(float(scores[i]), 6) for i in indices}
+        return cls(kept_scores, *size, round(decode_ms, 1), round(model_ms, 1), version)
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
         return _JSON.dump_json(self).decode()
 
     @classmethod
-    def from_json(cls, text: object, num_labels: int) -> Answer | None:
-        """Return the answer that the browser kept, or None if it has none or sends something else."""
+    def from_json(cls, text: object, num_labels: int, version: str) -> Answer | None:
+        """Return the answer that the browser kept, or None if it has none of this model or sends something else."""
         try:
             answer = _JSON.validate_json(text if isinstance(text, str) else "")
         except ValidationError:
             return None
-        return answer if all(index < num_labels for index in answer.scores) else None
+        is_ours = answer.version == version and all(index < num_labels for index in answer.scores)
+        return answer if is_ours else None
 
 
 _JSON = TypeAdapter(Answer)

@@ -69,7 +69,7 @@ def lowered(score: float, drop: float) -> float:
 
 
 def notice(title: str, message: str) -> str:
-    """Return what a person reads when a photo cannot be used."""
+    """Return what a person reads when a photo cannot be used and another one, or the same again, can."""
     return str(_PAGE.notice(title, message[:1].upper() + message[1:]))
 
 

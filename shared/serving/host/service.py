@@ -17,7 +17,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
@@ -30,7 +29,7 @@ from shared.serving.app import DirectApi, edge_layers
 from shared.serving.host.carrier import tuned_service
 from shared.serving.host.connection import Connection
 from shared.serving.http.browser import DOCS
-from shared.serving.lifecycle.engine import Engine, Lifecycle
+from shared.serving.lifecycle.engine import Engine, Lifecycle, settle_heap
 from shared.serving.lifecycle.swaps import SharedChoice, load_chosen
 from shared.serving.page.late import LatePage, has_gradio
 from shared.serving.settings import PREFIX, Settings
@@ -75,7 +74,7 @@ class Hosted(Generic[EngineT]):
         engine: class of what answers.
         settings: of this process.
         create_app: makes the app; takes the life cycle and the settings, and `home` and `alongside` as `make_app` does.
-        pages: makes the demo pages of an engine; called if there is to be a page and Gradio is installed.
+        pages: makes the demo pages once the engine is loaded; called if there is to be a page and Gradio is installed.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Hosted(Generic[EngineT]):
         engine: type[EngineT],
         settings: Settings,
         create_app: Callable[..., DirectApi],
-        pages: Callable[[EngineT], Sequence[Page]],
+        pages: Callable[[], Sequence[Page]],
     ) -> None:
         self.engine = engine
         self.settings = settings
@@ -98,7 +97,7 @@ class Hosted(Generic[EngineT]):
             self.lifecycle,
             settings,
             home=UI if self.page.is_wanted else DOCS,
-            alongside=self._open_page if self.page.is_wanted else None,
+            alongside=lambda: self.page.open(self._build_page),
         )
 
     def service(self, name: str) -> Callable[[type[Any]], Any]:
@@ -120,13 +119,12 @@ class Hosted(Generic[EngineT]):
         _or_exit(lambda: self.engine.check(self.settings))
         _watch_the_start()
 
-    def _open_page(self, engine: EngineT) -> AbstractAsyncContextManager[None]:
-        return self.page.open(lambda: self._build_page(engine))
-
-    def _build_page(self, engine: EngineT) -> Starlette:
+    def _build_page(self) -> Starlette:
         from shared.serving.page.tabs import mount_pages
 
-        return mount_pages(self._pages(engine), UI, root_path=self.settings.root_path, has_docs=self.settings.docs)
+        page = mount_pages(self._pages(), UI, root_path=self.settings.root_path, has_docs=self.settings.docs)
+        settle_heap()  # or every full collection walks over Gradio, too: 190 ms (2026-11)
+        return page
 
 
 def load_or_exit(load: Callable[[], T]) -> Callable[[], T]:

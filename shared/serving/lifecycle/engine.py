@@ -9,7 +9,6 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Generic, Protocol, Self, TypeVar
@@ -25,8 +24,6 @@ from shared.serving.open_inference import ServedModel
 _NOT_LOADED = "the model is not loaded yet. Send the request again."
 _RELEASE_S = 300.0
 """How long a replaced model waits for requests that began with it, such as slow uploads, before it is freed anyway."""
-_PAGE_LINGER_S = 5.0
-"""How long it waits for calls from the demo page, which holds its engine without a lease."""
 _GC_THRESHOLDS = (10_000, 20, 50)
 """Objects made before the youngest are examined, and how often that happens before the older ones are. Requests in hand
 make a few thousand, gone with their answers: with Python's own 700 they would count as old."""
@@ -66,7 +63,6 @@ class Engine(Protocol):
 
 
 EngineT = TypeVar("EngineT", bound=Engine)
-Alongside = Callable[[EngineT], AbstractAsyncContextManager[None]]
 
 
 class Lifecycle(Generic[EngineT]):
@@ -83,8 +79,6 @@ class Lifecycle(Generic[EngineT]):
         self._drain_s = drain_s
         self._owns_process = owns_process
         self._now: Generation | None = None
-        self._alongside: Alongside[EngineT] | None = None
-        self._entered: AbstractAsyncContextManager[None] = contextlib.nullcontext()
         self._retiring: asyncio.Task[None] | None = None
         self._is_ending = asyncio.Event()
         self.is_draining = False
@@ -131,22 +125,14 @@ class Lifecycle(Generic[EngineT]):
         self._on_drain.append(callback)
 
     @contextlib.asynccontextmanager
-    async def run(self, alongside: Alongside[EngineT] | None = None) -> AsyncIterator[None]:
-        """Hold the engine for as long as the context lasts, which is the lifespan of the app.
-
-        Args:
-            alongside: a context that needs the engine, such as the demo page's; entered last and left first, and
-                entered anew with each engine that replaces another.
-        """
+    async def run(self) -> AsyncIterator[None]:
+        """Hold the engine for as long as the context lasts, which is the lifespan of the app."""
         configure_logs()
         metrics.forget_dead_workers()
-        engine = await asyncio.to_thread(self._load)
-        self._alongside = alongside
-        self._now = _generation(engine)
-        _show_ready([], engine.models)
+        self._now = _generation(await asyncio.to_thread(self._load))  # no other name keeps it when it is replaced
+        _show_ready([], self._now.engine.models)
         restore = self._watch_signals(asyncio.get_running_loop())
         try:
-            self._entered = await self._enter(engine)
             if self._owns_process:
                 settle_heap()
             yield
@@ -154,7 +140,6 @@ class Lifecycle(Generic[EngineT]):
             restore()
             self.drain()
             self._is_ending.set()
-            await self._entered.__aexit__(None, None, None)
             if self._retiring is not None:
                 await self._retiring
             engine = self._now.engine
@@ -172,32 +157,18 @@ class Lifecycle(Generic[EngineT]):
         """
         if self._now is None or self.is_draining:
             raise NotReady("the service is starting or shutting down. Send the request again.")
-        entered = await self._enter(engine)
         old, self._now = self._now, _generation(engine)
-        left, self._entered = self._entered, entered
         _show_ready(old.engine.models, engine.models)
         kept = {id(model) for model in engine.models}
         gone = [model for model in old.engine.models if id(model) not in kept]
-        self._retiring = asyncio.create_task(self._retire(old, left, gone, self._retiring))
+        self._retiring = asyncio.create_task(self._retire(old, gone, self._retiring))
+        if self._owns_process:
+            self._retiring.add_done_callback(lambda _: _free())
 
-    async def _enter(self, engine: EngineT) -> AbstractAsyncContextManager[None]:
-        context = self._alongside(engine) if self._alongside else contextlib.nullcontext()
-        await context.__aenter__()
-        return context
-
-    async def _retire(
-        self,
-        old: Generation,
-        left: AbstractAsyncContextManager[None],
-        gone: Sequence[LoadedModel],
-        before: asyncio.Task[None] | None,
-    ) -> None:
+    async def _retire(self, old: Generation, gone: Sequence[LoadedModel], before: asyncio.Task[None] | None) -> None:
         await self._wait_for(old.unused, _RELEASE_S)
-        if self._alongside is not None:
-            await self._wait_for(asyncio.Event(), _PAGE_LINGER_S)
         if before is not None:
             await before  # what an older engine's requests hold may be what leaves now
-        await left.__aexit__(None, None, None)
         for model in gone:
             await model.close()
             _log.info("model freed", extra={"model": model.name, "version": model.version})
@@ -274,8 +245,13 @@ def settle_heap() -> None:
     of them again and again, more often the more requests are in hand: that was nearly half of the event loop's time
     for 32 callers at once (Python 3.11, 2026-11). Source: gc.freeze, Python's documentation.
     """
-    gc.collect()
+    _free()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _free() -> None:
+    """Free what nothing refers to any more, and give it back to the system."""
+    gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc alone keeps what loading a model took: some 12 MB
         libc.malloc_trim(0)

@@ -48,38 +48,25 @@ class LatePage:
     def __init__(self, path: str, *, is_wanted: bool) -> None:
         self.path = path
         self.is_wanted = is_wanted
-        self._shown: _Opened | None = None
-        self._all: set[_Opened] = set()
+        self._app: ASGIApp | None = None
+        self._closing = asyncio.Event()
         self._settled = asyncio.Event()
         """Set once a page is up, none will be, or the server stops: nothing waits any longer."""
         self._waiting = 0
 
     @contextlib.asynccontextmanager
     async def open(self, build: Callable[[], Starlette]) -> AsyncIterator[None]:
-        """Build the page in a thread while the context is open, and take it down at its end.
-
-        If a page is already up, entering takes until the new one replaces it; the old one still answers what began with
-        it, until its own context ends.
-        """
-        opened = _Opened()
-        self._all.add(opened)
-        task = asyncio.create_task(self._build(build, opened)) if self.is_wanted else None
+        """Build the page in a thread while the context is open, and take it down at its end."""
+        task = asyncio.create_task(self._build(build)) if self.is_wanted else None
         try:
-            if task is not None and self._shown is not None:
-                is_up = asyncio.ensure_future(opened.is_up.wait())
-                await asyncio.wait({task, is_up}, return_when=asyncio.FIRST_COMPLETED)
-                is_up.cancel()
             yield
         finally:
-            opened.closing.set()
-            opened.is_up.set()
+            self._closing.set()
             if task is not None:
                 await asyncio.gather(task, return_exceptions=True)
-            self._all.discard(opened)
-            if self._shown is opened:
-                self._shown = None
+            self._app = None
 
-    async def _build(self, build: Callable[[], Starlette], opened: _Opened) -> None:
+    async def _build(self, build: Callable[[], Starlette]) -> None:
         try:
             app = await asyncio.to_thread(build)
         except ImportError as error:
@@ -90,19 +77,17 @@ class LatePage:
             self._give_up()
             _log.exception("there is no demo page: it could not be built")
             return
-        if opened.closing.is_set():  # its engine was replaced before it was up
+        if self._closing.is_set():  # the server stops before the page was up
             return
         try:
             async with app.router.lifespan_context(app):  # entered and left in one task, as anyio's scopes require
-                opened.app = app
-                self._shown = opened
-                opened.is_up.set()
+                self._app = app
                 self._settled.set()
                 _log.info("the demo page is open", extra={"path": self.path})
-                await opened.closing.wait()
+                await self._closing.wait()
         except Exception:  # noqa: BLE001 likewise
             _log.exception("the demo page failed")
-            if opened.app is None:
+            if self._app is None:
                 self._give_up()
 
     async def _wait(self) -> None:
@@ -122,8 +107,7 @@ class LatePage:
     def hang_up(self) -> None:
         """Tell every open stream of the page that its browser left: heartbeats would hold up a shutdown for ever."""
         self._settled.set()
-        for opened in self._all:
-            opened.closing.set()
+        self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -132,26 +116,16 @@ class LatePage:
         is_below = not scope["path"].rstrip("/").endswith(self.path)
         if scope["type"] == "http" and self.is_wanted and is_below and self._waiting < _MAX_WAITING:
             await self._wait()
-        shown = self._shown
-        if shown is not None and shown.app is not None:
+        if self._app is not None:
             # A copy, so that the route in the log stays this mount; a mount shortens the path that its content sees.
             inner = {**scope, "root_path": scope.get("app_root_path", "")}
-            await shown.app(inner, _until_hung_up(receive, shown.closing), send)
+            await self._app(inner, _until_hung_up(receive, self._closing), send)
         elif scope["type"] == "http" and self.is_wanted:
             response = HTMLResponse(_WAIT_PAGE, 503, {**_WAIT_HEADERS, **PAGE_HEADERS})
             await response(scope, receive, send)
         elif scope["type"] == "http":
             missing = NotFound("there is no demo page here: Gradio is not installed, or the page is switched off.")
             await error_response(missing, scope)(scope, receive, send)
-
-
-class _Opened:
-    """One page: its app once it is up, and when it is to go. Compared by identity."""
-
-    def __init__(self) -> None:
-        self.app: ASGIApp | None = None
-        self.is_up = asyncio.Event()
-        self.closing = asyncio.Event()
 
 
 def _until_hung_up(receive: Receive, closing: asyncio.Event) -> Receive:

@@ -5,6 +5,7 @@ return a `Page`, and a service puts together the pages of the models it has:
 
     app = mount_pages([vision.demo.page(tagging), nlp.demo.page(language)], "/ui")   # one page: no tabs
 
+A page is built once and asks for the engine whenever it needs one: another model may have taken its place.
 No event may use Gradio's queue or its sessions: both live in one process, and a service has several workers.
 Only a package's `demo` may import this module, because it imports Gradio, which takes seconds.
 """
@@ -15,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +35,25 @@ _HERE = Path(str(files("shared.serving.page")))
 _PARTS: Any = templates("shared.serving.page").get_template("tabs.html").module
 
 
+class Part:
+    """HTML that depends on the model; drawn into the open blocks, and anew when a visitor comes after a change.
+
+    Args:
+        render: returns the HTML as it is now.
+        js_on_load: runs once in the browser.
+    """
+
+    def __init__(self, render: Callable[[], str], *, js_on_load: str | None = None) -> None:
+        self.render = render
+        self._drawn = render()
+        self.component = gr.HTML(self._drawn, js_on_load=js_on_load)
+
+    def now(self) -> Any:
+        """Return what the component shows, or that what it has is right."""
+        html = self.render()
+        return gr.skip() if html == self._drawn else html
+
+
 @dataclass(frozen=True)
 class Page:
     """One task's page."""
@@ -41,14 +62,14 @@ class Page:
     """The word on its tab: "Photos". In lower case it is the tab's address."""
     title: str
     """Its heading: "What is in this photo?" """
-    fill: Callable[[], None]
-    """Draws what is below the heading, with its events, into the open Gradio blocks."""
-    models: Sequence[tuple[str, str]]
-    """Name and version of each model behind it."""
+    fill: Callable[[], Sequence[Part]]
+    """Draws what is below the heading, with its events, into the open blocks; returns what to keep up to date."""
+    models: Callable[[], Sequence[tuple[str, str]]]
+    """Gives name and version of each model behind it."""
     max_file_bytes: int
     """The largest file that people may drop on it."""
-    summary: str = ""
-    """One or two sentences below the heading, as plain text."""
+    summary: Callable[[], str] = str
+    """Gives one or two sentences below the heading, as plain text."""
     css: str = ""
     """Its own styles, for its own ids and classes only: other pages may be beside it."""
     js: str = ""
@@ -118,23 +139,32 @@ def build_blocks(pages: Sequence[Page], keep_s: float, *, has_docs: bool = True)
     title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:
         if is_alone:
-            _draw(pages[0], is_alone=True, has_docs=has_docs)
+            parts = _draw(pages[0], is_alone=True, has_docs=has_docs)
         else:
             gr.HTML(str(_PARTS.bar(BRAND, has_docs)), js_on_load=_text("look.js"))
+            parts = []
             with gr.Tabs(selected=pages[0].address, elem_id="pages"):
                 for page in pages:
                     with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
-                        _draw(page, is_alone=False, has_docs=has_docs)
+                        parts += _draw(page, is_alone=False, has_docs=has_docs)
+        demo.load(
+            lambda: {part.component: part.now() for part in parts},
+            None,
+            [part.component for part in parts],
+            queue=False,
+            api_visibility="private",
+            show_progress="hidden",
+        )
     return cast("gr.Blocks", demo)
 
 
-def _draw(page: Page, *, is_alone: bool, has_docs: bool) -> None:
+def _draw(page: Page, *, is_alone: bool, has_docs: bool) -> list[Part]:
     scripts = ([_text("look.js")] if is_alone else []) + [page.js]
-    gr.HTML(
-        heading(page, is_alone=is_alone, has_docs=has_docs),
+    top = Part(
+        partial(heading, page, is_alone=is_alone, has_docs=has_docs),
         js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts),
     )
-    page.fill()
+    return [top, *page.fill()]
 
 
 def heading(page: Page, *, is_alone: bool, has_docs: bool = True) -> str:

@@ -74,6 +74,6 @@ def test_calls_are_those_that_the_service_answers(made: LanguageEngine, routes: 
 
 def test_labels_and_the_card_are_escaped():
     made = engine(HOSTILE, limits=[HOSTILE])
-    for html in (render.chat(made), render.knows([HOSTILE]), render.limits(made)):
+    for html in (render.chat(made), render.knows(made), render.limits(made)):
         assert HOSTILE not in html
         assert HOSTILE in unescape(html)

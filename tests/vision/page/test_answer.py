@@ -15,12 +15,13 @@ THRESHOLDS = [0.6, 0.5, 0.5, 0.3, 0.95]
 
 def answer(scores: list[float], thresholds: list[float] | None = None) -> Answer:
     own = thresholds or [0.5] * len(scores)
-    return Answer.of(np.array(scores), own, size=(640, 480), decode_ms=3.21, model_ms=12.0)
+    return Answer.of(np.array(scores), own, size=(640, 480), decode_ms=3.21, model_ms=12.0, version="1")
 
 
 def test_answer_survives_the_browser():
     kept = answer([0.7, 0.9, 0.95, 0.4, 0.4])
-    assert Answer.from_json(kept.to_json(), 5) == kept
+    assert Answer.from_json(kept.to_json(), 5, "1") == kept
+    assert Answer.from_json(kept.to_json(), 5, "2") is None  # its label numbers mean something else
 
 
 def test_only_scores_that_some_threshold_can_show_are_kept():
@@ -54,14 +55,14 @@ def test_label_with_a_threshold_below_the_slider_is_kept():
 )
 def test_answer_that_was_tampered_with_is_none(change: dict[str, object]):
     content = json.loads(answer([0.7, 0.9, 0.95, 0.4, 0.4]).to_json())
-    assert Answer.from_json(json.dumps(content | change), 5) is None
+    assert Answer.from_json(json.dumps(content | change), 5, "1") is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "1", None, 7, "[" * 100_000, "{}"], ids=lambda text: str(text)[:9]
 )
 def test_what_is_no_answer_is_none(text: object):
-    assert Answer.from_json(text, 5) is None
+    assert Answer.from_json(text, 5, "1") is None
 
 
 def test_own_thresholds_hold_unless_the_slider_says_otherwise():

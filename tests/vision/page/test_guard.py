@@ -25,7 +25,8 @@ def client(tagger_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("photos")))
         settings = Settings(max_body_bytes=100_000)
-        app = mount_pages([page(TaggingEngine(tagger_bundle, OnnxRuntime(tagger_bundle), settings))])
+        engine = TaggingEngine(tagger_bundle, OnnxRuntime(tagger_bundle), settings)
+        app = mount_pages([page(lambda: engine)])
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 

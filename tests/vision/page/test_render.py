@@ -28,7 +28,7 @@ def view(predictor: TagPredictor) -> TagView:
 
 
 def answer(*scores: float) -> Answer:
-    return Answer(dict(enumerate(scores)), 640, 480, 3.2, 12.0)
+    return Answer(dict(enumerate(scores)), 640, 480, 3.2, 12.0, "1")
 
 
 def test_every_label_is_escaped_wherever_it_stands(predictor: TagPredictor, view: TagView):

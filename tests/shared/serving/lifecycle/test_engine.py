@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,22 +70,6 @@ def test_while_it_runs_the_engine_answers_and_after_it_the_engine_is_closed(
     assert happened == ["closed"]
     assert lifecycle.model() is None
     assert ready_workers() == 0
-
-
-def test_what_runs_alongside_enters_last_and_leaves_first(lifecycle: Lifecycle[FakeEngine], happened: list[str]):
-    @contextlib.asynccontextmanager
-    async def alongside(engine: FakeEngine) -> AsyncIterator[None]:
-        assert lifecycle() is engine
-        happened.append("entered")
-        yield
-        happened.append("left")
-
-    async def run() -> None:
-        async with lifecycle.run(alongside):
-            happened.append("runs")
-
-    asyncio.run(run())
-    assert happened == ["entered", "runs", "left", "closed"]
 
 
 def test_an_engine_that_cannot_be_loaded_is_never_ready():

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import Message
 
-from shared.serving.page.late import LatePage, _Opened
+from shared.serving.page.late import LatePage
 from tests.shared.serving.requests import call
 
 
@@ -164,7 +164,7 @@ def test_when_the_page_stands_it_sees_whole_paths_and_is_taken_down_at_the_end()
     builder.go.set()
 
     async def use(page: LatePage, builder: Builder) -> None:
-        await until(lambda: page._shown is not None)
+        await until(lambda: page._app is not None)
         status, body, _ = await get(page, "/ui/deep/down")
         assert (status, json.loads(body)) == (200, {"path": "/ui/deep/down"})
         assert builder.happened == ["started"]
@@ -222,50 +222,9 @@ def test_hanging_up_ends_a_stream_that_would_never_end_by_itself():
             await asyncio.Event().wait()
             raise AssertionError
 
-        page._shown = _Opened()
-        page._shown.app = stream
-        page._all.add(page._shown)
+        page._app = stream
         async with asyncio.timeout(30):
             await page({"type": "http", "path": "/ui/heartbeat"}, receive, receive)
         assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
     with_page(use, Builder(), is_wanted=False)
-
-
-def test_a_new_page_takes_the_place_of_one_that_still_answers_what_began_with_it():
-    first, second = Builder(), Builder()
-    first.go.set()
-
-    async def run() -> None:
-        page = LatePage("/ui", is_wanted=True)
-        async with page.open(first):
-            await until(lambda: page._shown is not None)
-            old = page._shown
-            asyncio.get_running_loop().call_later(0.02, second.go.set)
-            async with page.open(second):  # takes until it stands
-                assert page._shown is not None
-                assert page._shown is not old
-                assert first.happened == ["started"]
-                assert (await get(page))[0] == 200
-        assert (await get(page))[0] == 503
-
-    asyncio.run(run())
-    assert first.happened == second.happened == ["started", "stopped"]
-
-
-def test_a_page_whose_engine_is_replaced_before_it_stands_never_opens():
-    first, second = Builder(), Builder()
-
-    async def run() -> None:
-        page = LatePage("/ui", is_wanted=True)
-        old = page.open(first)
-        await old.__aenter__()
-        async with page.open(second):
-            first.go.set()
-            await old.__aexit__(None, None, None)
-            second.go.set()
-            await until(lambda: page._shown is not None)
-
-    asyncio.run(run())
-    assert first.happened == []
-    assert second.happened == ["started", "stopped"]

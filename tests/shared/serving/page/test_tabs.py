@@ -7,16 +7,17 @@ import errno
 import html
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
 from starlette.testclient import TestClient
 
-from shared.serving.page.tabs import Page, build_blocks, heading, mount_pages
+from shared.serving.page.tabs import Page, Part, build_blocks, heading, mount_pages
 
 HOSTILE = '<img src=x onerror="window.wasRun=1">'
-PHOTOS = Page("Photos", "What is in this photo?", lambda: None, [("tagger", "1")], max_file_bytes=1000)
-LANGUAGE = Page("Language", "What do you want?", lambda: None, [("intent", "2"), ("qa", "3")], max_file_bytes=2000)
+PHOTOS = Page("Photos", "What is in this photo?", list, lambda: [("tagger", "1")], max_file_bytes=1000)
+LANGUAGE = Page("Language", "What do you want?", list, lambda: [("intent", "2"), ("qa", "3")], max_file_bytes=2000)
 
 
 def labels(pages: list[Page], kind: type) -> list[str]:
@@ -41,7 +42,7 @@ def test_each_page_has_its_tab_and_the_brand_stands_once():
 
 
 def test_page_fills_its_own_tab():
-    page = dataclasses.replace(LANGUAGE, fill=lambda: gr.HTML("mine"))
+    page = dataclasses.replace(LANGUAGE, fill=lambda: [Part(lambda: "mine")])
     blocks = build_blocks([PHOTOS, page], 60)
     mine = next(part for part in blocks.blocks.values() if isinstance(part, gr.HTML) and part.value == "mine")
     assert mine.parent is not None
@@ -49,10 +50,28 @@ def test_page_fills_its_own_tab():
 
 
 def test_what_a_page_says_of_itself_is_escaped():
-    page = dataclasses.replace(PHOTOS, title=HOSTILE, summary=HOSTILE, models=[(HOSTILE, HOSTILE)])
+    page = dataclasses.replace(PHOTOS, title=HOSTILE, summary=lambda: HOSTILE, models=lambda: [(HOSTILE, HOSTILE)])
     text = heading(page, is_alone=True)
     assert HOSTILE not in text
     assert html.unescape(text).count(HOSTILE) == 4
+
+
+def test_a_visitor_sees_the_models_of_now_and_only_what_changed_is_sent():
+    versions = ["1"]
+    page = dataclasses.replace(PHOTOS, models=lambda: [("tagger", versions[-1])], fill=lambda: [Part(lambda: "mine")])
+    with TestClient(mount_pages([page])) as client:
+        (load,) = client.get("/ui/config").json()["dependencies"]
+
+        def loaded() -> list[Any]:
+            body = {"data": [], "fn_index": load["id"], "session_hash": "test"}
+            return client.post("/ui/gradio_api/run/predict", json=body).json()["data"]
+
+        assert [part["__type__"] for part in loaded()] == ["update", "update"]  # an update without a value: as it is
+        assert "mine" not in str(loaded())
+        versions.append("2")
+        heading, mine = loaded()
+    assert "<span>2</span>" in heading
+    assert "mine" not in str(mine)
 
 
 @pytest.mark.parametrize("size", [1500, 2500])
