@@ -26,6 +26,7 @@ from nlp.page.reply import Replier
 from shared.errors import Overloaded, PerceptError
 from shared.serving.page.kept_files import upload_folder
 from shared.serving.page.tabs import Page, Part
+from shared.serving.page.uploads import Uploads
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -145,7 +146,7 @@ class LanguagePage:
 def page(engine: Callable[[], LanguageEngine]) -> Page:
     """Return the page of a language service; `engine` gives the one that answers now."""
     folder = document_folder()
-    kept = VisitorDocuments(folder.path, upload_folder().path)
+    kept = VisitorDocuments(folder.path, Uploads(upload_folder().path))
     return Page(
         tab="Language",
         title="What does this message want?" if engine().intent else "What do you want to know?",

@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
 
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
@@ -16,7 +15,7 @@ from nlp.knowledge.documents import HTML, MARKDOWN, PDF, PLAIN
 from shared.errors import InputError
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
-from shared.serving.http.requests import examples, open_form
+from shared.serving.http.requests import examples, read_form
 from shared.serving.settings import Settings
 
 FIELD = "document"
@@ -139,14 +138,12 @@ async def _read_document(request: Request, settings: Settings) -> tuple[bytes, s
     if (content_type or "").partition(";")[0].strip().lower() != "multipart/form-data":
         return await request.body(), content_type, None
     too_many = "the form holds more than one file. Send one document at a time."
-    async with open_form(
-        request, max_files=1, max_body_bytes=settings.max_body_bytes, too_many=too_many, how=_HOW
-    ) as form:
-        strangers = sorted(set(form) - {FIELD, "title"})
-        if strangers:
-            raise InputError(f"the form has the field {strangers[0][:80]!r}; expected {FIELD!r}. {_HOW}")
-        files = form.getlist(FIELD)
-        if len(files) != 1 or not isinstance(files[0], UploadFile):
-            raise InputError(f"the form must hold one file in the field {FIELD!r}. {_HOW}")
-        title = form.get("title")
-        return await files[0].read(), files[0].content_type, title if isinstance(title, str) else None
+    parts = await read_form(request, max_files=1, max_body_bytes=settings.max_body_bytes, too_many=too_many, how=_HOW)
+    strangers = sorted({part.name for part in parts} - {FIELD, "title"})
+    if strangers:
+        raise InputError(f"the form has the field {strangers[0][:80]!r}; expected {FIELD!r}. {_HOW}")
+    files = [part for part in parts if part.name == FIELD]
+    if len(files) != 1:
+        raise InputError(f"the form must hold one file in the field {FIELD!r}. {_HOW}")
+    title = next((part.text for part in parts if part.name == "title"), None)
+    return files[0].content, files[0].content_type, title

@@ -15,14 +15,13 @@ from typing import Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import UploadFile
 
 from shared.errors import InputError, InvalidImage, TooLarge, UnsupportedMedia
 from shared.serving.app import DirectApi, make_app
 from shared.serving.http.answers import FunctionToApply, ItemError, LabelScore, ModelInfo, label_scores
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
-from shared.serving.http.requests import Count, examples, inline_schema, open_form, read_json
+from shared.serving.http.requests import Count, examples, inline_schema, read_form, read_json
 from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from vision.engine import Allowance, TaggingEngine, TaggingResult
@@ -298,26 +297,32 @@ def _refuse_url(start: bytes) -> None:
 
 async def _read_form(request: Request, settings: Settings) -> list[bytes]:
     too_many = f"the form holds more than {settings.max_images} images, which is the limit. Send fewer at once."
-    async with open_form(
+    parts = await read_form(
         request,
         max_files=settings.max_images,
         max_body_bytes=settings.max_body_bytes,
         too_many=too_many,
         how=_HOW,
-    ) as form:
-        strangers = sorted({name for name in form if name != FIELD})
-        if strangers:
-            raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
-        values = form.getlist(FIELD)
-        if not values:
-            raise InputError(f"the form holds no file. {_HOW}")
-        if len(values) > settings.max_images:
-            raise TooLarge(too_many)
-        return [await _read_file(value) for value in values]
+    )
+    strangers = sorted({part.name for part in parts if part.name != FIELD})
+    if strangers:
+        raise InputError(f"the form has the field {strangers[0][:80]!r}; expected is {FIELD!r}. {_HOW}")
+    if not parts:
+        raise InputError(f"the form holds no file. {_HOW}")
+    if len(parts) > settings.max_images:
+        raise TooLarge(too_many)
+    for part in parts:
+        if part.filename is None:
+            _refuse_url(part.content)
+            _refuse_text(part.content)
+    return [part.content for part in parts]
 
 
-async def _read_file(value: UploadFile | str) -> bytes:
-    if isinstance(value, UploadFile):
-        return await value.read()
-    _refuse_url(value.encode("utf-8", "replace"))
-    raise InputError(f"the field {FIELD!r} holds text; expected is a file. {_HOW}")
+def _refuse_text(content: bytes) -> None:
+    """Refuse what is text, sent where a file is expected: an image has bytes that no text has."""
+    try:
+        is_text = content != b"" and content.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return
+    if is_text:
+        raise InputError(f"the field {FIELD!r} holds text; expected is a file. {_HOW}")

@@ -18,9 +18,10 @@ from typing import Any
 import gradio as gr
 from gradio.media import MEDIA_ROOT
 
-from shared.errors import InputError, PerceptError, TooLarge
-from shared.serving.page.kept_files import UPLOAD_KEEP_S
+from shared.errors import InputError, NotFound, PerceptError, TooLarge
+from shared.serving.page.kept_files import UPLOAD_KEEP_S, upload_folder
 from shared.serving.page.tabs import Page, Part
+from shared.serving.page.uploads import Uploads
 from vision.engine import Allowance, TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
@@ -42,6 +43,7 @@ MAX_MAPS = 8
 REPLACED = notice("I know other things now", "another model took my place since you chose this photo.")
 
 _log = logging.getLogger(__name__)
+_ADDRESS_OF = "(photo) => photo?.path ?? ''"
 # Sends the number of the button that was pressed; marks it as pressed, for eyes and screen readers.
 _ON_PRESS = """
 element.addEventListener('click', (event) => {
@@ -58,14 +60,21 @@ watch('value', () => requestAnimationFrame(() => {
   if (shown) shown.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }));
 """
-_QUIET: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+# No input is read by Gradio: what a stranger sends in the place of one must not fail there.
+_QUIET: dict[str, Any] = {
+    "queue": False,
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    "preprocess": False,
+}
 
 
 class TaggerPage:
     """Answers the page's events; keeps nothing between them."""
 
-    def __init__(self, engine: Callable[[], TaggingEngine]) -> None:
+    def __init__(self, engine: Callable[[], TaggingEngine], uploads: Uploads) -> None:
         self.engine = engine
+        self.uploads = uploads
         self.samples = [sample for sample in SAMPLES if sample.path.is_file()]
         self._maps_in_hand = 0
         self._one_map = asyncio.Semaphore(1)  # a map costs as much as 65 photos: API calls must get their turn
@@ -73,6 +82,7 @@ class TaggerPage:
     def fill(self) -> Sequence[Part]:
         """Draw everything below the heading, with its events, into the open blocks; return what the model decides."""
         answer = gr.Textbox(visible=False, elem_classes="kept-answer")
+        address = gr.Textbox(visible=False, elem_id="photo-address")
         with gr.Row(elem_classes="p-columns"):
             with gr.Column(scale=6, min_width=320):
                 photo = gr.Image(
@@ -86,11 +96,7 @@ class TaggerPage:
                     elem_id="photo",
                     elem_classes="p-card",
                 )
-                samples = gr.HTML(
-                    render.samples(self.samples),
-                    js_on_load=_ON_PRESS,
-                    elem_id="samples",
-                )
+                gr.HTML(render.samples(self.samples), elem_id="samples")
             with gr.Column(scale=5, min_width=320):
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
                 with gr.Group(elem_classes=["p-thresholds", "p-card"]):
@@ -104,22 +110,23 @@ class TaggerPage:
         with gr.Accordion("What it is not for", open=False):
             limits = Part(lambda: render.limits(self.engine().predictor))
 
-        photo.change(self.look, [photo, use_own, threshold], [answer, tags, heat], **_QUIET, preprocess=False)
-        samples.select(self.sample, None, photo, **_QUIET)
+        photo.change(None, photo, address, js=_ADDRESS_OF, **_QUIET)
+        address.change(self.look, [address, use_own, threshold], [answer, tags, heat], **_QUIET)
         use_own.input(self.filter, [answer, use_own, threshold], tags, **_QUIET)
         threshold.input(
             self.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
         )
-        tags.select(self.explain, [photo, answer], heat, **{**_QUIET, "show_progress": "full"}, preprocess=False)
+        tags.select(self.explain, [address, answer], heat, **{**_QUIET, "show_progress": "full"})
         return [knows, limits]
 
-    async def look(self, photo: dict[str, Any] | None, use_own: bool, threshold: float) -> tuple[str, str, str]:
+    async def look(self, photo: object, use_own: object, threshold: object) -> tuple[str, str, str]:
         """Return answer, tags and an empty heat map for a dropped photo, or what is wrong with it."""
         if not photo:
             return "", WAITING, ""
         try:
             engine = self.engine()
-            seen = await engine.logits(_read(photo))
+            min_score = _min_score(use_own, threshold)
+            seen = await engine.logits(self._read(photo))
         except PerceptError as error:
             return "", _explain(error), ""
         view = TagView(engine.predictor)
@@ -131,44 +138,57 @@ class TaggerPage:
             model_ms=seen.timings.infer_s * 1000,
             version=engine.version,
         )
-        return answer.to_json(), view.result(answer, _min_score(use_own, threshold)), ""
+        return answer.to_json(), view.result(answer, min_score), ""
 
-    def filter(self, kept: str, use_own: bool, threshold: float) -> str:
+    def filter(self, kept: object, use_own: object, threshold: object) -> str:
         """Return the tags at another threshold; the model does not run."""
         engine = self.engine()
         answer = _kept(kept, engine)
         if answer is None:
             return REPLACED if kept else WAITING
-        return TagView(engine.predictor).result(answer, _min_score(use_own, threshold))
+        try:
+            return TagView(engine.predictor).result(answer, _min_score(use_own, threshold))
+        except PerceptError as error:
+            return _explain(error)
 
-    def filter_by_slider(self, kept: str, threshold: float) -> tuple[bool, str]:
+    def filter_by_slider(self, kept: object, threshold: object) -> tuple[bool, str]:
         """Return that the labels' own thresholds are off, and the tags at the slider's threshold."""
         return False, self.filter(kept, False, threshold)
 
-    async def explain(self, photo: dict[str, Any] | None, kept: str, event: gr.EventData) -> str:
+    async def explain(self, photo: object, kept: object, event: gr.EventData) -> str:
         """Return the heat map of the tag whose button was pressed."""
         engine = self.engine()
         answer = _kept(kept, engine)
         index = getattr(event, "index", None)
         if photo and kept and answer is None:
             return REPLACED
-        if not photo or answer is None or index not in answer.scores:
+        if not photo or answer is None or not isinstance(index, int) or index not in answer.scores:
             return ""
         if self._maps_in_hand >= MAX_MAPS:
             return notice("Many heat maps are being made right now", "please press the tag again in a moment.")
         self._maps_in_hand += 1
         try:
             async with self._one_map:
-                return await asyncio.to_thread(_heat, engine, _read(photo), index, answer.scores[index])
+                return await asyncio.to_thread(_heat, engine, self._read(photo), index, answer.scores[index])
         except PerceptError as error:
             return _explain(error)
         finally:
             self._maps_in_hand -= 1
 
-    def sample(self, event: gr.EventData) -> str | None:
-        """Return the path of the sample whose thumbnail was pressed."""
-        index = getattr(event, "index", None)
-        return str(self.samples[index].path) if isinstance(index, int) and 0 <= index < len(self.samples) else None
+    def _read(self, address: object) -> bytes:
+        """Return the bytes of an upload.
+
+        Raises:
+            InputError: it is none, or it is no longer here.
+        """
+        try:
+            path = self.uploads.find(address)
+            os.utime(path)  # its time starts again
+            return path.read_bytes()
+        except (NotFound, OSError) as error:
+            raise InputError(
+                f"it is no longer here: photos are kept for {UPLOAD_KEEP_S // 60} minutes only."
+            ) from error
 
 
 def page(engine: Callable[[], TaggingEngine]) -> Page:
@@ -183,7 +203,7 @@ def page(engine: Callable[[], TaggingEngine]) -> Page:
         title="What is in this photo?",
         summary=summary,
         models=lambda: [(engine().name, engine().version)],
-        fill=TaggerPage(engine).fill,
+        fill=TaggerPage(engine, Uploads(upload_folder().path)).fill,
         max_file_bytes=engine().settings.max_body_bytes,
         css=(_PAGE / "page.css").read_text("utf-8"),
         js=(_PAGE / "page.js").read_text("utf-8"),
@@ -191,7 +211,7 @@ def page(engine: Callable[[], TaggingEngine]) -> Page:
     )
 
 
-def _kept(text: str, engine: TaggingEngine) -> Answer | None:
+def _kept(text: object, engine: TaggingEngine) -> Answer | None:
     return Answer.from_json(text, len(engine.labels), engine.version)
 
 
@@ -210,18 +230,17 @@ def _heat(engine: TaggingEngine, data: bytes, index: int, score: float) -> str:
     return TagView(engine.predictor).heat(picture, index, score, float(heat.max()))
 
 
-def _min_score(use_own: bool, threshold: float) -> float | None:
-    return None if use_own else float(threshold) / 100
+def _min_score(use_own: object, threshold: object) -> float | None:
+    """Return the score that a tag needs; None for each label's own.
 
-
-def _read(photo: dict[str, Any]) -> bytes:
-    """Return the bytes of an upload; the page guard and Gradio have checked that it is one."""
-    path = Path(str(photo.get("path")))
-    try:
-        os.utime(path)  # its time starts again
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"it is no longer here: photos are kept for {UPLOAD_KEEP_S // 60} minutes only.") from error
+    Raises:
+        InputError: the threshold is none.
+    """
+    if use_own is True:
+        return None
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 100:
+        raise InputError("the threshold must be a number from 0 to 100.")
+    return threshold / 100
 
 
 def _explain(error: PerceptError) -> str:

@@ -18,6 +18,7 @@ from nlp.knowledge.documents import SUFFIXES
 from nlp.knowledge.pdf import PdfLimits
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
 from shared.serving.page.kept_files import KeptFolder, private_folder
+from shared.serving.page.uploads import Uploads
 
 KEEP_S = 60 * 60
 KEEP_BYTES = 1 << 30
@@ -48,10 +49,10 @@ class VisitorDocuments:
 
     Args:
         folder: where they are kept.
-        uploads: where Gradio puts uploads; no other file is read.
+        uploads: what visitors dropped; no other file is read.
     """
 
-    def __init__(self, folder: Path, uploads: Path) -> None:
+    def __init__(self, folder: Path, uploads: Uploads) -> None:
         self.folder = folder
         self.uploads = uploads
 
@@ -111,22 +112,19 @@ class VisitorDocuments:
             info, _ = knowledge.put(document, content, media_type=kind, title=title)
         return info
 
-    def take_upload(self, path: object) -> bytes:
+    def take_upload(self, address: object) -> bytes:
         """Return the bytes of an upload, and delete it.
 
         Raises:
             NotFound: it is not an upload, or it is gone already.
         """
-        gone = NotFound("the upload is no longer here. Drop the file again.")
+        place = self.uploads.find(address)
         try:
-            place = Path(str(path)).resolve()
-            if not place.is_relative_to(self.uploads.resolve()) or not place.is_file():
-                raise gone
             with place.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
             place.unlink()
-        except (OSError, ValueError) as error:  # swept in between; or not a path at all, such as one with a NUL
-            raise gone from error
+        except OSError as error:  # swept in between
+            raise NotFound("the upload is no longer here. Drop the file again.") from error
         return content
 
     def remove(self, visitor: object, document: object) -> None:

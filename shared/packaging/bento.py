@@ -1,4 +1,7 @@
-"""A bento: which service, which bundles, for which device; laid out in a folder, and built by BentoML."""
+"""A bento: which service, which bundles, for which device; laid out in a folder, and built by BentoML.
+
+With it goes an SBOM in CycloneDX: what its image installs, with the SHA-256 of each file.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from shared.bundle.layout import CARD, CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle
@@ -24,6 +30,10 @@ from shared.project import PROJECT_ROOT
 from shared.serving.settings import PREFIX, SETTING_OF, BundleSetting
 
 BUILD_FILE = "bentofile.yaml"
+SBOM = "sbom.cdx.json"
+"""Path in a bento."""
+LOCK, CONSTRAINTS = "requirements.lock", "constraints.txt"
+_PROGRAMS = ("cyclonedx_py", "uv")  # BentoML 1.4 would install uv by itself, though it has nothing to lock
 _SHOWN_CHARS = 1500
 
 
@@ -107,7 +117,7 @@ def make_plan(service: Service, bundles: Sequence[Bundle], *, gpu: bool) -> Plan
 
 
 def build(plan: Plan, *, version: str | None = None, base_image: str | None = None) -> Bento:
-    """Build the bento of a plan with `bentoml build`, in a process of its own, and add the Dockerfile of its image.
+    """Build the bento of a plan with `bentoml build`, in a process of its own; add its image's Dockerfile and its SBOM.
 
     Args:
         plan: what goes in.
@@ -115,11 +125,14 @@ def build(plan: Plan, *, version: str | None = None, base_image: str | None = No
         base_image: of the image, as for `render_dockerfile`.
 
     Raises:
-        ConfigError: the version exists already, or BentoML does not accept it.
+        ConfigError: the version exists already, BentoML does not accept it, or the extra `package` is not installed.
         PerceptError: BentoML cannot build.
     """
     import bentoml
 
+    missing = [name for name in _PROGRAMS if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"a bento is built with {' and '.join(missing)}. Install: pip install 'percept[package]'")
     if version is not None:
         _check_new(f"{plan.build_options['name']}:{version}")
     with tempfile.TemporaryDirectory(prefix="percept-package-") as name:
@@ -129,13 +142,14 @@ def build(plan: Plan, *, version: str | None = None, base_image: str | None = No
         command = [sys.executable, "-m", "bentoml", "build", "--output", "tag"]
         command += ["--version", version] if version else []
         result = subprocess.run(  # noqa: S603 our own command
-            [*command, "."], cwd=folder, env=_build_environment(Path(name)), capture_output=True, text=True, check=False
+            [*command, "."], cwd=folder, env=_build_environment(), capture_output=True, text=True, check=False
         )
     if result.returncode:
         output = (result.stderr or result.stdout).strip()[-_SHOWN_CHARS:]
         raise PerceptError(f"bentoml build failed with {result.returncode}: {output}")
     tag = result.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
     path = Path(bentoml.bentos.get(tag).path)
+    write_sbom(plan, path / SBOM)
     (path / DOCKERFILE).write_text(render_dockerfile(gpu=plan.gpu, base_image=base_image), encoding="utf-8")
     return Bento(tag, path)
 
@@ -163,6 +177,27 @@ def lay_out(plan: Plan, folder: Path) -> Path:
             copy_without_weights(bundle, target)
     (folder / BUILD_FILE).write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
     return folder
+
+
+def write_sbom(plan: Plan, path: Path) -> None:
+    """Write what the image of a plan's bento installs as a CycloneDX document.
+
+    For a GPU that is the lock file and what the extra `gpu` names, in the tested versions: what torch brings for CUDA
+    depends on the index that it is installed from.
+
+    Raises:
+        PerceptError: cyclonedx-py cannot write it.
+    """
+    listed = (PROJECT_ROOT / LOCK).read_text(encoding="utf-8")
+    if plan.gpu:
+        pins = (PROJECT_ROOT / CONSTRAINTS).read_text(encoding="utf-8").splitlines()
+        names = {canonicalize_name(Requirement(each).name) for each in _gpu_requirements()}
+        listed += "\n".join(pin for pin in pins if canonicalize_name(pin.partition("==")[0]) in names)
+    command = [sys.executable, "-m", "cyclonedx_py", "requirements", "-", "--output-reproducible"]
+    command += ["--pyproject", str(PROJECT_ROOT / "pyproject.toml"), "--output-file", str(path)]
+    done = subprocess.run(command, input=listed, capture_output=True, text=True, check=False)  # noqa: S603 ours
+    if done.returncode:
+        raise PerceptError(f"cyclonedx-py failed with {done.returncode}: {done.stderr.strip()[-_SHOWN_CHARS:]}")
 
 
 def copy_files(bundle: Bundle, target: Path) -> None:
@@ -205,15 +240,7 @@ def _check_new(tag: str) -> None:
     raise ConfigError(f"there is a bento {tag} already. Choose another --version.")
 
 
-def _build_environment(folder: Path) -> dict[str, str]:
-    """Return an environment without the settings of whoever builds, and with a `uv` that does nothing.
-
-    BentoML 1.4 installs uv even if no versions are to be locked. They are not: constraints.txt has them.
-    """
-    uv = folder / "bin" / "uv"
-    uv.parent.mkdir()
-    uv.write_text("#!/bin/sh\nexit 1\n")
-    uv.chmod(0o755)
+def _build_environment() -> dict[str, str]:
+    """Return an environment without the settings of whoever builds."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    path = f"{uv.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return kept | {"PATH": path, "BENTOML_DO_NOT_TRACK": "True"}
+    return kept | {"BENTOML_DO_NOT_TRACK": "True"}

@@ -17,6 +17,7 @@ from nlp.page.documents import VisitorDocuments
 from shared.errors import Overloaded
 from shared.serving.page.guard import MAX_EVENT_BYTES
 from shared.serving.page.tabs import mount_pages
+from shared.serving.page.uploads import Uploads
 
 VISITOR = "e" * 32
 CALL = "/ui/gradio_api/component_server/"
@@ -63,12 +64,12 @@ def test_page_offers_these_calls_and_no_events(client: TestClient):
     assert client.get("/ui/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
 
 
-def test_uploaded_document_is_kept_and_the_upload_deleted(client: TestClient):
+def test_uploaded_document_is_kept_and_the_upload_deleted(client: TestClient, folder: Path):
     path = upload(client, "shop.md", b"# Shop\n\nThe shop is by marie.")
     told = call(client, "add_file", {"visitor": VISITOR, "path": path, "name": "shop.md"}).json()
     assert "shop.md" in told["html"]
     assert told["notice"] == ""
-    assert not Path(path).exists()
+    assert list(folder.rglob(path)) == []
     assert (
         "<mark>marie</mark>" in call(client, "reply", {"visitor": VISITOR, "text": "who made the shop"}).json()["html"]
     )
@@ -122,15 +123,15 @@ def test_the_service_s_own_documents_cannot_be_changed(client: TestClient, folde
 
 @pytest.mark.parametrize("name", ["__init__", "change", "postprocess", "get_config", "nothing"])
 def test_nothing_else_of_the_part_can_be_called(client: TestClient, name: str):
-    assert call(client, name, {}).status_code == 404
+    assert call(client, name, {}).status_code == 400
 
 
 def test_call_is_json_and_bounded(client: TestClient):
     assert client.post(CALL, files={"files": ("a.md", b"text")}).status_code == 400
     assert client.post(CALL, content=b"{").status_code == 400
     assert client.post(CALL, content=json.dumps({"data": "a" * MAX_EVENT_BYTES})).status_code == 413
-    addressed = {"path": "https://example.com/a.md", "visitor": VISITOR}
-    assert call(client, "add_file", addressed).status_code == 400
+    addressed = {"path": "https://example.com/a.md", "visitor": VISITOR, "name": "a.md"}
+    assert "no longer here" in call(client, "add_file", addressed).json()["notice"]
 
 
 def test_document_above_the_limit_is_refused(client: TestClient):
@@ -139,7 +140,7 @@ def test_document_above_the_limit_is_refused(client: TestClient):
 
 
 def test_documents_that_wait_are_bounded(tmp_path: Path):
-    page = LanguagePage(NotImplemented, VisitorDocuments(tmp_path, tmp_path))
+    page = LanguagePage(NotImplemented, VisitorDocuments(tmp_path, Uploads(tmp_path)))
     page._in_hand = MAX_READ
     told = asyncio.run(page.add_text(VISITOR, "some text"))
     assert "again in a moment" in told["notice"]
@@ -150,7 +151,7 @@ def test_overload_is_a_kind_notice_in_the_chat(tmp_path: Path):
     def busy() -> LanguageEngine:
         raise Overloaded("64 utterances are in hand; the limit is 64.")
 
-    page = LanguagePage(busy, VisitorDocuments(tmp_path, tmp_path))
+    page = LanguagePage(busy, VisitorDocuments(tmp_path, Uploads(tmp_path)))
     told = asyncio.run(page.reply("book a flight", VISITOR))
     assert "l-notice" in told["html"]
     assert told["said"] == "Many people are asking right now. Please send it again in a moment."

@@ -136,6 +136,13 @@ def test_a_form_carries_a_document_with_its_title(client: TestClient):
     assert builder(client) == "Émile"
 
 
+def test_a_form_s_document_needs_no_file_name_and_its_title_may_be_in_any_script(client: TestClient):
+    files = {"document": (None, GUIDE), "title": (None, "羅針盤 é")}
+    response = client.put(PATH, files=files, headers=KEY)
+    assert (response.status_code, response.json()["title"]) == (201, "羅針盤 é")
+    assert builder(client) == "Émile"
+
+
 @pytest.mark.parametrize(
     ("path", "content_type", "content", "kind"),
     [

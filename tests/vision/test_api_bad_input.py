@@ -83,6 +83,13 @@ def test_text_in_the_place_of_a_file_is_rejected_with_400(client: TestClient):
     assert_error(response, 400, "invalid_input", f"the field 'image' holds text; expected is a file. {HOW}")
 
 
+def test_a_file_part_without_a_file_name_is_a_file(client: TestClient):
+    for kind in ("PNG", "JPEG", "BMP"):
+        named = client.post("/v1/tag", files={"image": ("a", plain(kind=kind))}).json()
+        nameless = client.post("/v1/tag", files=[("image", (None, plain(kind=kind)))] * 2).json()
+        assert nameless["results"] == named["results"] * 2
+
+
 def test_wrong_multipart_field_name_is_rejected_with_400(client: TestClient):
     response = client.post("/v1/tag", files={"file": plain()})
     assert_error(response, 400, "invalid_input", f"the form has the field 'file'; expected is 'image'. {HOW}")

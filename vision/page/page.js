@@ -11,6 +11,13 @@ const take = (files) => {
   input.files = transfer.files;
   input.dispatchEvent(new Event("change", { bubbles: true }));
 };
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("#samples button[data-sample]");
+  if (!button) return;
+  const name = button.dataset.sample;
+  const answer = await fetch(`${location.pathname.replace(/\/$/, "")}/samples/${name}`).catch(() => undefined);
+  if (answer?.ok) take([new File([await answer.blob()], name, { type: "image/jpeg" })]);
+});
 document.addEventListener("paste", (event) => take(event.clipboardData?.files));
 document.addEventListener("dragover", (event) => {
   if (event.dataTransfer?.types.includes("Files") && isShown()) event.preventDefault();

@@ -91,7 +91,7 @@ class Sample:
 
 
 def samples(photos: Sequence[Sample]) -> str:
-    """Return thumbnails to click; `data-index` is the number of each."""
+    """Return thumbnails to click; `data-sample` is the name of each."""
     photographers = [photo.credit for photo in photos if photo.credit]
     return str(_PAGE.samples([(photo, _thumbnail(photo.path)) for photo in photos], photographers))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 from shared.bundle.read import read_bundle
 from shared.errors import ConfigError
 from shared.project import CODE_ROOT, IS_INSTALLED
+from shared.serving.observe.logs import configure_logs
 from shared.serving.settings import CONFIG_FILE, PREFIX, SETTING_OF, read_settings
 
 SERVICES = {
@@ -23,6 +26,7 @@ SERVICES = {
     "service:Percept": set(SETTING_OF),
 }
 """Service -> the tasks that it serves. The first one that serves all the given bundles is started."""
+_log = logging.getLogger(__name__)
 _READY_TIMEOUT_S = 120.0
 _ASK_TIMEOUT_S = 2.0
 
@@ -130,5 +134,10 @@ def _announce(url: str, has_page: bool) -> None:
             time.sleep(0.1)
             continue
         page = f"page {url}/ui  " if has_page and find_spec("gradio") else ""
-        print(f"Percept serves {model}: {page}docs {url}/docs  metrics {url}/metrics  (Ctrl+C stops)", flush=True)
+        said = f"Percept serves {model}: {page}docs {url}/docs  metrics {url}/metrics"
+        if sys.stdout.isatty():
+            print(f"{said}  (Ctrl+C stops)", flush=True)
+        else:  # among the workers' lines
+            configure_logs()
+            _log.info(said)
         return

@@ -13,13 +13,13 @@ import codecs
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Scope
@@ -47,8 +47,9 @@ _SMALL_JSON_BYTES = 64 << 10
 """Not counted: it holds no more than the limits."""
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
+_BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{1,70}")
+"""RFC 2046, 5.1.1."""
 _MAX_PROBLEMS = 100
-_MAX_TEXT_FIELD_BYTES = 4096
 _MAX_FIELDS = 1000
 _SLICE_BYTES = 128 << 10
 
@@ -163,19 +164,43 @@ def check_json(body: bytes) -> None:
             raise TooLarge(f"the JSON has {found} of {mark.decode()!r}; the limit is {limit}. Send less at once.")
 
 
-class _FormParser(MultiPartParser):
-    """Starlette's parser with a bound on its work; refuses a form that is cut off, of which it would drop a file."""
+@dataclass(frozen=True)
+class Part:
+    """One part of a form."""
 
-    def __init__(self, headers: Headers, stream: AsyncIterator[bytes], *, max_files: int) -> None:
+    name: str
+    """Of its field."""
+    content: bytes
+    filename: str | None
+    """None if the client gave none, which RFC 7578, 4.2 allows for a file."""
+    content_type: str | None
+
+    @property
+    def text(self) -> str:
+        """The content of a field that is no file."""
+        return self.content.decode("utf-8", "replace")
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser with a bound on its work; refuses a form that is cut off, of which it would drop a file.
+
+    Whatever has no file name is text to it, so it reads all text as Latin-1, which gives each byte back.
+    """
+
+    def __init__(self, content_type: str, stream: AsyncIterator[bytes], *, max_files: int, max_body_bytes: int) -> None:
         self._form = stream
         self._is_whole = False
+        self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+        if not _BOUNDARY.fullmatch(self._boundary):
+            raise MultiPartException("its content type names no boundary, or one that no form may have.")
         super().__init__(
-            headers,
+            Headers({"content-type": f'multipart/form-data; charset=latin-1; boundary="{self._boundary.decode()}"'}),
             self._bounded(),
             max_files=max_files,
             max_fields=_MAX_FIELDS,
-            max_part_size=_MAX_TEXT_FIELD_BYTES,
+            max_part_size=max_body_bytes,
         )
+        self.spool_max_size = max_body_bytes + 1
 
     def on_end(self) -> None:
         """Note that the last boundary came."""
@@ -187,8 +212,7 @@ class _FormParser(MultiPartParser):
         At each such line the parser, which is Python, goes on byte by byte: 30 MB of them, or of blanks after one, take
         it 10 s. RFC 2046, 5.1.1 forbids a boundary in the content, and clients to write the blanks.
         """
-        boundary = parse_options_header(self.headers["content-type"])[1].get(b"boundary", b"")
-        line, end, count = b"\r\n--" + boundary, b"", 0
+        line, end, count = b"\r\n--" + self._boundary, b"", 0
         async for chunk in self._form:
             for start in range(0, len(chunk), _SLICE_BYTES):
                 if start:
@@ -205,11 +229,8 @@ class _FormParser(MultiPartParser):
             raise MultiPartException("it is cut off before its end.")
 
 
-@asynccontextmanager
-async def open_form(
-    request: Request, *, max_files: int, max_body_bytes: int, too_many: str, how: str
-) -> AsyncIterator[FormData]:
-    """Hold a request's form open.
+async def read_form(request: Request, *, max_files: int, max_body_bytes: int, too_many: str, how: str) -> list[Part]:
+    """Return the parts of a request's form.
 
     Args:
         request: with a form as its body.
@@ -222,20 +243,28 @@ async def open_form(
         InputError: the form is broken or cut off.
         TooLarge: more files than the limit.
     """
-    parser = _FormParser(request.headers, request.stream(), max_files=max_files + 1)
-    parser.spool_max_size = max_body_bytes + 1
+    content_type = request.headers.get("content-type", "")
     try:
+        parser = _FormParser(content_type, request.stream(), max_files=max_files + 1, max_body_bytes=max_body_bytes)
         form = await parser.parse()
-    except UnicodeError as error:
-        raise InputError(f"the form cannot be read: its charset does not fit its text. {how}") from error
     except MultiPartException as error:
         if "Too many files" in error.message:
             raise TooLarge(too_many) from error
         raise InputError(f"the form cannot be read: {error.message} {how}") from error
     try:
-        yield form
+        return [await _part(name, value) for name, value in form.multi_items()]
     finally:
         await form.close()
+
+
+async def _part(name: str, value: UploadFile | str) -> Part:
+    if isinstance(value, str):
+        return Part(_utf8(name), value.encode("latin-1"), None, None)
+    return Part(_utf8(name), await value.read(), _utf8(value.filename or ""), value.content_type)
+
+
+def _utf8(latin: str) -> str:
+    return latin.encode("latin-1").decode("utf-8", "replace")
 
 
 def json_body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Lifecycle(Generic[EngineT]):
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Hold the engine for as long as the context lasts, which is the lifespan of the app."""
-        configure_logs()
+        configure_logs(owns_process=self._owns_process)
         metrics.forget_dead_workers()
         self._now = _generation(await asyncio.to_thread(self._load))  # no other name keeps it when it is replaced
         _show_ready([], self._now.engine.models)

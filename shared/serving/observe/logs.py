@@ -20,6 +20,8 @@ import orjson
 from shared.serving.observe import metrics
 
 OWN_LOGGERS = ("shared", "vision", "nlp")
+OTHER_LOGGERS = ("bentoml", "uvicorn", "uvicorn.error", "gradio")
+"""Those that a worker's libraries give a handler or a level of their own."""
 _said_lost = threading.Event()
 _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -64,10 +66,23 @@ def lost_line(error: Exception) -> None:
         print(f"percept: the log cannot be written: {reason}. Requests are answered without it.", file=sys.stderr)
 
 
-def configure_logs(level: int = logging.INFO) -> None:
-    """Send the log of Percept's packages to standard output as JSON lines; other libraries' logs stay as they are."""
+def configure_logs(level: int = logging.INFO, *, owns_process: bool = False) -> None:
+    """Send the log of Percept's packages to standard output as JSON lines.
+
+    Args:
+        level: the lowest that is written.
+        owns_process: whether other libraries' warnings and errors go the same way; else their logs stay as they are.
+    """
     handler = LogHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
+    if owns_process:
+        logging.captureWarnings(True)
+        logging.getLogger().handlers[:] = [handler]
+        for logger in (logging.getLogger(name) for name in OTHER_LOGGERS):
+            logger.handlers.clear()
+            logger.setLevel(logging.WARNING)
+            logger.propagate = True
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings repeat what a client sent
     for name in OWN_LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -1,42 +1,73 @@
 """Lets through what the demo pages need of Gradio and nothing else, with a page's security headers on every answer.
 
 Gradio brings routes that fetch any address (`/gradio_api/file=https://…`, `/proxy=…`), edit code, or wait in a queue
-that lives in one process; and its predict route downloads every address given in place of a file's path. The pages
-need none of that.
+that lives in one process; it keeps something for each name of a session, and fails where an event has another shape
+than its page sends. So an event is read here, and Gradio gets one that is sure to be of a page, without a session.
+Files never reach Gradio: `tabs` answers the routes for them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import TooLarge
+from shared.errors import InputError, NotFound, PerceptError, TooLarge
 from shared.serving.http.browser import PAGE_HEADERS
-from shared.serving.http.requests import check_json, header
+from shared.serving.http.errors import error_response
+from shared.serving.http.requests import check_json
 
 MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, kept scores, a message or pasted text: some kilobytes, seldom more."""
 _GET = re.compile(
-    r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/.*)/?"
-    r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=(?!\w+:|/?/\w+:).+)/?"
+    r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/[^\0]{1,200})/?"
+    r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=[\w.]{1,60})/?|/samples/[\w.-]{1,60}"
 )
-_POST = re.compile(r"/gradio_api/(upload|reset|component_server|run/[\w-]+)/?")
 _UPLOAD = "/gradio_api/upload"
-_EVENT = re.compile(r"/gradio_api/(component_server|run/[\w-]+)/?")
+_EVENT = re.compile(r"/gradio_api/(?:run/predict|(component_server))/?")
+
+
+class _Event(BaseModel):
+    """What Gradio's browser code sends when something happens to a component."""
+
+    model_config = ConfigDict(strict=True)
+    fn_index: int
+    data: list[str | int | float | bool | None]
+    """No part of a page gives more, and in more Gradio would look for files and addresses to fetch."""
+    event_data: dict[str, Any] = {}
+
+
+class _Call(BaseModel):
+    """What it sends when a page calls a function of the server."""
+
+    model_config = ConfigDict(strict=True)
+    component_id: int
+    fn_name: str
+    data: Any = None
+    session_hash: Literal["page"] = "page"
 
 
 class PageGuard:
-    """ASGI middleware: 404 for routes that no page uses, 400 for events that give an address as a file."""
+    """ASGI middleware: 404 for routes that no page uses, 400 for events that no page sends.
 
-    def __init__(self, app: ASGIApp, path: str) -> None:
+    Args:
+        app: the pages.
+        path: where they are in the service.
+        config: as Gradio describes the pages to a browser.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, config: Mapping[str, Any]) -> None:
         self.app = app
         self.path = path.rstrip("/")
+        events = [each for each in config["dependencies"] if each["backend_fn"]]
+        self._inputs: dict[int, int] = {each["id"]: len(each["inputs"]) for each in events}
+        parts = config["components"]
+        self._functions = {part["id"]: set(part["props"].get("server_fns") or ()) for part in parts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -46,72 +77,89 @@ class PageGuard:
             return
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         route = path.removeprefix(self.path)
-        allowed = {"GET": _GET, "HEAD": _GET, "POST": _POST}.get(scope["method"])
-        if allowed is None or not allowed.fullmatch(route):
-            await _refuse(404, "not_found", "no such page")(scope, receive, send)
-        elif scope["method"] == "POST" and _EVENT.fullmatch(route):
-            await self._check_event(scope, receive, send)
-        elif route.startswith(_UPLOAD):
-            # With an upload_id Gradio keeps the progress for ever, for a route that no page uses, and fails if a field
-            # is not a file.
-            await self.app({**scope, "query_string": b""}, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _check_event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if header(scope, b"content-type").startswith("multipart/"):  # files come through the upload route only
-            await _refuse(400, "invalid_request", "an event is JSON")(scope, receive, send)
-            return
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return
-            body += message.get("body", b"")
-            if len(body) > MAX_EVENT_BYTES:
-                await _refuse(413, "too_large", "the event is too large")(scope, receive, send)
-                return
-            if not message.get("more_body"):
-                break
         try:
-            check_json(bytes(body))
-        except TooLarge as error:
-            await _refuse(413, "too_large", str(error))(scope, receive, send)
+            if scope["method"] == "POST" and (kind := _EVENT.fullmatch(route)):
+                body = await _body(receive)
+                if body is None:
+                    return  # the browser left
+                receive = _replayed(self._checked(body, is_call=kind[1] is not None), receive)
+                headers = [(name, value) for name, value in scope["headers"] if name not in _OF_THE_BODY]
+                scope = {**scope, "query_string": b"", "headers": [*headers, (b"content-type", b"application/json")]}
+            elif not (route == _UPLOAD if scope["method"] == "POST" else _is_shown(scope["method"], route)):
+                raise NotFound("no such page")
+        except PerceptError as error:
+            await error_response(error, scope)(scope, receive, send)
             return
+        await self.app(scope, receive, send)
+
+    def _checked(self, body: bytes, *, is_call: bool) -> bytes:
+        """Return an event as Gradio is to see it.
+
+        Raises:
+            TooLarge: it is too large to be read.
+            InputError: no page sends such a thing.
+        """
+        check_json(body)
         try:
-            names_address = any("://" in path or path.startswith("//") for path in _paths(json.loads(body)))
-        except (ValueError, RecursionError):
-            names_address = True
-        if names_address:
-            await _refuse(400, "invalid_request", "send a file, not an address")(scope, receive, send)
-            return
-        sent = False
-
-        async def replay() -> Message:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-        await self.app(scope, replay, send)
+            sent = json.loads(body, parse_constant=_refuse_constant)
+            if isinstance(sent, dict):
+                sent = {name: value for name, value in sent.items() if name != "session_hash" and value is not None}
+            event = _Call.model_validate(sent) if is_call else _Event.model_validate(sent)
+        except (ValueError, RecursionError) as error:
+            raise InputError("this is no event of a page: " + _reason(error)) from error
+        if isinstance(event, _Call):
+            if event.fn_name not in self._functions.get(event.component_id, ()):
+                raise InputError("this is no event of a page: no part of it has such a function.")
+        elif self._inputs.get(event.fn_index) != len(event.data):
+            raise InputError("this is no event of a page: there is none with that number and as much data.")
+        return json.dumps(event.model_dump()).encode()
 
 
-def _paths(value: Any) -> Iterator[str]:
-    """Yield the path of each file anywhere in an event."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if name == "path" and isinstance(item, str):
-                yield item
-            else:
-                yield from _paths(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _paths(item)
+_OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
 
 
-def _refuse(status: int, kind: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"type": kind, "message": message}}, status_code=status)
+def _is_shown(method: str, route: str) -> bool:
+    return method in ("GET", "HEAD") and _GET.fullmatch(route) is not None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _reason(error: Exception) -> str:
+    """Return why, without what was sent."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'][:1]) or 'it'}: {first['msg'].lower()}."
+    return "it cannot be read as JSON."
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """Return the whole body, or None if the browser left before its end.
+
+    Raises:
+        TooLarge: it is longer than any event.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        if len(body) > MAX_EVENT_BYTES:
+            raise TooLarge(f"the event has more than {MAX_EVENT_BYTES} bytes, which is the limit.")
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives this body first."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return first.pop() if first else await receive()
+
+    return replay
 
 
 class PageHeaders:

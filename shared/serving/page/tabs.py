@@ -23,14 +23,19 @@ from typing import Any, cast
 
 import gradio as gr
 from fastapi import FastAPI
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import FileResponse
 
-from shared.serving.http.errors import install_disk_handler
+from shared.errors import InputError, NotFound, TooLarge
+from shared.serving.http.errors import install_error_handlers
+from shared.serving.http.requests import read_form
 from shared.serving.page.guard import PageGuard, PageHeaders
 from shared.serving.page.kept_files import KeptFolder, keep_sweeping, upload_folder
+from shared.serving.page.uploads import Uploads, media_type
 from shared.templates import templates
 
 BRAND = "Percept"
+_HOW_TO_UPLOAD = "Send one file in the field 'files' of a form."
 _HERE = Path(str(files("shared.serving.page")))
 _PARTS: Any = templates("shared.serving.page").get_template("tabs.html").module
 
@@ -75,7 +80,7 @@ class Page:
     js: str = ""
     """Runs once, when the heading is drawn, in its own scope."""
     sample_files: Sequence[Path] = ()
-    """Files that the page may serve."""
+    """Files that the page may serve, each as `samples/NAME` below its own address."""
     kept: Sequence[KeptFolder] = ()
     """Folders that are swept while the page is open, besides the one for uploads."""
 
@@ -95,7 +100,8 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         has_docs: whether to link to the documentation.
     """
     assert pages, "no page to show"
-    kept = [upload_folder(), *(folder for page in pages for folder in page.kept)]  # before Gradio asks for its folder
+    uploaded = upload_folder()
+    kept = [uploaded, *(folder for page in pages for folder in page.kept)]
 
     @asynccontextmanager
     async def sweeping(_: FastAPI) -> AsyncIterator[None]:
@@ -105,14 +111,14 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
             task.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
-    demo = build_blocks(pages, kept[0].keep_s, has_docs=has_docs)
+    install_error_handlers(app)
+    _add_files(app, path, pages, Uploads(uploaded.path))
+    demo = build_blocks(pages, has_docs=has_docs)
     gr.mount_gradio_app(
         app,
         demo,
         path=path,
-        root_path=root_path + path,  # or Gradio 6 forgets it in the addresses of files that an unqueued event returns
-        allowed_paths=[str(file) for page in pages for file in page.sample_files],
-        max_file_size=max(page.max_file_bytes for page in pages),
+        root_path=root_path + path,
         show_error=False,
         footer_links=[],
         run_history=False,
@@ -124,20 +130,44 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         head=str(_PARTS.icon()),
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
-    for route in app.routes:
-        if isinstance(route, Mount):  # Gradio's own application, which writes uploads
-            install_disk_handler(cast("FastAPI", route.app))
-    demo.has_launched = True  # or Gradio 6 accepts any path of this machine as an upload
-    app.add_middleware(PageGuard, path=path)
+    app.add_middleware(PageGuard, path=path, config=demo.get_config_file())
     app.add_middleware(PageHeaders)
     return app
 
 
-def build_blocks(pages: Sequence[Page], keep_s: float, *, has_docs: bool = True) -> gr.Blocks:
-    """Return the pages as Gradio draws them; `keep_s` is how long it keeps uploads."""
+def _add_files(app: FastAPI, path: str, pages: Sequence[Page], uploads: Uploads) -> None:
+    """Add the routes of uploads and samples; Gradio's own would keep each name, show folders and follow addresses."""
+    samples = {file.name: file for page in pages for file in page.sample_files}
+    max_file_bytes = max(page.max_file_bytes for page in pages)
+
+    @app.post(f"{path}/gradio_api/upload")
+    async def upload(request: Request) -> list[str]:
+        parts = await read_form(
+            request, max_files=1, max_body_bytes=max_file_bytes, too_many="send one file at a time.", how=_HOW_TO_UPLOAD
+        )
+        if len(parts) != 1 or parts[0].name != "files":
+            raise InputError(f"the form must hold one file. {_HOW_TO_UPLOAD}")
+        if len(parts[0].content) > max_file_bytes:
+            raise TooLarge(f"the file has {len(parts[0].content)} bytes; the limit is {max_file_bytes}.")
+        return [await asyncio.to_thread(uploads.keep, parts[0].filename or "", parts[0].content)]
+
+    @app.get(path + "/gradio_api/file={address}")
+    async def uploaded(address: str) -> FileResponse:
+        file = await asyncio.to_thread(uploads.find, address)
+        return FileResponse(file, media_type=media_type(file), headers={"cache-control": "private"})
+
+    @app.get(path + "/samples/{name}")
+    async def sample(name: str) -> FileResponse:
+        if name not in samples:
+            raise NotFound("there is no such sample.")
+        return FileResponse(samples[name])
+
+
+def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
+    """Return the pages as Gradio draws them."""
     is_alone = len(pages) == 1
     title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, int(keep_s))) as demo:
+    with gr.Blocks(title=title, analytics_enabled=False) as demo:
         if is_alone:
             parts = _draw(pages[0], is_alone=True, has_docs=has_docs)
         else:

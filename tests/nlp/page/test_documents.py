@@ -14,6 +14,7 @@ from nlp.page import documents as page_documents
 from nlp.page.documents import MAX_DOCUMENTS, MAX_FILE_BYTES, VisitorDocuments
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
 from shared.serving.page.kept_files import KeptFolder, sweep
+from shared.serving.page.uploads import Uploads
 
 ADA, MARIE = "a" * 32, "b" * 32
 
@@ -22,7 +23,7 @@ ADA, MARIE = "a" * 32, "b" * 32
 def kept(tmp_path: Path) -> VisitorDocuments:
     for name in ("documents", "uploads"):
         (tmp_path / name).mkdir()
-    return VisitorDocuments(tmp_path / "documents", tmp_path / "uploads")
+    return VisitorDocuments(tmp_path / "documents", Uploads(tmp_path / "uploads"))
 
 
 def titles(kept: VisitorDocuments, visitor: str) -> list[str]:
@@ -117,25 +118,25 @@ def test_too_much_is_refused(kept: VisitorDocuments, monkeypatch: pytest.MonkeyP
 
 
 def test_upload_is_read_once_and_deleted(kept: VisitorDocuments):
-    file = kept.uploads / "hash" / "shop.md"
-    file.parent.mkdir()
-    file.write_bytes(b"text")
-    assert kept.take_upload(str(file)) == b"text"
-    assert not file.exists()
+    address = kept.uploads.keep("shop.md", b"text")
+    assert kept.take_upload(address) == b"text"
+    assert list(kept.uploads.folder.iterdir()) == []
     with pytest.raises(NotFound, match="Drop the file again"):
-        kept.take_upload(str(file))
+        kept.take_upload(address)
 
 
 def test_file_that_is_no_upload_is_neither_read_nor_deleted(kept: VisitorDocuments):
     secret = kept.folder / "secret.md"
     secret.write_bytes(b"secret")
-    link = kept.uploads / "link.md"
+    link = kept.uploads.folder / f"{'a' * 32}.md"
     link.symlink_to(secret)
     for path in (
         str(secret),
-        f"{kept.uploads}/../documents/secret.md",
+        f"{kept.uploads.folder}/../documents/secret.md",
+        "../documents/secret.md",
         str(link),
-        str(kept.uploads),
+        link.name,
+        str(kept.uploads.folder),
         "",
         None,
         7,

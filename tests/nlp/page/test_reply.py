@@ -14,6 +14,7 @@ from nlp.page.reply import Lookup, Replier, Reply
 from shared.bundle.read import Bundle
 from shared.errors import InputError, TooLarge
 from shared.runtime.cpu import OnnxRuntime
+from shared.serving.page.uploads import Uploads
 from shared.serving.settings import Settings
 
 VISITOR = "c" * 32
@@ -26,7 +27,7 @@ class Page:
     def __init__(self, intent: Bundle, qa: Bundle, folder: Path) -> None:
         self.bundles = intent, qa
         self.folder = folder
-        self.documents = VisitorDocuments(folder / "documents", folder / "uploads")
+        self.documents = VisitorDocuments(folder / "documents", Uploads(folder / "uploads"))
         (folder / "documents").mkdir()
 
     def reply(self, text: object, *, parts: str = "intent qa knowledge", visitor: object = VISITOR) -> Reply:

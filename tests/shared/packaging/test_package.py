@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from scripts.tasks import TASKS
 from shared.bundle.layout import WEIGHTS
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import PerceptError
-from shared.packaging.bento import SERVICES, Bento, lay_out, make_plan
+from shared.packaging.bento import SBOM, SERVICES, Bento, Plan, lay_out, make_plan, write_sbom
 from shared.packaging.dockerfile import DOCKERFILE, render_dockerfile
 from shared.packaging.package import installed_bytes
 from shared.packaging.trial import try_bento
@@ -66,9 +67,29 @@ def test_what_it_holds_serves_and_nothing_else(packaged: Packaged):
     assert (source / "constraints.txt").read_text() == (ROOT / "constraints.txt").read_text()
     assert (packaged.stored / DOCKERFILE).read_text() == render_dockerfile(gpu=False)
     assert (packaged.output / DOCKERFILE).read_text() == render_dockerfile(gpu=False)
+    assert_lists_the_lock_file(packaged.stored / SBOM)
+    assert_lists_the_lock_file(packaged.output / SBOM)
     required = (packaged.stored / "env" / "python" / "requirements.txt").read_text()
     assert "onnxruntime" in required
     assert "torch" not in required
+
+
+def assert_lists_the_lock_file(path: Path) -> set[str]:
+    """Check that an SBOM has each package of the lock file in its version, with its hashes; return the other ones."""
+    document = json.loads(path.read_text())
+    assert document["bomFormat"] == "CycloneDX"
+    parts = {part["name"]: part for part in document["components"]}
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = dict(line.partition(" ")[0].split("==") for line in lines if "==" in line)
+    for name, version in pinned.items():
+        assert parts[name]["version"] == version
+        assert parts[name]["externalReferences"][0]["hashes"][0]["alg"] == "SHA-256"
+    return set(parts) - set(pinned)
+
+
+def test_the_sbom_of_a_gpu_s_bento_names_torch(tmp_path: Path, intent_bundle: Bundle):
+    write_sbom(Plan(SERVICES["nlp"], {"intent": intent_bundle}, gpu=True), tmp_path / SBOM)
+    assert {"torch", "torchvision", "transformers"} <= assert_lists_the_lock_file(tmp_path / SBOM)
 
 
 @pytest.mark.server

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from shared.errors import InputError
 from shared.serving.http.errors import install_error_handlers
-from shared.serving.http.requests import json_body, open_form, read_json
+from shared.serving.http.requests import json_body, read_form, read_json
 
 
 class Note(BaseModel):
@@ -103,7 +103,7 @@ def test_a_form_is_415(client: TestClient):
 START = b'--x\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n'
 
 
-async def read_form(body: bytes, piece: int = 512 << 10) -> tuple[int, int, str]:
+async def read_slowly(body: bytes, piece: int = 512 << 10) -> tuple[int, int, str]:
     """Return how many bytes were read and how often others had their turn, and the file or the error."""
     places = iter(range(0, len(body), piece))
     taken = turns = 0
@@ -125,8 +125,8 @@ async def read_form(body: bytes, piece: int = 512 << 10) -> tuple[int, int, str]
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
     task = asyncio.create_task(others())
     try:
-        async with open_form(request, max_files=1, max_body_bytes=1 << 30, too_many="", how="") as form:
-            found = (await form["a"].read()).decode("latin-1")
+        (part,) = await read_form(request, max_files=1, max_body_bytes=1 << 30, too_many="", how="")
+        found = part.content.decode("latin-1")
     except InputError as error:
         found = str(error)
     is_over = True
@@ -141,22 +141,22 @@ async def read_form(body: bytes, piece: int = 512 << 10) -> tuple[int, int, str]
 )
 def test_a_form_that_keeps_its_parser_busy_is_refused_after_its_first_bytes(content: bytes):
     body = START + content * ((8 << 20) // len(content)) + b"\r\n--x--"
-    taken, _, found = asyncio.run(read_form(body))
+    taken, _, found = asyncio.run(read_slowly(body))
     assert "boundary" in found
     assert taken <= 1 << 20
 
 
 def test_a_few_lines_that_look_like_the_boundary_are_content():
     content = "\r\n--xylophone, \r\n--x-ray" * 400
-    assert asyncio.run(read_form(START + content.encode() + b"\r\n--x--"))[2] == content
+    assert asyncio.run(read_slowly(START + content.encode() + b"\r\n--x--"))[2] == content
 
 
 @pytest.mark.parametrize("piece", [1, 5, 6, 7, 1000])
 def test_blanks_after_a_boundary_are_found_wherever_the_form_is_cut(piece: int):
-    assert "boundary" in asyncio.run(read_form(START + b"content\r\n--x  \r\n" + bytes(2000), piece))[2]
+    assert "boundary" in asyncio.run(read_slowly(START + b"content\r\n--x  \r\n" + bytes(2000), piece))[2]
 
 
 def test_while_a_form_is_parsed_others_have_their_turn():
-    few, many = (asyncio.run(read_form(START + bytes(size << 20) + b"\r\n--x--", 64 << 20))[1] for size in (1, 16))
+    few, many = (asyncio.run(read_slowly(START + bytes(size << 20) + b"\r\n--x--", 64 << 20))[1] for size in (1, 16))
     assert few >= 8
     assert many >= 15 * 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import html
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,18 @@ LANGUAGE = Page("Language", "What do you want?", list, lambda: [("intent", "2"),
 
 
 def labels(pages: list[Page], kind: type) -> list[str]:
-    return [part.label for part in build_blocks(pages, 60).blocks.values() if type(part) is kind]
+    return [part.label for part in build_blocks(pages).blocks.values() if type(part) is kind]
 
 
 def drawn(pages: list[Page]) -> str:
-    return "\n".join(str(part.value) for part in build_blocks(pages, 60).blocks.values() if isinstance(part, gr.HTML))
+    return "\n".join(str(part.value) for part in build_blocks(pages).blocks.values() if isinstance(part, gr.HTML))
 
 
 def test_page_alone_has_no_tab_and_says_whose_it_is():
     assert labels([PHOTOS], gr.Tab) == []
     assert drawn([PHOTOS]).count("<h1>") == 1
     assert "Percept" in drawn([PHOTOS])
-    assert build_blocks([PHOTOS], 60).title == "Percept: What is in this photo?"
+    assert build_blocks([PHOTOS]).title == "Percept: What is in this photo?"
 
 
 def test_each_page_has_its_tab_and_the_brand_stands_once():
@@ -43,7 +42,7 @@ def test_each_page_has_its_tab_and_the_brand_stands_once():
 
 def test_page_fills_its_own_tab():
     page = dataclasses.replace(LANGUAGE, fill=lambda: [Part(lambda: "mine")])
-    blocks = build_blocks([PHOTOS, page], 60)
+    blocks = build_blocks([PHOTOS, page])
     mine = next(part for part in blocks.blocks.values() if isinstance(part, gr.HTML) and part.value == "mine")
     assert mine.parent is not None
     assert mine.parent.elem_id == "page-language"
@@ -90,7 +89,7 @@ def test_an_upload_that_the_disk_has_no_room_for_is_503_and_says_so(monkeypatch:
     client = TestClient(mount_pages([PHOTOS]), raise_server_exceptions=False)
     files = {"files": ("photo.png", b"bytes", "image/png")}
     assert client.post("/ui/gradio_api/upload", files=files).status_code == 200
-    monkeypatch.setattr(tempfile._TemporaryFileWrapper, "write", full, raising=False)
+    monkeypatch.setattr(Path, "write_bytes", full)
     answer = client.post("/ui/gradio_api/upload", files=files)
     assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable")
     assert "disk is full" in answer.text
