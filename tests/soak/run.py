@@ -1,6 +1,8 @@
 """The soak: a server with two workers under good and hostile traffic, while workers are killed and stopped and bundles
 change. What it counts are the promises that it breaks.
 
+It begins calm, with good traffic alone; then come those who send what costs most; then everything at once.
+
 A request may be lost only on a connection to a process that was killed: the ports of the process's clients are read
 while it is stopped, just before it is killed, and each request knows its own. One worker, the elder, is never killed,
 so that its memory can be watched from the end of the warm-up to the end.
@@ -13,6 +15,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,9 +24,15 @@ from typing import Any
 
 from tests.server import Server
 from tests.soak.client import Client, Lost, Reply, children, memory_mb, ports_of
-from tests.soak.traffic import KEY, Request, good, hostile
+from tests.soak.traffic import KEY, Request, costly, good, hostile
 
-GOOD_CLIENTS, HOSTILE_CLIENTS = 6, 3
+GOOD_CLIENTS, HOSTILE_CLIENTS, COSTLY_CLIENTS = 6, 3, 2
+PHASE = 0.1
+"""Of the time, for the calm and again for those who send what costs most."""
+MAX_SLOWDOWN = 3.0
+"""Of good traffic beside them: its 99th percentile, to that in the calm."""
+_JUDGED_FROM_S = 20.0
+"""A shorter phase has too few requests for a 99th percentile."""
 REFUSALS = (429, 503, 504)
 """What a good request may be answered with by design."""
 WARM_UP = 0.25
@@ -50,6 +59,11 @@ class Report:
     lost_with_their_process: int = 0
     slowest_ms: float = 0.0
     slowest: str = ""
+    costly: int = 0
+    calm_p99_ms: float | None = None
+    """Of good requests."""
+    costly_p99_ms: float | None = None
+    """Of good requests, beside those that cost most."""
     memory_mb: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """Process id -> seconds and megabytes."""
     growth_mb: float | None = None
@@ -76,13 +90,20 @@ class Soak:
         self._statuses: Counter[str] = Counter()
         self._doomed: set[int] = set()
         self._elder = min(children(server.process.pid))
+        self._took_ms: dict[str, list[float]] = {"calm": [], "costly": [], "all": []}
         self._start = time.monotonic()
 
     async def run(self) -> Report:
         """Return the report when the time is over."""
+        requests = costly()  # it takes seconds to make them
         self._start = time.monotonic()
-        jobs = [self._ask(good) for _ in range(GOOD_CLIENTS)] + [self._ask(hostile) for _ in range(HOSTILE_CLIENTS)]
-        await asyncio.gather(*jobs, self._hang_up(), self._watch_memory(), self._make_faults())
+        jobs = [
+            *(self._ask(good) for _ in range(GOOD_CLIENTS)),
+            *(self._ask(lambda rng: rng.choice(requests), begins="costly") for _ in range(COSTLY_CLIENTS)),
+            *(self._ask(hostile, begins="all") for _ in range(HOSTILE_CLIENTS)),
+            *(self._hang_up(), self._watch_memory(), self._make_faults()),
+        ]
+        await asyncio.gather(*jobs)
         self.report.seconds = round(self._now(), 1)
         await asyncio.sleep(0.1)  # until the connections are closed
         self.report.statuses = dict(sorted(self._statuses.items()))
@@ -91,6 +112,14 @@ class Soak:
 
     def _now(self) -> float:
         return time.monotonic() - self._start
+
+    def _phase(self) -> str:
+        passed = self._now() / self.seconds
+        return "calm" if passed < PHASE else "costly" if passed < 2 * PHASE else "all"
+
+    async def _until(self, phase: str) -> None:
+        while self._phase() not in (phase, "all"):
+            await asyncio.sleep(0.05)
 
     def _living(self) -> list[int]:
         """Return the workers; one that was killed stays in the list of processes until its parent has looked."""
@@ -102,12 +131,13 @@ class Soak:
     def _broken(self, what: str) -> None:
         self.report.errors.append((round(self._now(), 2), what))
 
-    async def _ask(self, make: Callable[[random.Random], Request]) -> None:
+    async def _ask(self, make: Callable[[random.Random], Request], begins: str = "calm") -> None:
+        await self._until(begins)
         client = Client(self.server.port)
         rng = random.Random(self._rng.random())
         before = "nothing"
         while not self._is_over():
-            request = make(rng)
+            request, phase = make(rng), self._phase()
             begun = time.monotonic()
             try:
                 reply = await asyncio.wait_for(
@@ -124,14 +154,14 @@ class Soak:
                 self._broken(f"no answer within 60 s: {request.method} {request.path}")
                 client.close()
                 continue
-            self._judge(request, reply, time.monotonic() - begun)
+            self._judge(request, reply, time.monotonic() - begun, phase)
             before = f"{reply.status} of {request.method} {request.path}, {len(request.body)} bytes"
             if rng.random() < 0.2:
                 client.close()
             await asyncio.sleep(rng.uniform(0.0, 0.02))
         client.close()
 
-    def _judge(self, request: Request, reply: Reply, seconds: float) -> None:
+    def _judge(self, request: Request, reply: Reply, seconds: float, phase: str) -> None:
         self._statuses[str(reply.status)] += 1
         name = f"{request.method} {request.path}"
         if seconds * 1000 > self.report.slowest_ms:
@@ -139,9 +169,11 @@ class Soak:
         if reply.status >= 500 and reply.status not in REFUSALS:
             self._broken(f"{reply.status}: {name}: {reply.body[:200]!r}")
         if request.is_right is None:
-            self.report.hostile += 1
+            self.report.costly += request.is_costly
+            self.report.hostile += not request.is_costly
             return
         self.report.good += 1
+        self._took_ms[phase].append(seconds * 1000)
         if reply.status in REFUSALS:
             return
         try:
@@ -152,6 +184,7 @@ class Soak:
             self._broken(f"wrong: {name}: {reply.status} {reply.body[:200]!r}")
 
     async def _hang_up(self) -> None:
+        await self._until("all")
         client = Client(self.server.port)
         rng = random.Random(self._rng.random())
         while not self._is_over():
@@ -175,6 +208,7 @@ class Soak:
             self.report.notes.append("bundles were not swapped: there is no PUT /v1/model")
         faults = [self._kill, self._stop, *([self._swap, self._swap] if can_swap and self._bundles else [])]
         number = 0
+        await self._until("all")
         while self._now() + 2 * FAULT_EVERY_S < self.seconds or not number:
             await asyncio.sleep(min(FAULT_EVERY_S, self.seconds / 4))
             await faults[number % len(faults)]()
@@ -233,11 +267,23 @@ class Soak:
         if len(self._living()) < 2:
             self._broken("a worker that was killed did not come back within 60 s")
 
+    def _judge_speed(self) -> None:
+        calm, costly = (
+            statistics.quantiles(self._took_ms[phase], n=100)[-1] if len(self._took_ms[phase]) > 1 else None
+            for phase in ("calm", "costly")
+        )
+        if calm is None or costly is None:
+            return
+        self.report.calm_p99_ms, self.report.costly_p99_ms = round(calm, 1), round(costly, 1)
+        if self.seconds * PHASE >= _JUDGED_FROM_S and costly > MAX_SLOWDOWN * calm:
+            self._broken(f"beside costly requests the p99 of good ones rose from {calm:.0f} to {costly:.0f} ms")
+
     def _judge_end(self) -> None:
         if self.server.process.poll() is not None:
             self._broken(f"the server ended with {self.server.process.returncode}")
         if self._elder not in self._living():
             self._broken("a worker ended that nobody had killed")
+        self._judge_speed()
         samples = self.report.memory_mb.get(str(self._elder), [])
         begin, quarter = self.seconds * WARM_UP, self.seconds / 4
         first = [size for at, size in samples if begin <= at < begin + quarter]

@@ -18,6 +18,8 @@ def test_a_few_seconds_of_good_and_hostile_traffic_with_a_killed_worker_break_no
     assert report.good > 50
     assert report.hostile > 20
     assert report.hung_up > 10
+    assert report.costly > 0
+    assert report.calm_p99_ms is not None
     assert set(report.statuses) >= {"200", "400"}
     plot(report, tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 1000

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fuzz import costs
 from tests.fuzz.documents import make_html, make_markdown
 from tests.fuzz.images import make_image
 from tests.pictures import BLUE, GREEN, RED, animated, cmyk_jpeg, plain
@@ -46,6 +47,7 @@ class Request:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     is_right: Callable[[Any], bool] | None = None
+    is_costly: bool = False
 
 
 def good(rng: random.Random) -> Request:
@@ -56,6 +58,19 @@ def good(rng: random.Random) -> Request:
 def hostile(rng: random.Random) -> Request:
     """Return a request that nobody should send."""
     return rng.choice(_HOSTILE)(rng)
+
+
+def costly() -> list[Request]:
+    """Return the requests that cost most for their size, or did before they were bounded."""
+    found = [*costs.hostile_images(), *costs.hostile_forms(), *(each for each in costs.hostile() if _is_text(each))]
+    return [
+        Request(each.method, each.route, each.body, {"content-type": each.content_type, **each.headers}, is_costly=True)
+        for each in found
+    ]
+
+
+def _is_text(sent: costs.Sent) -> bool:
+    return sent.route in ("/v1/intent", "/v1/answer", "/v1/understand")
 
 
 def _json(path: str, body: object, is_right: Callable[[Any], bool] | None, method: str = "POST") -> Request:

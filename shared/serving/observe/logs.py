@@ -82,6 +82,9 @@ def configure_logs(level: int = logging.INFO, *, owns_process: bool = False) -> 
             logger.handlers.clear()
             logger.setLevel(logging.WARNING)
             logger.propagate = True
+    for name, known in list(logging.root.manager.loggerDict.items()):
+        if name.partition(".")[0] in OWN_LOGGERS and isinstance(known, logging.Logger):
+            known.disabled = False  # BentoML's own configuration disables those that are there before it
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings repeat what a client sent
     for name in OWN_LOGGERS:
         logger = logging.getLogger(name)
