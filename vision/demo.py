@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from shared.errors import InputError, NotFound, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S, upload_folder
 from shared.serving.page.tabs import Page, Part
 from shared.serving.page.uploads import Uploads
-from vision.engine import Allowance, TaggingEngine
+from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
 from vision.page import render
@@ -223,7 +222,7 @@ def _heat(engine: TaggingEngine, data: bytes, index: int, score: float) -> str:
         target_size_px=preprocessor.resize_px,
         max_pixels=settings.max_pixels,
         formats=settings.image_formats,
-        hold=partial(engine.hold, allowance=Allowance()),
+        hold=engine.hold,
     ).pixels
     heat = occlusion_map(engine.predictor, image, index)
     picture = overlay(image, heat, preprocessor)

@@ -29,13 +29,13 @@ from shared.serving.http.limits import Admission
 from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
-from vision.images import decode_image
+from vision.images import Postponed, Work, decode_image
 from vision.tagging import TASK
 from vision.tagging.predictor import INPUT, OUTPUT, Tag, TagPredictor
 
 GPU_BATCH_SIZE = 32
-LARGE_BYTES = 64_000_000
-"""From this estimate on, a worker decodes one image at a time."""
+LARGE = Work(memory_bytes=64_000_000, pixels=25_000_000)
+"""Beyond either, a worker decodes one image at a time, in a thread of their own: a small image never waits for them."""
 MAX_REQUEST_BYTES = 400_000_000
 """Of all images of one request: a PNG of 39 megapixels with alpha has 157 MB and takes 1.4 s (two cores, 2026-11)."""
 
@@ -93,6 +93,10 @@ class Allowance:
             self._left -= needed_bytes
 
 
+def _is_large(work: Work) -> bool:
+    return work.memory_bytes > LARGE.memory_bytes or work.pixels > LARGE.pixels
+
+
 class TaggingEngine:
     """Answers for one model in one worker.
 
@@ -124,6 +128,7 @@ class TaggingEngine:
         self._network = threading.Lock()  # one image at a time: two would take twice the memory and no less time
         self._one_large = threading.Lock()
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._large_decoder = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
         self.admission = Admission(settings.max_queue, settings.deadline_s, "images")
 
     @classmethod
@@ -204,12 +209,20 @@ class TaggingEngine:
         if self._max_batch_size == 1:
             left = threading.Event()
             try:
-                seen = await loop.run_in_executor(self._decoders, self._look, data, allowance, start, left)
+                look = partial(self._look, data, came=start, left=left)
+                try:
+                    seen = await loop.run_in_executor(self._decoders, look, allowance)
+                except Postponed:
+                    seen = await loop.run_in_executor(self._large_decoder, look, None)
             except BaseException:  # cancelled or too late: the network is not run for it any more
                 left.set()
                 raise
         else:
-            pixels, width, height = await loop.run_in_executor(self._decoders, self._decode, data, allowance)
+            try:
+                decoded_image = await loop.run_in_executor(self._decoders, self._decode, data, allowance)
+            except Postponed:
+                decoded_image = await loop.run_in_executor(self._large_decoder, self._decode, data, None)
+            pixels, width, height = decoded_image
             decoded = time.perf_counter()
             logits = await self._batcher.submit(pixels)
             seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
@@ -232,30 +245,26 @@ class TaggingEngine:
             raise InputError("the network's answer is not finite: the values are too far from a photo's.")
         return {OUTPUT: np.stack(logits)}  # [N, num_labels]
 
-    def hold(self, needed_bytes: int, *, allowance: Allowance) -> AbstractContextManager[Any]:
-        """Return what is held while an image is decoded: large ones are decoded one at a time.
-
-        Raises:
-            TooLarge: the images of its request take more memory together than the limit.
-        """
-        allowance.take(needed_bytes)
-        return self._one_large if needed_bytes > LARGE_BYTES else nullcontext()
+    def hold(self, work: Work) -> AbstractContextManager[Any]:
+        """Return what is held while an image is decoded: large ones are decoded one at a time."""
+        return self._one_large if _is_large(work) else nullcontext()
 
     async def close(self) -> None:
         """Refuse new images, answer those in hand, then free the model."""
         self.admission.close()
         await asyncio.to_thread(self._decoders.shutdown)
+        await asyncio.to_thread(self._large_decoder.shutdown)
         await self._batcher.close()
         self.runtime.close()
 
     # The rest runs in the threads that decode.
 
-    def _look(self, data: bytes, allowance: Allowance, came: float, left: threading.Event) -> Inference:
+    def _look(self, data: bytes, allowance: Allowance | None, *, came: float, left: threading.Event) -> Inference:
         """Return the network's answer for an image alone, without waiting for a batch.
 
         Args:
             data: an image file's bytes.
-            allowance: what its request may still take.
+            allowance: as in `_decode`.
             came: when it was asked for, by `time.perf_counter`.
             left: set once nobody waits any more.
         """
@@ -271,13 +280,30 @@ class TaggingEngine:
         self.metrics.batch(1, ended - computing, began - came + computing - decoded)
         return Inference(logits, width, height, Timings(decoded - began, ended - decoded))
 
-    def _decode(self, data: bytes, allowance: Allowance) -> tuple[np.ndarray, int, int]:
-        """Return float32 [3, size, size], and the width and height of the image."""
+    def _decode(self, data: bytes, allowance: Allowance | None) -> tuple[np.ndarray, int, int]:
+        """Return float32 [3, size, size], and the width and height of the image.
+
+        Args:
+            data: an image file's bytes.
+            allowance: what its request may still take; None in the thread for large images, which has been told.
+
+        Raises:
+            Postponed: the image is for that thread.
+        """
+
+        def hold(work: Work) -> AbstractContextManager[Any]:
+            if allowance is None:
+                return self.hold(work)
+            allowance.take(work.memory_bytes)
+            if _is_large(work):
+                raise Postponed
+            return nullcontext()
+
         image = decode_image(
             data,
             target_size_px=self.predictor.preprocessor.resize_px,
             max_pixels=self.settings.max_pixels,
             formats=self.settings.image_formats,
-            hold=partial(self.hold, allowance=allowance),
+            hold=hold,
         )
         return self.predictor.preprocess(image.pixels), image.width, image.height

@@ -64,10 +64,23 @@ _HEAD_BYTES = 1024
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-Hold = Callable[[int], AbstractContextManager[Any]]
+@dataclass(frozen=True)
+class Work:
+    """What decoding an image will take, as its header tells."""
+
+    memory_bytes: int
+    pixels: int
+    """All pixels, once for each scan."""
 
 
-def nothing_held(needed_bytes: int) -> AbstractContextManager[Any]:  # noqa: ARG001 where nobody else decodes
+class Postponed(Exception):
+    """Raised by a `Hold`: this image is not decoded here and now."""
+
+
+Hold = Callable[[Work], AbstractContextManager[Any]]
+
+
+def nothing_held(work: Work) -> AbstractContextManager[Any]:  # noqa: ARG001 where nobody else decodes
     """Return a context that does nothing."""
     return nullcontext()
 
@@ -101,12 +114,13 @@ def decode_image(
         max_pixels: checked against the header, before any pixel is decoded.
         formats: Pillow format names that are accepted.
         max_decoded_bytes: most memory that decoding may take, as estimated from the header.
-        hold: called with the bytes that decoding will take, and its result held meanwhile; may raise TooLarge.
+        hold: called with what decoding will take, and its result held meanwhile; may raise TooLarge or Postponed.
 
     Raises:
         InvalidImage: the bytes are empty, truncated or not a picture.
         UnsupportedMedia: a picture in a format that is not accepted.
         TooLarge: more pixels than `max_pixels`, more memory than `max_decoded_bytes` or more scans than anybody writes.
+        Postponed: `hold` said so.
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes). Send the bytes of a JPEG, PNG, WebP, GIF or BMP file.")
@@ -114,7 +128,7 @@ def decode_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
             return _decode(data, target_size_px, max_pixels, formats, max_decoded_bytes, hold)
-    except (UnsupportedMedia, TooLarge, InvalidImage):
+    except (UnsupportedMedia, TooLarge, InvalidImage, Postponed):
         raise
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than the limit of {max_pixels / 1e6:g} megapixels.") from error
@@ -156,7 +170,7 @@ def _decode(
             image.draft("RGB", (wanted, wanted))
         # One call of the decoder, not one per 64 KB: each gives up the interpreter lock and waits to get it back.
         image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-    with hold(needed):
+    with hold(Work(needed, scans * width * height)):
         orientation = image.getexif().get(0x0112, 1)
         image = _in_strips(image, target_size_px)
     ImageOps.exif_transpose(image, in_place=True)

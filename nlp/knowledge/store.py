@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -74,6 +75,7 @@ class KnowledgeBase:
         reranker: sorts what BM25 found; None for BM25's own order.
         max_documents: the limit of documents.
         max_bytes: the limit of one document's file.
+        max_characters: the limit of one document's text.
         pdf_limits: what reading a PDF may take.
 
     Raises:
@@ -87,11 +89,13 @@ class KnowledgeBase:
         reranker: SentenceReranker | None = None,
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
+        max_characters: float = math.inf,
         pdf_limits: PdfLimits = FOR_OPERATORS,
     ) -> None:
         self.reranker = reranker
         self.max_documents = max_documents
         self.max_bytes = max_bytes
+        self.max_characters = max_characters
         self.pdf_limits = pdf_limits
         self._database = Database(Path(path))
 
@@ -116,7 +120,7 @@ class KnowledgeBase:
         Raises:
             InputError: the id, the title or the document cannot be used.
             UnsupportedMedia: not a kind of document that is read here.
-            TooLarge: too many bytes, passages or documents.
+            TooLarge: too many bytes, characters, passages or documents.
             ServiceError: the disk is full, cannot be written to or is busy; nothing has changed.
         """
         info, change = self._put(id, content, media_type, title)
@@ -216,6 +220,11 @@ class KnowledgeBase:
         if known:
             return known, "none"
         document = documents.read_document(name, content, media_type, self.pdf_limits)
+        if len(document.text) > self.max_characters:
+            raise TooLarge(
+                f"the document has {len(document.text)} characters of text; the limit is {self.max_characters}. "
+                "Split it."
+            )
         passages = split_passages(document.text, document.sections)
         if len(passages) > MAX_PASSAGES:
             raise TooLarge(f"the document has {len(passages)} passages; the limit is {MAX_PASSAGES}. Split it.")

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from shared.project import PROJECT_ROOT
 from tests.fuzz import costs
 from tests.fuzz.cases import KINDS
+from tests.fuzz.page_costs import page_requests
 from tests.fuzz.routes import SERVICES
 from tests.fuzz.run import Report, fuzz
 from tests.server import environment, serving
@@ -60,10 +61,11 @@ def ask_costs(mutants: int, seed: int, output: Path) -> list[costs.Cost]:
     """Return what honest, hostile and mutated requests cost; the bodies of those beyond the bounds are kept."""
     models = [PROJECT_ROOT / "models" / name for name in ("tagger", "intent", "qa")]
     knowledge = {"PERCEPT_KNOWLEDGE": str(output / "costs.sqlite")}
-    with serving(models, output / "costs.log", "--no-ui", workers=1, models=3, **knowledge) as server:
-        total = len(costs.honest_requests()) + sum(1 for _ in costs.hostile()) + mutants
-        with tqdm(total=total, desc="costs", unit="request") as bar:
-            found = costs.measure(server, mutants=mutants, seed=seed, said=lambda _: bar.update())
+    with serving(models, output / "costs.log", workers=1, models=3, **knowledge) as server:
+        server.wait_for("a page", lambda: server.get("/ui/").status == 200)
+        requests = [*costs.honest_requests().values(), *costs.hostile(), *page_requests(server)]
+        with tqdm(total=len(requests) + mutants, desc="costs", unit="request") as bar:
+            found = costs.measure(server, mutants=mutants, seed=seed, requests=requests, said=lambda _: bar.update())
     (output / "costs.md").write_text(costs.table(found) + "\n", encoding="utf-8")
     click.echo(costs.table(found))
     for number, cost in enumerate(each for each in found if not each.is_within()):

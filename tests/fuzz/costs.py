@@ -49,6 +49,8 @@ class Sent:
     honest: Sent | None = field(default=None, repr=False)
     method: str = "POST"
     headers: dict[str, str] = field(default_factory=dict, repr=False)
+    made: Callable[[Server], bytes] | None = field(default=None, repr=False)
+    """Gives the body each time it is sent, of one that holds only once; before the measurement begins."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,13 @@ class Meter:
         return Cost(sent, status, cpu_s, mb, cpu_s / self._honest[sent.honest])
 
     def _send(self, sent: Sent) -> tuple[int, float, float]:
+        body = sent.made(self.server) if sent.made else sent.body
         self._settled()
         (self._proc / "clear_refs").write_text("5")  # VmHWM starts again (man 5 proc)
         before, began = self._memory_mb("VmRSS"), self._cpu_s()
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         try:
-            connection.request(sent.method, sent.route, sent.body, {"content-type": sent.content_type, **sent.headers})
+            connection.request(sent.method, sent.route, body, {"content-type": sent.content_type, **sent.headers})
             answer = connection.getresponse()
             answer.read()
             status = answer.status
@@ -358,10 +361,12 @@ def measure(
     for sent in requests if requests is not None else [*honest_requests().values(), *hostile()]:
         found.append(meter(sent))
         said(found[-1])
+    parents = [cost for cost in found if not cost.sent.made]
     for _ in range(mutants):
-        survivors = sorted(found, key=lambda cost: -(cost.cpu_s + cost.mb / 100) / (2000 + len(cost.sent.body)))[:40]
-        parent = rng.choice(survivors).sent if rng.random() < 0.7 else rng.choice(found).sent
-        found.append(meter(mutated(parent, [cost.sent for cost in survivors], rng)))
+        survivors = sorted(parents, key=lambda cost: -(cost.cpu_s + cost.mb / 100) / (2000 + len(cost.sent.body)))[:40]
+        parent = rng.choice(survivors).sent if rng.random() < 0.7 else rng.choice(parents).sent
+        parents.append(meter(mutated(parent, [cost.sent for cost in survivors], rng)))
+        found.append(parents[-1])
         said(found[-1])
     return found
 

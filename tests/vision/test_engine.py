@@ -7,6 +7,7 @@ import io
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from shared.errors import DeadlineExceeded, InputError, InvalidImage, NotReady, 
 from shared.serving.settings import Settings
 from tests.pictures import GREEN, encode, plain, quarter_turned_jpeg, tiff, truncated_jpeg
 from tests.vision.conftest import OpenClient
-from vision.engine import LARGE_BYTES, Allowance, TaggingEngine
+from vision.engine import LARGE, TaggingEngine
 
 
 def with_engine(bundle: Bundle, use: Callable[[TaggingEngine], Awaitable[None]], **settings: object) -> None:
@@ -235,12 +236,28 @@ def test_the_images_of_one_request_share_what_decoding_may_take(open_client: Ope
 
 def test_large_images_are_decoded_one_at_a_time(tagger_bundle: Bundle):
     async def use(engine: TaggingEngine) -> None:
-        with engine.hold(LARGE_BYTES, allowance=Allowance()):
+        with engine.hold(LARGE):
             assert not engine._one_large.locked()
-        with engine.hold(LARGE_BYTES + 1, allowance=Allowance()):
-            assert engine._one_large.locked()
+        for larger in (replace(LARGE, memory_bytes=LARGE.memory_bytes + 1), replace(LARGE, pixels=LARGE.pixels + 1)):
+            with engine.hold(larger):
+                assert engine._one_large.locked()
 
     with_engine(tagger_bundle, use)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_small_image_does_not_wait_for_large_ones(tagger_bundle: Bundle, batch_size: int):
+    large = encode(Image.new("RGBA", (4200, 4200), (255, 0, 0, 255)))
+
+    async def use(engine: TaggingEngine) -> None:
+        with engine._one_large:  # one that takes for ever
+            waiting = [asyncio.create_task(engine.tag(large)) for _ in range(4)]
+            await asyncio.sleep(0.2)
+            assert [tag.label for tag in (await engine.tag(plain())).tags] == ["cat"]
+            assert not any(task.done() for task in waiting)
+        assert [(await task).width for task in waiting] == [4200] * 4
+
+    with_engine(tagger_bundle, use, max_batch_size=batch_size)
 
 
 def test_the_formats_of_the_settings_are_those_that_are_accepted(open_client: OpenClient):

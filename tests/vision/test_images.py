@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from shared.errors import InvalidImage, TooLarge, UnsupportedMedia
 from shared.project import PROJECT_ROOT
 from tests.pictures import bomb_png, encode, quarter_turned_jpeg, tiff, truncated_jpeg
 from vision import images
-from vision.images import DEFAULT_FORMATS, MAX_DECODED_BYTES, ImagePreprocessor, decode_image
+from vision.images import DEFAULT_FORMATS, MAX_DECODED_BYTES, ImagePreprocessor, Postponed, Work, decode_image
 
 
 def png(image: Image.Image) -> bytes:
@@ -220,8 +220,8 @@ def test_who_decodes_is_told_how_much_memory_it_takes():
     told: list[int] = []
 
     @contextmanager
-    def hold(needed: int) -> Iterator[None]:
-        told.append(needed)
+    def hold(work: Work) -> Iterator[None]:
+        told.append(work.memory_bytes)
         yield
 
     decode_image(png(Image.new("RGB", (640, 480))), hold=hold)
@@ -229,6 +229,15 @@ def test_who_decodes_is_told_how_much_memory_it_takes():
     decode_image(encoded("JPEG"), hold=hold)
     decode_image(encoded("JPEG", progressive=True), hold=hold)
     assert told == [640 * 480 * 4, 64 * 48 * 16, 0, 64 * 48 * 6]
+
+
+def test_who_decodes_may_postpone_it():
+    def hold(work: Work) -> AbstractContextManager[None]:
+        assert work.pixels == 640 * 480
+        raise Postponed
+
+    with pytest.raises(Postponed):
+        decode_image(png(Image.new("RGB", (640, 480))), hold=hold)
 
 
 def encoded(kind: str, **options: bool) -> bytes:

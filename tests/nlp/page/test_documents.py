@@ -107,6 +107,8 @@ def test_what_cannot_be_read_is_refused_and_leaves_nothing_to_ask(kept: VisitorD
 def test_too_much_is_refused(kept: VisitorDocuments, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(TooLarge, match="5 MB"):
         kept.add(ADA, "large.txt", bytes(MAX_FILE_BYTES + 1))
+    with pytest.raises(TooLarge, match="2000001 characters of text"):
+        kept.add(ADA, "long.txt", b"a " * 1_000_000 + b"b")
     for number in range(MAX_DOCUMENTS):
         kept.add(ADA, f"{number}.txt", b"text")
     with pytest.raises(TooLarge, match="Remove one"):
