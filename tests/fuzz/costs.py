@@ -245,13 +245,13 @@ def hostile() -> Iterator[Sent]:
             "escaped quotes without a text": start + b"[" * 33 + rb"\"[" * 20_000,
             "escaped quotes in a text": start + b'["' + rb"\"[" * 2_000_000 + b'"]}',
             "nested arrays": start + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}",
-            "31 levels a thousand times": start + b"[" + (b"[" * 31 + b"]" * 31 + b",") * 4_000 + b"0]}",
-            "150,000 arrays": start + b"[" + b"[]," * 149_990 + b"[]]}",
+            "31 levels a thousand times": start + b"[" + (b"[" * 31 + b"]" * 31 + b",") * 1_200 + b"0]}",
+            "39,000 arrays": start + b"[" + b"[]," * 38_990 + b"[]]}",
             "nine million arrays": start + b"[" + b"[]," * 9_000_000 + b"[]]}",
             "600,000 wrong items": start + b"[" + b"0," * 600_000 + b"0]}",
             "8 MB of wrong items": start + b"[" + b"0," * 4_000_000 + b"0]}",
-            "140,000 unknown names": b"{" + b",".join(b'"%d":0' % each for each in range(140_000)) + b"}",
-            "a million escapes": start + b'"' + rb"\u00e9" * 1_000_000 + b'"}',
+            "39,000 unknown names": b"{" + b",".join(b'"%d":0' % each for each in range(39_000)) + b"}",
+            "390,000 escapes": start + b'"' + rb"\u00e9" * 390_000 + b'"}',
         }.items():
             yield Sent(route, kind, body, honest=honest)
     for kind, text in {

@@ -39,11 +39,11 @@ LEFT = "percept.client_left"
 
 MAX_JSON_BYTES = 16 << 20
 """A photo of 12 MB in base64; larger ones are sent as bytes."""
-MAX_JSON_MARKS = {b",": 620_000, b"[": 150_000, b"{": 150_000, b":": 150_000, b"\\": 1_500_000}
+MAX_JSON_MARKS = {b",": 620_000, b"[": 40_000, b"{": 40_000, b":": 40_000, b"\\": 400_000}
 """How often a JSON body may hold each of these bytes, its texts included. The worker does nothing else while it parses
 JSON, and these make that slow: a value takes 0.03 to 0.1 us, an escape 0.04, an array or a name 0.3 (two cores,
-pydantic 2.14, 2026-11), so about 100 ms at most. Four photos as tensors are 602,112 values."""
-_SMALL_JSON_BYTES = 64 << 10
+pydantic 2.14, 2026-11), so about 60 ms at most. Four photos as tensors are 602,112 values."""
+_SMALL_JSON_BYTES = 32 << 10
 """Not counted: it holds no more than the limits."""
 _HALF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")

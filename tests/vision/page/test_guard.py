@@ -139,7 +139,7 @@ CALL = "/ui/gradio_api/component_server"
         b"{",
         b"",
         b"\xff",
-        b"[" * 100_000,
+        b"[" * 30_000,
         b"null",
         b"7",
         b"[]",

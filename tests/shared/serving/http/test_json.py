@@ -89,8 +89,8 @@ def test_json_over_16_mebibytes_is_413():
         check_json(b" " * (MAX_JSON_BYTES + 1))
 
 
-@pytest.mark.parametrize("many", [b"[" * 140_000 + b"]" * 140_000, b'{"a":' * 100_000 + b"1" + b"}" * 100_000])
-def test_a_megabyte_of_nesting_is_refused(many: bytes):
+@pytest.mark.parametrize("many", [b"[" * 39_000 + b"]" * 39_000, b'{"a":' * 39_000 + b"1" + b"}" * 39_000])
+def test_nesting_without_end_is_refused(many: bytes):
     with pytest.raises(RequestValidationError, match="recursion limit exceeded"):
         read(b'{"anything":' + many + b"}")
 
@@ -99,7 +99,7 @@ def test_a_megabyte_of_nesting_is_refused(many: bytes):
     "body",
     [
         b'{"words":[' + b"0," * 600_000 + b"0]}",
-        b"{" + b",".join(b'"%d":0' % place for place in range(140_000)) + b"}",
+        b"{" + b",".join(b'"%d":0' % place for place in range(39_000)) + b"}",
     ],
     ids=["items", "names"],
 )
