@@ -202,9 +202,8 @@ def test_a_document_that_cannot_be_taken_is_a_4xx_and_changes_nothing(
         {"files": {"document": GUIDE, "other": GUIDE}},
         {"files": [("document", GUIDE), ("document", GUIDE)]},
         {"data": {"document": "text"}, "files": {"x": b""}},
-        {"files": {"document": (None, "text")}},
     ],
-    ids=["other field", "one more field", "two files", "text", "no file"],
+    ids=["other field", "one more field", "two files", "text"],
 )
 def test_a_form_with_anything_but_one_document_is_400(client: TestClient, form: dict):
     response = client.put(PATH, headers=KEY, **form)
