@@ -111,7 +111,7 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
     ) -> DocumentOut:
         """201 for a new document, 200 for one that is replaced. Questions find it at once, in every worker."""
         knowledge = engine().needed_knowledge()
-        content, media_type, named = await _read_document(request, settings)
+        content, media_type, named = await _read_document(request)
         info, is_new = await asyncio.to_thread(
             knowledge.put, document, content, media_type=media_type, title=title or named
         )
@@ -132,13 +132,13 @@ def make_router(engine: Callable[[], LanguageEngine], settings: Settings) -> API
     return router
 
 
-async def _read_document(request: Request, settings: Settings) -> tuple[bytes, str | None, str | None]:
+async def _read_document(request: Request) -> tuple[bytes, str | None, str | None]:
     """Return content, media type and title; None for what the client did not say."""
     content_type = request.headers.get("content-type")
     if (content_type or "").partition(";")[0].strip().lower() != "multipart/form-data":
         return await request.body(), content_type, None
     too_many = "the form holds more than one file. Send one document at a time."
-    parts = await read_form(request, max_files=1, max_body_bytes=settings.max_body_bytes, too_many=too_many, how=_HOW)
+    parts = await read_form(request, max_files=1, too_many=too_many, how=_HOW)
     strangers = sorted({part.name for part in parts} - {FIELD, "title"})
     if strangers:
         raise InputError(f"the form has the field {strangers[0][:80]!r}; expected {FIELD!r}. {_HOW}")

@@ -300,7 +300,6 @@ async def _read_form(request: Request, settings: Settings) -> list[bytes]:
     parts = await read_form(
         request,
         max_files=settings.max_images,
-        max_body_bytes=settings.max_body_bytes,
         too_many=too_many,
         how=_HOW,
     )

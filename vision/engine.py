@@ -11,13 +11,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,8 @@ from shared.serving.settings import Settings
 from vision.images import Postponed, Work, decode_image
 from vision.tagging import TASK
 from vision.tagging.predictor import INPUT, OUTPUT, Tag, TagPredictor
+
+Done = TypeVar("Done")
 
 GPU_BATCH_SIZE = 32
 LARGE = Work(memory_bytes=64_000_000, pixels=25_000_000)
@@ -216,29 +218,28 @@ class TaggingEngine:
 
     async def _seen(self, data: bytes, allowance: Allowance) -> Inference:
         start = time.perf_counter()
-        loop = asyncio.get_running_loop()
         if self._max_batch_size == 1:
             left = threading.Event()
             try:
-                look = partial(self._look, data, came=start, left=left)
-                try:
-                    seen = await loop.run_in_executor(self._decoders, look, allowance)
-                except Postponed:
-                    seen = await loop.run_in_executor(self._large_decoder, look, None)
+                seen = await self._off_loop(partial(self._look, data, came=start, left=left), allowance)
             except BaseException:  # cancelled or too late: the network is not run for it any more
                 left.set()
                 raise
         else:
-            try:
-                decoded_image = await loop.run_in_executor(self._decoders, self._decode, data, allowance)
-            except Postponed:
-                decoded_image = await loop.run_in_executor(self._large_decoder, self._decode, data, None)
-            pixels, width, height = decoded_image
+            pixels, width, height = await self._off_loop(partial(self._decode, data), allowance)
             decoded = time.perf_counter()
             logits = await self._batcher.submit(pixels)
             seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
         self.metrics.preprocess_seconds.observe(seen.timings.decode_s)
         return seen
+
+    async def _off_loop(self, work: Callable[[Allowance | None], Done], allowance: Allowance) -> Done:
+        """Return what is made of an image in a thread: in that for large ones if it turns out to be one."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._decoders, work, allowance)
+        except Postponed:
+            return await loop.run_in_executor(self._large_decoder, work, None)
 
     async def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the network's outputs for tensors of its signature: float32 [N, 3, size, size] to [N, num_labels].

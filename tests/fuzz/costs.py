@@ -20,12 +20,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pypdf
 from PIL import Image
 
 from shared.project import PROJECT_ROOT
 from tests.fuzz.images import _ANY, bomb, png_chunk
-from tests.nlp.knowledge.pdfs import make_pdf
 from tests.server import Server
 
 MAX_CPU_S, MAX_MB, MAX_RATIO = 4.0, 300.0, 10.0
@@ -154,25 +152,25 @@ def _json(route: str, kind: str, content: object, honest: Sent | None = None) ->
     return Sent(route, kind, json.dumps(content, ensure_ascii=False).encode(), honest=honest)
 
 
-def _words(characters: int) -> str:
+def words_of(characters: int) -> str:
     return ("where can I book a table for two people near the old harbour " * (characters // 60 + 1))[:characters]
 
 
-def _encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 @cache
-def _photo(side: int, is_progressive: bool = False) -> bytes:
+def photo_of(side: int, is_progressive: bool = False) -> bytes:
     small = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
     image = small.resize((side, side), Image.Resampling.BICUBIC)
-    return _encoded(image, "JPEG", quality=90, progressive=is_progressive)
+    return encoded(image, "JPEG", quality=90, progressive=is_progressive)
 
 
 def _drawn() -> bytes:
-    return _encoded(Image.new("RGB", (6300, 6300), (9, 90, 9)), "PNG")
+    return encoded(Image.new("RGB", (6300, 6300), (9, 90, 9)), "PNG")
 
 
 def _form(*parts: bytes) -> bytes:
@@ -189,22 +187,22 @@ def honest_requests() -> dict[str, Sent]:
     return {
         sent.kind: sent
         for sent in (
-            _json("/v1/intent", "a sentence", {"text": _words(60)}),
-            _json("/v1/intent", "64 texts of 2,000 characters", {"texts": [_words(2000)] * 64}),
-            _json("/v1/answer", "a context of 25,000 characters", {"question": "Who?", "context": _words(CONTEXT)}),
+            _json("/v1/intent", "a sentence", {"text": words_of(60)}),
+            _json("/v1/intent", "64 texts of 2,000 characters", {"texts": [words_of(2000)] * 64}),
+            _json("/v1/answer", "a context of 25,000 characters", {"question": "Who?", "context": words_of(CONTEXT)}),
             _json("/v1/answer", "a question to the knowledge base", {"question": "How many images may I send?"}),
             _json("/v1/answer", "with 20 passages", {"question": "How many images may I send?", "passages": 20}),
             _json("/v1/understand", "a question", {"text": "How many images may one request hold?"}),
-            _json("/hf/text-classification", "64 inputs of 2,000 characters", {"inputs": [_words(2000)] * 64}),
+            _json("/hf/text-classification", "64 inputs of 2,000 characters", {"inputs": [words_of(2000)] * 64}),
             _json("/hf/question-answering", "inputs of 25,000 characters",
-                  {"inputs": {"question": "Who?", "context": _words(CONTEXT)}}),
-            _json("/model/parse", "a message of 2,000 characters", {"text": _words(2000)}),
-            Sent("/v1/tag", "a photo of 1 megapixel", _photo(1000), "image/jpeg"),
-            Sent("/v1/tag", "a photo of 39 megapixels", _photo(6245), "image/jpeg"),
-            Sent("/v1/tag", "a progressive photo of 39 megapixels", _photo(6245, True), "image/jpeg"),
+                  {"inputs": {"question": "Who?", "context": words_of(CONTEXT)}}),
+            _json("/model/parse", "a message of 2,000 characters", {"text": words_of(2000)}),
+            Sent("/v1/tag", "a photo of 1 megapixel", photo_of(1000), "image/jpeg"),
+            Sent("/v1/tag", "a photo of 39 megapixels", photo_of(6245), "image/jpeg"),
+            Sent("/v1/tag", "a progressive photo of 39 megapixels", photo_of(6245, True), "image/jpeg"),
             Sent("/v1/tag", "a PNG of 39 megapixels", _drawn(), "image/png"),
-            Sent("/v1/tag", "16 photos of 1 megapixel", _form(*[_photo(1000)] * 16), FORM),
-            Sent("/hf/image-classification", "an image of 1 megapixel", _photo(1000), "image/jpeg"),
+            Sent("/v1/tag", "16 photos of 1 megapixel", _form(*[photo_of(1000)] * 16), FORM),
+            Sent("/hf/image-classification", "an image of 1 megapixel", photo_of(1000), "image/jpeg"),
             _json("/v2/models/percept-tagger/infer", "a photo as JSON", {"inputs": [
                 {"name": "pixel_values", "shape": [1, 3, 160, 160], "datatype": "FP32", "data": [0.5] * 76_800}]}),
         )
@@ -212,19 +210,9 @@ def honest_requests() -> dict[str, Sent]:
 
 
 def _scan_bomb(side: int, scans: int) -> bytes:
-    content = _encoded(Image.new("RGB", (side, side), (90, 120, 60)), "JPEG", progressive=True)
+    content = encoded(Image.new("RGB", (side, side), (90, 120, 60)), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:-2] + content[last:-2] * scans + content[-2:]
-
-
-def _bookmarks(levels: int) -> bytes:
-    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([f"word {page}" for page in range(50)])))
-    above = None
-    for level in range(levels):
-        above = writer.add_outline_item(title="x" * 290, page_number=level % 50, parent=above)
-    stream = io.BytesIO()
-    writer.write(stream)
-    return stream.getvalue()
 
 
 def hostile() -> Iterator[Sent]:
@@ -290,23 +278,23 @@ def hostile_images() -> Iterator[Sent]:
     deep = Image.fromarray(np.full((6300, 6300), 40_000, np.uint16))
     wide = Image.new("RGB", (16383, 2441))
     chunk = png_chunk(b"zTXt", b"key\0\0" + bomb(60)) * 8
-    tiny = _encoded(Image.new("RGB", (8, 8)), "PNG")
+    tiny = encoded(Image.new("RGB", (8, 8)), "PNG")
     for kind, content, honest in (
         ("8,000 scans of 36 megapixels", _scan_bomb(6000, 8000), scans),
         ("25 scans of 39 megapixels", _scan_bomb(6200, 15), scans),
         ("500 scans of 1 megapixel", _scan_bomb(1000, 490), scans),
-        ("a WebP of 16383x2441", _encoded(wide, "WEBP", lossless=True, method=0), drawn),
-        ("a WebP of 18 megapixels", _encoded(plain.resize((4300, 4300)), "WEBP", lossless=True, method=0), drawn),
-        ("a PNG of 39 megapixels with alpha", _encoded(plain, "PNG"), drawn),
-        ("a grey PNG of 39 megapixels with alpha", _encoded(plain.convert("LA"), "PNG"), drawn),
-        ("a PNG of 39 megapixels in 16 bits", _encoded(deep, "PNG"), drawn),
-        ("a PNG of one bit a pixel", _encoded(grey.convert("1"), "PNG"), drawn),
-        ("a GIF of 39 megapixels", _encoded(palette, "GIF", transparency=1), drawn),
-        ("a BMP of one bit a pixel", _encoded(grey.convert("1"), "BMP"), drawn),
-        ("a progressive CMYK JPEG", _encoded(cmyk, "JPEG", progressive=True, subsampling=0), scans),
+        ("a WebP of 16383x2441", encoded(wide, "WEBP", lossless=True, method=0), drawn),
+        ("a WebP of 18 megapixels", encoded(plain.resize((4300, 4300)), "WEBP", lossless=True, method=0), drawn),
+        ("a PNG of 39 megapixels with alpha", encoded(plain, "PNG"), drawn),
+        ("a grey PNG of 39 megapixels with alpha", encoded(plain.convert("LA"), "PNG"), drawn),
+        ("a PNG of 39 megapixels in 16 bits", encoded(deep, "PNG"), drawn),
+        ("a PNG of one bit a pixel", encoded(grey.convert("1"), "PNG"), drawn),
+        ("a GIF of 39 megapixels", encoded(palette, "GIF", transparency=1), drawn),
+        ("a BMP of one bit a pixel", encoded(grey.convert("1"), "BMP"), drawn),
+        ("a progressive CMYK JPEG", encoded(cmyk, "JPEG", progressive=True, subsampling=0), scans),
         ("480 MB of packed text in a PNG", tiny[:33] + chunk + tiny[33:], small),
         ("32 MB of spaces", b" " * (32 << 20), small),
-        ("31 MB of zeros behind a JPEG", _photo(1000) + bytes(31 << 20), small),
+        ("31 MB of zeros behind a JPEG", photo_of(1000) + bytes(31 << 20), small),
     ):
         yield Sent("/v1/tag", kind, content, "image/x", honest)
 
@@ -320,7 +308,7 @@ def hostile_forms() -> Iterator[Sent]:
         "blanks behind a boundary": _form(b"") + b"--cut" + b" " * (30 << 20),
         "a million headers": b"--cut\r\n" + b"a: b\r\n" * 1_000_000,
         "100,000 parts": b'--cut\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n' * 100_000,
-        "16 WebPs of 16 megapixels": _form(*[_encoded(Image.new("RGB", (4000, 4000)), "WEBP", lossless=True)] * 16),
+        "16 WebPs of 16 megapixels": _form(*[encoded(Image.new("RGB", (4000, 4000)), "WEBP", lossless=True)] * 16),
     }.items():
         yield Sent("/v1/tag", kind, body, FORM, many)
 

@@ -5,7 +5,6 @@ An upload is read once, so each request that names one makes it anew, before its
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ from typing import Any
 from PIL import Image
 
 from nlp.page.documents import MAX_CHARACTERS, MAX_FILE_BYTES
-from tests.fuzz.costs import FORM, Sent, _bookmarks, _encoded, _photo, _words, hostile_forms
-from tests.nlp.knowledge.pdfs import make_pdf
+from tests.fuzz.costs import FORM, Sent, encoded, hostile_forms, photo_of, words_of
+from tests.nlp.knowledge.pdfs import make_pdf, nested_bookmarks
 from tests.server import Server
 
 EVENT, CALL, UPLOAD = (f"/ui/gradio_api/{name}" for name in ("run/predict", "component_server", "upload"))
@@ -75,17 +74,17 @@ def page_requests(server: Server) -> Iterator[Sent]:
     """Yield honest and hostile requests to the page of a server that has the starter models."""
     page = _Page(server)
     photo, message, heat, pasted, document, pdf = honest = (
-        page.look("a photo of 1 megapixel on the page", _photo(1000)),
-        page.call("reply", "a message of 2,000 characters on the page", {"text": _words(2000)}),
-        page.explain("a heat map of a photo of 1 megapixel", _photo(1000)),
-        page.call("add_text", f"a pasted text of {PASTED:,} characters", {"text": _words(PASTED)}),
-        page.add("a.txt", "a text of 2 million characters, dropped", _words(MAX_CHARACTERS).encode()),
-        page.add("a.pdf", "a PDF of 100 pages, dropped", make_pdf(["\n".join([_words(80)] * 50)] * 100)),
+        page.look("a photo of 1 megapixel on the page", photo_of(1000)),
+        page.call("reply", "a message of 2,000 characters on the page", {"text": words_of(2000)}),
+        page.explain("a heat map of a photo of 1 megapixel", photo_of(1000)),
+        page.call("add_text", f"a pasted text of {PASTED:,} characters", {"text": words_of(PASTED)}),
+        page.add("a.txt", "a text of 2 million characters, dropped", words_of(MAX_CHARACTERS).encode()),
+        page.add("a.pdf", "a PDF of 100 pages, dropped", make_pdf(["\n".join([words_of(80)] * 50)] * 100)),
     )
     yield from honest
     large = Image.new("RGBA", (6300, 6300), (200, 10, 10, 128))
-    yield page.look("a PNG of 39 megapixels with alpha on the page", _encoded(large, "PNG"))
-    yield page.explain("a heat map of a PNG of 39 megapixels", _encoded(large, "PNG"), heat)
+    yield page.look("a PNG of 39 megapixels with alpha on the page", encoded(large, "PNG"))
+    yield page.explain("a heat map of a PNG of 39 megapixels", encoded(large, "PNG"), heat)
     for kind, text in {
         "punctuation": "a.,;" * 500,
         "ideographs": "漢字" * 1000,
@@ -112,9 +111,9 @@ def page_requests(server: Server) -> Iterator[Sent]:
         for size, said in ((MAX_FILE_BYTES, "5 MB"), (MAX_CHARACTERS, "2 MB")):
             content = (piece * (size // len(piece))).encode()
             yield page.add(name, f"{said} of {kind}, dropped", content, document)
-    yield page.add("a.pdf", "a PDF with 900 nested bookmarks, dropped", _bookmarks(900), pdf)
+    yield page.add("a.pdf", "a PDF with 900 nested bookmarks, dropped", nested_bookmarks(50, 900), pdf)
     yield page.add(
-        "a.pdf", "a PDF of one page of 5 MB of text, dropped", make_pdf(["\n".join([_words(80)] * 60_000)]), pdf
+        "a.pdf", "a PDF of one page of 5 MB of text, dropped", make_pdf(["\n".join([words_of(80)] * 60_000)]), pdf
     )
     for kind, body in {
         "300,000 arrays": b'{"fn_index": 1, "data": [' + b"[]," * 300_000 + b"[]]}",
@@ -126,6 +125,4 @@ def page_requests(server: Server) -> Iterator[Sent]:
             yield Sent(route, f"an event of {kind}", body, honest=message)
     for sent in hostile_forms():
         yield Sent(UPLOAD, sent.kind, sent.body.replace(b'name="image"', b'name="files"'), FORM, photo)
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "PNG")
-    yield page.look("a photo of 8 by 8", stream.getvalue(), photo)
+    yield page.look("a photo of 8 by 8", encoded(Image.new("RGB", (8, 8)), "PNG"), photo)

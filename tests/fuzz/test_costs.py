@@ -9,6 +9,7 @@ import pytest
 from shared.project import PROJECT_ROOT
 from tests.fuzz import costs
 from tests.fuzz.costs import Cost, Sent
+from tests.fuzz.page_costs import page_requests
 from tests.server import serving
 
 KINDS = {
@@ -16,6 +17,11 @@ KINDS = {
     "64 texts of punctuation", "a context of ideographs", "a context of nothing but marks", "a compressed body",
     "8,000 scans of 36 megapixels", "a WebP of 16383x2441", "a PNG of 39 megapixels with alpha", "32 MB of spaces",
     "30 MB of boundaries that are none", "16 WebPs of 16 megapixels",
+}  # fmt: skip
+ON_THE_PAGE = {
+    "a PNG of 39 megapixels with alpha on the page", "a heat map of a photo of 1 megapixel",
+    "a message of punctuation on the page", "a pasted text of ideographs", "2 MB of one-letter words, dropped",
+    "an event of 300,000 arrays", "30 MB of carriage returns",
 }  # fmt: skip
 
 
@@ -26,8 +32,12 @@ def test_no_request_costs_more_than_the_bounds(tmp_path: Path):
     chosen = {sent.kind: sent for sent in costs.hostile() if sent.kind in KINDS}
     assert set(chosen) == KINDS
     knowledge = {"PERCEPT_KNOWLEDGE": str(tmp_path / "knowledge.sqlite")}
-    with serving(models, tmp_path / "log", "--no-ui", workers=1, models=3, **knowledge) as server:
-        requests = [*costs.honest_requests().values(), *chosen.values()]
+    uploads = {"GRADIO_TEMP_DIR": str(tmp_path)}
+    with serving(models, tmp_path / "log", workers=1, models=3, **knowledge, **uploads) as server:
+        server.wait_for("a page", lambda: server.get("/ui/").status == 200)
+        page = [sent for sent in page_requests(server) if sent.kind in ON_THE_PAGE]
+        assert {sent.kind for sent in page} == ON_THE_PAGE
+        requests = [*costs.honest_requests().values(), *chosen.values(), *page]
         found = costs.measure(server, mutants=20, requests=requests)
     assert len(found) == len(requests) + 20
     by_kind = {cost.sent.kind: cost for cost in found}

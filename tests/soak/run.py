@@ -1,7 +1,8 @@
 """The soak: a server with two workers under good and hostile traffic, while workers are killed and stopped and bundles
 change. What it counts are the promises that it breaks.
 
-It begins calm, with good traffic alone; then come those who send what costs most; then everything at once.
+It begins calm, with good traffic alone; then come those who send what costs most; then, without them, all the rest at
+once. What they take for a moment would hide what stays.
 
 A request may be lost only on a connection to a process that was killed: the ports of the process's clients are read
 while it is stopped, just before it is killed, and each request knows its own. One worker, the elder, is never killed,
@@ -18,7 +19,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.soak.client import Client, Lost, Reply, children, memory_mb, ports_of
 from tests.soak.traffic import KEY, Request, costly, good, hostile
 
 GOOD_CLIENTS, HOSTILE_CLIENTS, COSTLY_CLIENTS = 6, 3, 2
+PHASES = ("calm", "costly", "all")
 PHASE = 0.1
 """Of the time, for the calm and again for those who send what costs most."""
 MAX_SLOWDOWN = 3.0
@@ -90,7 +92,7 @@ class Soak:
         self._statuses: Counter[str] = Counter()
         self._doomed: set[int] = set()
         self._elder = min(children(server.process.pid))
-        self._took_ms: dict[str, list[float]] = {"calm": [], "costly": [], "all": []}
+        self._took_ms: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self._start = time.monotonic()
 
     async def run(self) -> Report:
@@ -99,8 +101,8 @@ class Soak:
         self._start = time.monotonic()
         jobs = [
             *(self._ask(good) for _ in range(GOOD_CLIENTS)),
-            *(self._ask(lambda rng: rng.choice(requests), begins="costly") for _ in range(COSTLY_CLIENTS)),
-            *(self._ask(hostile, begins="all") for _ in range(HOSTILE_CLIENTS)),
+            *(self._ask(lambda rng: rng.choice(requests), ("costly",)) for _ in range(COSTLY_CLIENTS)),
+            *(self._ask(hostile, ("all",)) for _ in range(HOSTILE_CLIENTS)),
             *(self._hang_up(), self._watch_memory(), self._make_faults()),
         ]
         await asyncio.gather(*jobs)
@@ -131,12 +133,12 @@ class Soak:
     def _broken(self, what: str) -> None:
         self.report.errors.append((round(self._now(), 2), what))
 
-    async def _ask(self, make: Callable[[random.Random], Request], begins: str = "calm") -> None:
-        await self._until(begins)
+    async def _ask(self, make: Callable[[random.Random], Request], phases: Sequence[str] = PHASES) -> None:
+        await self._until(phases[0])
         client = Client(self.server.port)
         rng = random.Random(self._rng.random())
         before = "nothing"
-        while not self._is_over():
+        while not self._is_over() and self._phase() in phases:
             request, phase = make(rng), self._phase()
             begun = time.monotonic()
             try:

@@ -62,15 +62,11 @@ def hostile(rng: random.Random) -> Request:
 
 def costly() -> list[Request]:
     """Return the requests that cost most for their size, or did before they were bounded."""
-    found = [*costs.hostile_images(), *costs.hostile_forms(), *(each for each in costs.hostile() if _is_text(each))]
     return [
         Request(each.method, each.route, each.body, {"content-type": each.content_type, **each.headers}, is_costly=True)
-        for each in found
+        for each in costs.hostile()
+        if each.route in ("/v1/tag", "/v1/intent", "/v1/answer", "/v1/understand")
     ]
-
-
-def _is_text(sent: costs.Sent) -> bool:
-    return sent.route in ("/v1/intent", "/v1/answer", "/v1/understand")
 
 
 def _json(path: str, body: object, is_right: Callable[[Any], bool] | None, method: str = "POST") -> Request:

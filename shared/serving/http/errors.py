@@ -181,11 +181,6 @@ def install_error_handlers(app: FastAPI | Starlette) -> None:
     """Make an app answer every error in the one shape; an unexpected exception is logged by `RequestEdge`."""
     for kind in (PerceptError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _handle)
-    install_disk_handler(app)
-
-
-def install_disk_handler(app: FastAPI | Starlette) -> None:
-    """Make an app answer 503 if the disk is full or read-only; any other error stays what it is."""
     app.add_exception_handler(OSError, _handle_disk)
 
 

@@ -12,6 +12,7 @@ import asyncio
 import codecs
 import json
 import re
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
@@ -187,7 +188,7 @@ class _FormParser(MultiPartParser):
     Whatever has no file name is text to it, so it reads all text as Latin-1, which gives each byte back.
     """
 
-    def __init__(self, content_type: str, stream: AsyncIterator[bytes], *, max_files: int, max_body_bytes: int) -> None:
+    def __init__(self, content_type: str, stream: AsyncIterator[bytes], *, max_files: int) -> None:
         self._form = stream
         self._is_whole = False
         self._boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
@@ -198,9 +199,9 @@ class _FormParser(MultiPartParser):
             self._bounded(),
             max_files=max_files,
             max_fields=_MAX_FIELDS,
-            max_part_size=max_body_bytes,
+            max_part_size=sys.maxsize,  # the limit of the body is the limit of its parts
         )
-        self.spool_max_size = max_body_bytes + 1
+        self.spool_max_size = 0  # never to the disk
 
     def on_end(self) -> None:
         """Note that the last boundary came."""
@@ -229,13 +230,12 @@ class _FormParser(MultiPartParser):
             raise MultiPartException("it is cut off before its end.")
 
 
-async def read_form(request: Request, *, max_files: int, max_body_bytes: int, too_many: str, how: str) -> list[Part]:
-    """Return the parts of a request's form.
+async def read_form(request: Request, *, max_files: int, too_many: str, how: str) -> list[Part]:
+    """Return the parts of a request's form, which lie in memory: the body limit bounds them.
 
     Args:
         request: with a form as its body.
         max_files: one more is refused.
-        max_body_bytes: what the body limit lets through.
         too_many: the message about too many files.
         how: a sentence that says what to send, for messages.
 
@@ -245,7 +245,7 @@ async def read_form(request: Request, *, max_files: int, max_body_bytes: int, to
     """
     content_type = request.headers.get("content-type", "")
     try:
-        parser = _FormParser(content_type, request.stream(), max_files=max_files + 1, max_body_bytes=max_body_bytes)
+        parser = _FormParser(content_type, request.stream(), max_files=max_files + 1)
         form = await parser.parse()
     except MultiPartException as error:
         if "Too many files" in error.message:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import MutableHeaders
@@ -39,7 +39,7 @@ class _Event(BaseModel):
     fn_index: int
     data: list[str | int | float | bool | None]
     """No part of a page gives more, and in more Gradio would look for files and addresses to fetch."""
-    event_data: dict[str, Any] = {}
+    event_data: dict[str, Any] | None = None
 
 
 class _Call(BaseModel):
@@ -49,7 +49,6 @@ class _Call(BaseModel):
     component_id: int
     fn_name: str
     data: Any = None
-    session_hash: Literal["page"] = "page"
 
 
 class PageGuard:
@@ -102,17 +101,16 @@ class PageGuard:
         check_json(body)
         try:
             sent = json.loads(body, parse_constant=_refuse_constant)
-            if isinstance(sent, dict):
-                sent = {name: value for name, value in sent.items() if name != "session_hash" and value is not None}
             event = _Call.model_validate(sent) if is_call else _Event.model_validate(sent)
         except (ValueError, RecursionError) as error:
             raise InputError("this is no event of a page: " + _reason(error)) from error
         if isinstance(event, _Call):
             if event.fn_name not in self._functions.get(event.component_id, ()):
                 raise InputError("this is no event of a page: no part of it has such a function.")
-        elif self._inputs.get(event.fn_index) != len(event.data):
+            return json.dumps({**event.model_dump(), "session_hash": "page"}).encode()  # one for all: it must have one
+        if self._inputs.get(event.fn_index) != len(event.data):
             raise InputError("this is no event of a page: there is none with that number and as much data.")
-        return json.dumps(event.model_dump()).encode()
+        return json.dumps({**event.model_dump(), "event_data": event.event_data or {}}).encode()
 
 
 _OF_THE_BODY = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})

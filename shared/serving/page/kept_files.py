@@ -1,7 +1,6 @@
 """Folders for the files that people drop on the demo pages, and how long these stay.
 
-Gradio deletes only what its own process received, and only on a clean exit. Here every worker sweeps the folders, which
-all of them share, so files go no matter who received them.
+Every worker sweeps the folders, which all of them share, so files go no matter who received them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,9 @@ class KeptFolder:
 
 
 def upload_folder() -> KeptFolder:
-    """Return this user's folder that Gradio uses from now on, in GRADIO_TEMP_DIR or the system's temporary folder.
+    """Return this user's folder, in GRADIO_TEMP_DIR or the system's temporary folder.
+
+    If Gradio keeps a file of its own, it is there too, and swept.
 
     Raises:
         ConfigError: somebody else created the folder.

@@ -119,6 +119,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         demo,
         path=path,
         root_path=root_path + path,
+        max_file_size=max(page.max_file_bytes for page in pages),  # the browser says so, before anything is sent
         show_error=False,
         footer_links=[],
         run_history=False,
@@ -142,9 +143,7 @@ def _add_files(app: FastAPI, path: str, pages: Sequence[Page], uploads: Uploads)
 
     @app.post(f"{path}/gradio_api/upload")
     async def upload(request: Request) -> list[str]:
-        parts = await read_form(
-            request, max_files=1, max_body_bytes=max_file_bytes, too_many="send one file at a time.", how=_HOW_TO_UPLOAD
-        )
+        parts = await read_form(request, max_files=1, too_many="send one file at a time.", how=_HOW_TO_UPLOAD)
         if len(parts) != 1 or parts[0].name != "files":
             raise InputError(f"the form must hold one file. {_HOW_TO_UPLOAD}")
         if len(parts[0].content) > max_file_bytes:

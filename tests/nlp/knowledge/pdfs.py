@@ -18,6 +18,17 @@ def make_pdf(pages: Sequence[str], *, title: str | None = None) -> bytes:
     return pdf_of_streams(streams, title=title)
 
 
+def nested_bookmarks(pages: int, levels: int) -> bytes:
+    """Return a PDF whose pages are words, each of its bookmarks inside the one before."""
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([f"word {page}" for page in range(pages)])))
+    above = None
+    for level in range(levels):
+        above = writer.add_outline_item(title=f"{level} " + "x" * 290, page_number=level % pages, parent=above)
+    written = io.BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
 def pdf_of_streams(streams: Sequence[bytes], *, title: str | None = None) -> bytes:
     """Return a PDF whose pages show what these content streams draw."""
     kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(streams)))

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import pypdf
 import pytest
 
 from nlp.knowledge import KnowledgeBase, pdf, store
 from nlp.knowledge.documents import PDF, read_document
 from nlp.knowledge.pdf_process import read
 from shared.errors import InputError, TooLarge
-from tests.nlp.knowledge.pdfs import make_pdf, pdf_of_streams, rewritten
+from tests.nlp.knowledge.pdfs import make_pdf, nested_bookmarks, pdf_of_streams, rewritten
 
 
 def test_each_page_is_a_section_under_its_number_and_the_title_is_the_files_own():
@@ -75,17 +73,6 @@ def test_pdf_with_too_many_pages_or_characters_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(pdf, "MAX_PAGES", 2)
     with pytest.raises(TooLarge, match="more than 2 pages"):
         pdf.read_pdf(content)
-
-
-def nested_bookmarks(pages: int, levels: int) -> bytes:
-    """Return a PDF whose pages are words, each of its bookmarks inside the one before."""
-    writer = pypdf.PdfWriter(clone_from=io.BytesIO(make_pdf([f"word {page}" for page in range(pages)])))
-    above = None
-    for level in range(levels):
-        above = writer.add_outline_item(title=f"{level} " + "x" * 290, page_number=level % pages, parent=above)
-    written = io.BytesIO()
-    writer.write(written)
-    return written.getvalue()
 
 
 def test_bookmarks_are_headings_down_to_the_sixth_level():

@@ -125,7 +125,7 @@ async def read_slowly(body: bytes, piece: int = 512 << 10) -> tuple[int, int, st
     request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
     task = asyncio.create_task(others())
     try:
-        (part,) = await read_form(request, max_files=1, max_body_bytes=1 << 30, too_many="", how="")
+        (part,) = await read_form(request, max_files=1, too_many="", how="")
         found = part.content.decode("latin-1")
     except InputError as error:
         found = str(error)

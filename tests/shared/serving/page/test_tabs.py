@@ -77,6 +77,7 @@ def test_a_visitor_sees_the_models_of_now_and_only_what_changed_is_sent():
 def test_largest_file_that_any_page_takes_is_the_limit(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     with TestClient(mount_pages([PHOTOS, LANGUAGE])) as client:
+        assert client.get("/ui/config").json()["max_file_size"] == 2000  # the browser says so first
         answer = client.post("/ui/gradio_api/upload", files={"files": ("photo.png", bytes(size))})
     assert answer.status_code == (200 if size < 2000 else 413)
 
