@@ -1,73 +1,162 @@
-"""Rows of text from files and the hub, by stored split; `datasets` reads CSV, JSON lines, parquet and hub sets.
+"""Rows of text by stored split, from files and from the hub.
 
 Formats with a shape of their own (Rasa's YAML, SQuAD's nested JSON) are read by the task's `sources`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 from shared.errors import DataError
-from shared.training.data import read_stored_splits, split_in_name
+from shared.sources.splits import SPLIT_COLUMNS, splits_in
+from shared.sources.tables import SUFFIXES, Row, TableForm, as_text, open_table
+from shared.training.data import read_stored_splits
 
-TABLE_SUFFIXES = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json",
-                  ".parquet": "parquet"}  # fmt: skip
-"""Suffix -> the reader in `datasets`."""
-Rows = list[dict[str, Any]]
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 
 
-def load_rows(path: str, cache_dir: str | None = None) -> dict[str, Rows]:
-    """Return stored split ("train", "val", "test") -> rows.
+@dataclass
+class StoredRows:
+    """The rows of a set."""
+
+    splits: dict[str, list[Row]] = field(default_factory=dict)
+    """Stored split ("train", "val", "test") -> rows."""
+    notes: list[str] = field(default_factory=list)
+    """How the set was understood, where that could be wrong, one line each."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(reason, line) of what is no row."""
+
+
+def load_rows(path: str, cache_dir: str | None = None, form: TableForm | None = None) -> StoredRows:
+    """Return the rows of a set with the splits that it brings.
 
     Args:
-        path: a file, a folder of files, or the name of a Hugging Face dataset ("name" or "name:configuration"). In a
-            folder, files called train, val (dev, validation) or test are those splits, if all are called so.
+        path: a file, a folder of files, or the name of a Hugging Face dataset ("name" or "name:configuration"). Files
+            or folders called after train, validation (val, dev, eval) and test are those splits, and so is what a
+            column `split` calls so; all else is "train".
         cache_dir: where `datasets` keeps its tables; its own default if not given.
+        form: how text files are written, where that cannot be recognised.
 
     Raises:
-        DataError: nothing is there or it cannot be read.
+        DataError: nothing is there, it cannot be read, or only some of it is called after splits.
     """
     place = Path(path).expanduser()
-    is_local = path.startswith((".", "/", "~")) or path.endswith("/") or place.suffix in TABLE_SUFFIXES
-    if is_local and not place.exists():
-        raise DataError(f"{path} does not exist. Give a file ({', '.join(TABLE_SUFFIXES)}), a folder of such files or "
+    if place.exists():
+        return stored_files(place, form)
+    if path.startswith((".", "/", "~")) or path.endswith("/") or place.suffix in SUFFIXES:
+        raise DataError(f"{path} does not exist. Give a file ({', '.join(SUFFIXES)}), a folder of such files or "
                         "a Hugging Face dataset name.")  # fmt: skip
-    rows: dict[str, Rows] = {}
-    forms = "a CSV, JSON lines or parquet file, a folder of such files"
-    for split, table in read_stored_splits(path, lambda: _load(path, place, cache_dir), "a table of texts", forms):
-        rows.setdefault(split, []).extend(_named(table))
-    return rows
+    stored = StoredRows()
 
-
-def _load(path: str, place: Path, cache_dir: str | None) -> Any:
-    if not place.exists():
+    def load() -> Any:
         name, _, configuration = path.partition(":")
         return datasets.load_dataset(name, configuration or None, cache_dir=cache_dir)
-    files = [place] if place.is_file() else sorted(f for f in place.rglob("*") if f.suffix.lower() in TABLE_SUFFIXES)
-    kinds = {TABLE_SUFFIXES.get(file.suffix.lower()) for file in files}
-    if len(kinds) != 1 or None in kinds:
-        came = ", ".join(sorted({file.suffix or file.name for file in files})) or "none"
-        raise DataError(f"{path}: expected files of one kind out of {', '.join(TABLE_SUFFIXES)}; came {came}.")
-    by_split: dict[str, list[str]] = {}
-    splits = [split_in_name(file.name) for file in files]
-    are_splits = place.is_dir() and all(splits)
-    for file, split in zip(files, splits, strict=True):
-        by_split.setdefault(split if split and are_splits else "train", []).append(str(file))
-    options = {"delimiter": "\t"} if files[0].suffix.lower() == ".tsv" else {}
-    return datasets.load_dataset(kinds.pop(), data_files=by_split, cache_dir=cache_dir, **options)
+
+    forms = "a table or a folder of tables"
+    for split, table in read_stored_splits(path, load, "a table of texts", forms):
+        stored.splits.setdefault(split, []).extend(_named(table))
+    return stored
 
 
-def _named(table: datasets.Dataset) -> Rows:
-    """Return the rows with class labels by name instead of by number."""
+def stored_files(place: Path, form: TableForm | None) -> StoredRows:
+    """Return the rows of a file or of all tables in a folder.
+
+    Raises:
+        DataError: as for `load_rows`.
+    """
+    files = table_files(place)
+    if not files:
+        raise DataError(f"{place} holds no table. Expected {', '.join(SUFFIXES)}.")
+    stored = StoredRows()
+    split_of = splits_of(place, files)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for file in files:
+        table = open_table(file, form)
+        stored.notes += table.notes
+        rows = list(table.checked_rows())
+        column = _split_column(file, rows)
+        for row in rows:
+            named = as_text(row[column]) if column else None
+            split = split_of[file] or (splits_in([named]).get(named) if named else None) or "train"
+            stored.splits.setdefault(split, []).append(row)
+            sizes[split, f"the column {column!r}" if column and not split_of[file] else file.name] += 1
+    if len(stored.splits) > 1 or (files != [place] and any(split_of.values())):
+        told = "; ".join(f"{split} from {origin} ({count:,})" for (split, origin), count in sizes.items())
+        stored.notes.append(f"splits: {told}")
+    return stored
+
+
+def table_files(place: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """Return the file, or the tables in a folder and below, sorted, without those that systems leave behind."""
+    if place.is_file():
+        return [place]
+    return sorted(
+        file
+        for file in place.rglob("*")
+        if file.suffix.lower() in suffixes
+        and not any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(place).parts)
+    )
+
+
+def splits_of(place: Path, files: list[Path]) -> dict[Path, str | None]:
+    """Return file -> the split that it, or a folder around it, is called after; None for all if none is."""
+    if files == [place]:
+        return {place: None}
+    for depth in range(max(len(file.relative_to(place).parts) for file in files)):
+        names = {file: _name_at(file.relative_to(place), depth) for file in files}
+        splits = splits_in(sorted(set(names.values()) - {""}))
+        others = [file for file, name in names.items() if name not in splits]
+        if splits and not others:
+            return {file: splits[name] for file, name in names.items()}
+        if splits:
+            raise DataError(
+                f"{place} has {others[0].relative_to(place)} beside {', '.join(sorted(splits)[:3])}, which are called "
+                "after splits. Move it away, or rename it if it belongs to one of them, as in train-2.csv."
+            )
+    return dict.fromkeys(files)
+
+
+def _name_at(file: Path, depth: int) -> str:
+    parts = file.parts
+    return (file.stem if depth == len(parts) - 1 else parts[depth]) if depth < len(parts) else ""
+
+
+def _split_column(file: Path, rows: list[Row]) -> str | None:
+    """Return the column that says which split each row is in.
+
+    Raises:
+        DataError: a column is called `split` and has other values, or is empty in some rows.
+    """
+    columns = {name.lower(): name for name in (rows[0] if rows else ())}
+    for known in SPLIT_COLUMNS:
+        column = columns.get(known)
+        if column is None:
+            continue
+        values = {as_text(row.get(column)) for row in rows}
+        strange = sorted(str(value) for value in values if value is None or value not in splits_in([value]))
+        if not strange:
+            return column
+        if known == "split":
+            raise DataError(
+                f"{file}: the column {column!r} holds {strange[0]!r}, which is none of train, validation and test. "
+                "Correct it, or rename the column if it means something else."
+            )
+    return None
+
+
+def _named(table: datasets.Dataset) -> Iterator[Row]:
+    """Yield the rows with class labels by name instead of by number."""
     names = {
         column: feature.names for column, feature in table.features.items() if isinstance(feature, datasets.ClassLabel)
     }
-    rows: Rows = table.to_list()
-    for row in rows:
+    for row in table.to_list():
         for column, labels in names.items():
             if row[column] is not None and row[column] >= 0:
                 row[column] = labels[row[column]]
-    return rows
+        yield row

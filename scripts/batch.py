@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from shared.batch.inputs import Inputs
     from shared.batch.processes import Processes
 
-_OPTIONS_OF = {"tagging": {"image", "min_score", "top_k"}, "intent": {"text", "top_k"}, "qa": {"context", "text"}}
+_FORM = {"delimiter", "encoding", "quotes", "sheet"}
+_OPTIONS_OF = {
+    "tagging": {"image", "min_score", "top_k"},
+    "intent": {"text", "top_k", *_FORM},
+    "qa": {"context", "text", *_FORM},
+}
 """Task -> the options that only some tasks take."""
 
 
@@ -32,6 +37,10 @@ _OPTIONS_OF = {"tagging": {"image", "min_score", "top_k"}, "intent": {"text", "t
 @click.option("--text", metavar="COLUMN", help="Column of the utterances or questions [text, question].")
 @click.option("--context", metavar="COLUMN", help="Column of the texts to find the answers in [context].")
 @click.option("--image", metavar="COLUMN", help="Column of a parquet file that has the photos [image].")
+@click.option("--delimiter", metavar="MARK", help="Between the cells of a text file: a character, or tab, semicolon …")
+@click.option("--encoding", metavar="NAME", help="Character set of a text file, such as cp1252.")
+@click.option("--quotes", type=click.Choice(["double", "none"]), help="none: quotation marks are text like any other.")
+@click.option("--sheet", metavar="NAME", help="Sheet of a workbook; the first that has rows if not given.")
 @click.option("--keep", multiple=True, metavar="COLUMN", help="Copy this column of the table to the output.")
 @click.option(
     "--ray", metavar="ADDRESS", help="Compute on this Ray cluster, which must be able to read all three paths."
@@ -51,8 +60,8 @@ def command(
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
     A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, or a parquet file with a
-    column of photos. Intents and answers take a table: CSV, TSV, JSON lines or parquet. An input that cannot be
-    processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
+    column of photos. Intents and answers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as `percept
+    fit` reads it. An input that cannot be processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
     """
     if ray:
         from shared.batch.processes import Cluster
@@ -82,6 +91,7 @@ def _prepare(
     """Return the task's own options, and its inputs; refuse options that it does not take."""
     from shared.batch.inputs import table_inputs
     from shared.errors import ConfigError
+    from shared.sources.tables import TableForm
 
     if task not in _OPTIONS_OF:
         raise ConfigError(f"percept batch cannot run a bundle for {task}.")
@@ -93,13 +103,15 @@ def _prepare(
         columns, options = {"text": given["text"] or "text"}, {"top_k": given["top_k"]}
     else:
         columns, options = {"text": given["text"] or "question", "context": given["context"] or "context"}, {}
-    return columns | options, table_inputs(Path(inputs), [*columns.values(), *keep])
+    form = TableForm(**{name: given[name] for name in _FORM if given[name] is not None})
+    return columns | options, table_inputs(Path(inputs), [*columns.values(), *keep], form)
 
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:
     from shared.batch.inputs import is_uri, parquet_photos, photo_inputs, stored_photos
     from shared.errors import ConfigError
-    from vision.tagging.offline import PHOTO_SUFFIXES, photos_below
+    from vision.images import PHOTO_SUFFIXES
+    from vision.tagging.offline import photos_below
 
     if inputs.endswith(".parquet") and not is_uri(inputs):
         if ray:

@@ -43,6 +43,7 @@ EXTRA_OF = {
     "transformers": "train",
     "gradio": "demo",
     "pyarrow": "batch",
+    "python_calamine": "batch",
     "tqdm": "batch",
     "ray": "ray",
 }

@@ -1,21 +1,22 @@
 """Bytes to pixels to network input: the one decoder and the one preprocessor that training and serving share.
 
-Needs only Pillow, numpy and pydantic.
+Needs only Pillow, numpy and pydantic; pillow-heif adds HEIC where it is installed.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pydantic
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
@@ -23,6 +24,8 @@ from shared.errors import BundleError, InvalidImage, TooLarge, UnsupportedMedia
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that Pillow decodes safely and that browsers send; the first frame is used. TIFF is off: easy to attack."""
 DEFAULT_MAX_PIXELS = 40_000_000
+FILE_MAX_PIXELS = 200_000_000
+"""For photos of one's own, in files: as training, `percept predict` and `percept batch` read them."""
 DRAFT_SCALE = 2
 """A JPEG is decoded at no less than this many times the target size: 22 ms instead of 101 at 12 megapixels, and a mean
 pixel difference of 0.2 to 0.3 of 255 (two cores, Pillow 12, 2026-10)."""
@@ -61,7 +64,60 @@ MAX_SIZE = 4096
 """Of the square that a network sees, in pixels: larger ones are no network's."""
 _HEAD_BYTES = 1024
 """Signatures are looked for in so many bytes."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation as EXIF numbers it -> how the picture is turned upright."""
+_QUARTER_TURNS = (5, 6, 7, 8)
+_MENDED_SCAN_PIXELS = 100_000_000
+"""A JPEG without an end is decoded twice more, so only up to so many scans times pixels."""
+_JPEG_END = b"\xff\xd9"
+_NOISE = bytes(range(1, 255)) * 2
+"""Follows pixel data to see whether a decoder still needs more of them; has no marker in it."""
+_PNG_METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"tIME", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"sPLT"})
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def _file_formats() -> tuple[str, ...]:
+    """Return the formats of files that this machine decodes."""
+    formats = [*DEFAULT_FORMATS, "TIFF"]
+    if features.check("avif"):
+        formats.append("AVIF")
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        return tuple(formats)
+    pillow_heif.register_heif_opener()
+    return (*formats, "HEIF")
+
+
+FILE_FORMATS = _file_formats()
+_SUFFIXES = {
+    "JPEG": {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"},
+    "PNG": {".png"},
+    "WEBP": {".webp"},
+    "GIF": {".gif"},
+    "BMP": {".bmp", ".dib"},
+    "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif"},
+    "HEIF": {".heic", ".heif"},
+}
+PHOTO_SUFFIXES = frozenset().union(*(_SUFFIXES[name] for name in FILE_FORMATS))
+"""Of files that are photos, for training, `percept predict` and `percept batch` alike."""
+UNREADABLE_SUFFIXES = {
+    ".avif": "AVIF photos, which this Pillow cannot read",
+    ".heic": "HEIC photos, which need pillow-heif",
+    ".heif": "HEIC photos, which need pillow-heif",
+    **dict.fromkeys((".cr2", ".nef", ".arw", ".dng", ".raw"), "raw photos, which must be developed first"),
+    **dict.fromkeys((".jp2", ".jxl", ".svg", ".psd", ".ico"), "pictures of a kind that is not read"),
+}
+"""Suffix of pictures that are not read here -> why; those in `PHOTO_SUFFIXES` are."""
 
 
 @dataclass(frozen=True)
@@ -124,59 +180,148 @@ def decode_image(
     """
     if not data:
         raise InvalidImage("the image is empty (0 bytes). Send the bytes of a JPEG, PNG, WebP, GIF or BMP file.")
+    limits = _Limits(target_size_px, max_pixels, tuple(formats), max_decoded_bytes, hold)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are checked below
-            return _decode(data, target_size_px, max_pixels, formats, max_decoded_bytes, hold)
-    except (UnsupportedMedia, TooLarge, InvalidImage, Postponed):
-        raise
+            try:
+                return _decode(data, limits)
+            except (UnsupportedMedia, TooLarge, Postponed, Image.DecompressionBombError, MemoryError):
+                raise
+            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, KeyError, …
+                mended = _decode_mended(data, limits)
+                if mended is None:
+                    raise _undecodable(data, limits.formats, error) from error
+                return mended
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than the limit of {max_pixels / 1e6:g} megapixels.") from error
     except MemoryError as error:
         raise TooLarge("the image needs more memory to decode than the service has. Send a smaller image.") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, KeyError, …
-        raise InvalidImage("the image cannot be decoded: it is truncated or broken. Send a complete file.") from error
 
 
-def _decode(
-    data: bytes,
-    target_size_px: int | None,
-    max_pixels: int,
-    formats: Collection[str],
-    max_decoded_bytes: float,
-    hold: Hold,
-) -> DecodedImage:
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=list(formats))
-    except UnidentifiedImageError as error:
-        raise _unidentified(data, formats) from error
+def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
+    """Return a photo of one's own as `decode_image` does, with wider limits: up to 200 megapixels, of any memory.
+
+    Raises:
+        InputError: as `decode_image`.
+    """
+    return decode_image(
+        data,
+        target_size_px=target_size_px,
+        max_pixels=FILE_MAX_PIXELS,
+        formats=FILE_FORMATS,
+        max_decoded_bytes=math.inf,
+    )
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """As for `decode_image`."""
+
+    target_size_px: int | None
+    max_pixels: int
+    formats: tuple[str, ...]
+    max_decoded_bytes: float
+    hold: Hold
+
+
+def _decode(data: bytes, limits: _Limits) -> DecodedImage:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=list(limits.formats))
     width, height = image.size
-    if width * height > max_pixels:
+    if width * height > limits.max_pixels:
         raise TooLarge(
-            f"the image is {width}x{height} px; the limit is {max_pixels / 1e6:g} megapixels. Send a smaller image."
+            f"the image is {width}x{height} px; the limit is {limits.max_pixels / 1e6:g} megapixels. "
+            "Send a smaller image."
         )
-    scans = data.count(_SCAN) if image.format == "JPEG" else 1
+    scans = _scans(image, data)
     if scans * width * height > MAX_SCAN_PIXELS:
         raise TooLarge(f"the JPEG has {scans} scans, far more than cameras and programs write. Save it again.")
     needed = _decoded_bytes(image, scans)
-    if needed > max_decoded_bytes:
+    if needed > limits.max_decoded_bytes:
         raise TooLarge(
             f"the image is a {image.format} of {width}x{height} px, which takes {needed / 1e6:.0f} MB to decode; the "
-            f"limit is {max_decoded_bytes / 1e6:.0f} MB. Send a smaller image, or a JPEG."
+            f"limit is {limits.max_decoded_bytes / 1e6:.0f} MB. Send a smaller image, or a JPEG."
         )
-    if image.format == "JPEG":
-        if target_size_px is not None:
-            wanted = DRAFT_SCALE * target_size_px
+    if _is_jpeg(image):
+        if limits.target_size_px is not None:
+            wanted = DRAFT_SCALE * limits.target_size_px
             image.draft("RGB", (wanted, wanted))
         # One call of the decoder, not one per 64 KB: each gives up the interpreter lock and waits to get it back.
         image.decodermaxblock = len(data)  # type: ignore[attr-defined]
-    with hold(Work(needed, scans * width * height)):
-        orientation = image.getexif().get(0x0112, 1)
-        image = _in_strips(image, target_size_px)
-    ImageOps.exif_transpose(image, in_place=True)
-    if orientation in (5, 6, 7, 8):  # a quarter turn
+    with limits.hold(Work(needed, scans * width * height)):
+        orientation = _orientation(image)
+        pixels = _in_strips(image, limits.target_size_px)
+        if orientation in _TURNS:
+            pixels = pixels.transpose(_TURNS[orientation])
+    if orientation in _QUARTER_TURNS:
         width, height = height, width
-    return DecodedImage(image, width, height)
+    return DecodedImage(pixels, width, height)
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")  # several JPEGs in one file, of which the first is the photo
+
+
+def _scans(image: Image.Image, data: bytes) -> int:
+    return data.count(_SCAN) if _is_jpeg(image) else 1
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation that EXIF, XMP or a raw profile gives, 1 to 8; 1 where none can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # noqa: BLE001 metadata never condemns a photo; as many kinds of errors as there are formats
+        image.load()  # but pixels that cannot be read do: PNG's are on the way to its EXIF
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def _decode_mended(data: bytes, limits: _Limits) -> DecodedImage | None:
+    """Return a photo whose pixels are all there although the file is not as it should be; None if they are not.
+
+    Raises:
+        TooLarge: as `decode_image`.
+        Postponed: as `decode_image`.
+    """
+    try:
+        if data.startswith(b"\xff\xd8\xff"):
+            return _decode_endless_jpeg(data, limits)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            bare = b"".join(_png_pixels(data))
+            return _decode(bare, limits) if len(bare) < len(data) else None
+    except (TooLarge, Postponed, Image.DecompressionBombError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 as in `decode_image`
+        return None
+    return None
+
+
+def _decode_endless_jpeg(data: bytes, limits: _Limits) -> DecodedImage | None:
+    """Return a JPEG that lacks its last two bytes, if all of its pixels are there.
+
+    A decoder goes on with made-up pixels where data end too early. They depend on what follows: if the photo is the
+    same whether or not noise follows, nothing of it was made up.
+    """
+    image = Image.open(io.BytesIO(data), formats=("JPEG",))
+    if math.prod(image.size) * _scans(image, data) > _MENDED_SCAN_PIXELS:
+        return None
+    body = data.removesuffix(b"\xff")
+    photo, other = (_decode(body + tail + _JPEG_END, limits) for tail in (b"", _NOISE))
+    return photo if photo.pixels.tobytes() == other.pixels.tobytes() else None
+
+
+def _png_pixels(data: bytes) -> Iterator[bytes]:
+    """Yield the signature and the chunks of a PNG file but for texts, profiles and the like, which may be broken.
+
+    Source: PNG specification, third edition, section 5.3.
+    """
+    yield data[:8]
+    place = 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in _PNG_METADATA:
+            yield data[place : place + length + 12]
+        place += length + 12
 
 
 def _decoded_bytes(image: Image.Image, scans: int) -> int:
@@ -186,7 +331,7 @@ def _decoded_bytes(image: Image.Image, scans: int) -> int:
     """
     width, height = image.size
     channels = len(image.getbands())
-    if image.format == "JPEG":
+    if _is_jpeg(image):
         return width * height * 2 * channels if scans > 1 else 0
     per_pixel = (
         _WEBP_BYTES if image.format == "WEBP" else {1: 1, 2: 4}.get(channels, 4) * (2 if "16" in image.mode else 1)
@@ -200,6 +345,8 @@ def _in_strips(image: Image.Image, target_size_px: int | None) -> Image.Image:
     Pillow's conversions of a whole image take up to five copies of it.
     """
     width, height = image.size
+    if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        image = image.convert("RGB")  # programs that know no transparency leave the fourth byte at 0
     if width * height <= _WHOLE_PIXELS or (image.mode == "RGB" and target_size_px is None):
         return _to_rgb(image)
     image.load()
@@ -211,13 +358,19 @@ def _in_strips(image: Image.Image, target_size_px: int | None) -> Image.Image:
         strip = image.crop((0, top, width, min(top + rows, height)))
         strip.info = image.info
         whole.paste(_to_rgb(strip, brightest).reduce(fraction), (0, top // fraction))
-    whole.info = image.info
     return whole
 
 
-def _unidentified(data: bytes, formats: Collection[str]) -> Exception:
+def _undecodable(data: bytes, formats: Collection[str], error: Exception) -> Exception:
+    """Return what is said of bytes that Pillow does not decode."""
+    if isinstance(error, InvalidImage):
+        return error
     accepted = ", ".join(formats)
     found = next((name for name, signature in _OTHER_FORMATS.items() if signature.match(data, 0, _HEAD_BYTES)), None)
+    if {"HEIC": "HEIF"}.get(found or "", found) in formats or not isinstance(error, UnidentifiedImageError):
+        return InvalidImage(
+            f"the {found or 'image'} cannot be decoded: it is truncated or broken. Send a complete file."
+        )
     if found:
         return UnsupportedMedia(f"the image is a {found}; accepted are {accepted}. Convert it and send it again.")
     return InvalidImage(f"the {len(data)} bytes are not a picture in an accepted format ({accepted}).")
@@ -231,7 +384,6 @@ def _to_rgb(image: Image.Image, brightest: float | None = None) -> Image.Image:
         brightest: the largest value of the larger one, if it is deep.
     """
     image.load()
-    exif = image.info.get("exif")
     if _is_deep(image):  # Pillow clips these at 255 instead of scaling
         values = np.array(image, dtype=np.float32)  # changed in place: copies add up
         top = 65535.0 if (values.max(initial=0) if brightest is None else brightest) > 255 else 255.0
@@ -242,10 +394,7 @@ def _to_rgb(image: Image.Image, brightest: float | None = None) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, rgba)
-    rgb = image if image.mode == "RGB" else image.convert("RGB")
-    if exif is not None:
-        rgb.info["exif"] = exif  # convert() of a composite loses it
-    return rgb
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _is_deep(image: Image.Image) -> bool:

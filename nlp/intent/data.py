@@ -21,7 +21,8 @@ from nlp.intent.network import BILSTM
 from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.data import GUARDED, SPLITS, TaskData, stratified_share
+from shared.sources.splits import SPLITS
+from shared.training.data import GUARDED, TaskData, stratified_share
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
@@ -130,6 +131,10 @@ class IntentData(TaskData):
         """Whether some utterances to learn from belong to no intent."""
         return any(example.label is None for example in self.splits["train"])
 
+    def strata(self, example: Example) -> Sequence[str]:
+        """Return the utterance's intent, if it has one."""
+        return () if example.label is None else (example.label,)
+
     def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> examples: stored splits stay, the others are taken from "train", stratified by intent."""
         splits = {name: [e for e in source.examples if e.split == name] for name in SPLITS}
@@ -139,8 +144,12 @@ class IntentData(TaskData):
             share, pool = self.shares[f"{name}_share"], splits["train"]
             if splits[name] or not share or not pool:
                 continue
+            waits = name == "test" and self.shares["val_share"] and not splits["val"]
             taken = stratified_share(
-                [e.label or OUT_OF_SCOPE for e in pool], share, random.Random(f"{self.seed}-{name}")
+                [e.label or OUT_OF_SCOPE for e in pool],
+                share,
+                random.Random(f"{self.seed}-{name}"),
+                stay=2 if waits else 1,  # one to validate, one to learn from
             )
             splits[name] = [pool[i] for i in sorted(taken)]
             splits["train"] = [e for i, e in enumerate(pool) if i not in taken]
@@ -159,8 +168,8 @@ class IntentData(TaskData):
                     continue
                 part, before = seen[key]
                 source = self.sources[example.source]
-                source.skipped.append(f"{name}: {example.text!r} is also in the {part} part of "
-                                      f"{self.sources[before.source].name}")  # fmt: skip
+                other = self.sources[before.source].name
+                source.skip("also in another part", f"{name}: {example.text!r} is also in the {part} part of {other}")
                 if before.label != example.label:
                     labels = (before.label or "out of scope", example.label or "out of scope")
                     source.contradictions.append(f"{example.text!r}: {labels[0]} (kept) and {labels[1]}")
@@ -172,7 +181,7 @@ class IntentData(TaskData):
             for example in self.splits[name]:
                 if example.label is not None and example.label not in self._index:
                     line = f"{name}: {example.text!r} has the label {example.label!r}, which no training utterance has"
-                    self.sources[example.source].skipped.append(line)
+                    self.sources[example.source].skip("with a label that nothing teaches", line)
             known = [e for e in self.splits[name] if e.label is None or e.label in self._index]
             self.splits[name] = known
 

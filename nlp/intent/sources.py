@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import yaml
 
-from nlp.tables import TABLE_SUFFIXES, Rows, load_rows
+from nlp.tables import StoredRows, load_rows, splits_of, table_files
 from shared.errors import DataError
+from shared.sources.tables import Row, TableForm, as_text
 from shared.training.data import LoadedSet
 
 Split = Literal["train", "val", "test"]
@@ -32,8 +33,8 @@ class Source:
     """One set of utterances.
 
     Args:
-        path: CSV, TSV, JSON lines or parquet file, a folder of such files, Rasa's NLU YAML or a folder of it, or the
-            name of a Hugging Face dataset ("name" or "name:configuration").
+        path: a table (CSV, TSV, Excel, JSON, JSON lines, parquet), a folder of tables, Rasa's NLU YAML or a folder of
+            it, or the name of a Hugging Face dataset ("name" or "name:configuration").
         name: its name in reports; the last part of `path` if none is given.
         split: what all of it is for; as the set says, or "train", if none is given.
         text: column of the utterance; if none is given, the first of text, utterance, sentence, query, question.
@@ -41,6 +42,7 @@ class Source:
         out_of_scope: none of it belongs to an intent; it needs no labels.
         out_of_scope_labels: labels that mean that an utterance belongs to no intent.
         max_examples: no more are taken, evenly over the set.
+        table: how text files are written, where that cannot be recognised.
         licence: for the model card.
         origin: where the utterances come from, for the model card.
     """
@@ -53,6 +55,7 @@ class Source:
     out_of_scope: bool = False
     out_of_scope_labels: list[str] = field(default_factory=lambda: ["oos", "out_of_scope", "nlu_fallback"])
     max_examples: int | None = None
+    table: TableForm = field(default_factory=TableForm)
     licence: str | None = None
     origin: str | None = None
 
@@ -106,26 +109,30 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     """
     name = options.name or Path(options.path).name or options.path
     place = Path(options.path).expanduser()
-    stored = {"train": read_rasa(place)} if place.exists() and is_rasa(place) else load_rows(options.path, cache_dir)
-    loaded = LoadedSource(name=name, options=options)
+    is_yaml = place.exists() and is_rasa(place)
+    stored = read_rasa(place) if is_yaml else load_rows(options.path, cache_dir, options.table)
+    loaded = LoadedSource(name=name, options=options, notes=list(stored.notes))
+    for reason, line in stored.left_out:
+        loaded.skip(reason, line)
     first: dict[str, Example] = {}
     for split in ("test", "val", "train"):
-        rows = stored.get(split, [])
+        rows = stored.splits.get(split, [])
         for number, row in enumerate(_thinned(rows, options.max_examples), start=1):
             text, label = _read(row, options, name)
             where = f"{split} row {number}"
             if not text or (label is None and not options.out_of_scope):
-                loaded.skipped.append(f"{where}: has no {'label' if text else 'text'}")
+                missing = "label" if text else "text"
+                loaded.skip(f"without a {missing}", f"{where}: has no {missing}")
                 continue
-            is_known = not options.out_of_scope and label not in options.out_of_scope_labels
+            is_known = not options.out_of_scope and not _is_out_of_scope(label, options)
             example = Example(index, options.split or split, text, label if is_known else None)
             before = first.setdefault(normalised(text), example)
             if before is example:
                 loaded.examples.append(example)
             elif before.label == example.label:
-                loaded.skipped.append(f"{where}: {text!r} occurs twice")
+                loaded.skip("that occur twice", f"{where}: {text!r} occurs twice")
             else:
-                loaded.skipped.append(f"{where}: {text!r} occurs twice, with different labels")
+                loaded.skip("with several labels", f"{where}: {text!r} occurs twice, with different labels")
                 loaded.contradictions.append(f"{text!r}: {_shown(before)} (kept) and {_shown(example)}")
     if not loaded.examples:
         raise DataError(f"{name}: no utterance with a label was found in {options.path}.")
@@ -144,23 +151,33 @@ def normalised(text: str) -> str:
 
 def is_rasa(place: Path) -> bool:
     """Whether a file is YAML, or a folder has YAML and no table."""
-    has_table = place.is_dir() and any(file.suffix.lower() in TABLE_SUFFIXES for file in place.rglob("*"))
-    return bool(_rasa_files(place)) and not has_table
+    return bool(_rasa_files(place)) and not (place.is_dir() and table_files(place))
 
 
-def read_rasa(place: Path) -> list[dict[str, str]]:
+def read_rasa(place: Path) -> StoredRows:
     """Return rows of `text` and `label` of Rasa's NLU training data: a file, or all YAML files in a folder.
 
-    Lookups, synonyms, regexes, stories, rules and domains are no examples and are ignored. Source:
-    https://rasa.com/docs/rasa/nlu-training-data/.
+    Scalars are read as text, so that `yes`, `no`, `on`, `off` and numbers are the words that they are in YAML 1.2.
+    Lookups, synonyms, regexes, stories, rules and domains are no examples and are ignored; files called after splits
+    are these, if all that have examples are. Source: https://rasa.com/docs/rasa/nlu-training-data/.
 
     Raises:
         DataError: a file is not YAML or not in Rasa's form, or there is no intent at all.
     """
-    rows = [row for file in _rasa_files(place) for row in _rasa_rows(file)]
-    if not rows:
+    stored = StoredRows()
+    by_file: dict[Path, list[Row]] = {}
+    for file in _rasa_files(place):
+        rows = [{"text": text, "label": intent} for intent, text in _rasa_examples(file, stored.left_out)]
+        if rows:
+            by_file[file] = rows
+    if not by_file and stored.left_out:
+        raise DataError(f"{place}: no example begins with a dash, as `- hello` does. {stored.left_out[0][1]}.")
+    if not by_file:
         raise DataError(f"{place} holds no `nlu:` section with intents. Expected Rasa's NLU training data.")
-    return rows
+    split_of = splits_of(place, list(by_file))
+    for file, rows in by_file.items():
+        stored.splits.setdefault(split_of[file] or "train", []).extend(rows)
+    return stored
 
 
 def without_entities(text: str) -> str:
@@ -172,24 +189,29 @@ def without_entities(text: str) -> str:
     return _RASA_ENTITY.sub(lambda found: found["text"], text)
 
 
-def _thinned(rows: Rows, count: int | None) -> Rows:
+def _thinned(rows: list[Row], count: int | None) -> list[Row]:
     if count is None or len(rows) <= count:
         return rows
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
-def _read(row: dict[str, Any], options: Source, name: str) -> tuple[str, str | None]:
+def _read(row: Row, options: Source, name: str) -> tuple[str, str | None]:
     text = row.get(_column(row, options.text, TEXT_COLUMNS, name))
     if text is not None and not isinstance(text, str):
         raise DataError(f"{name}: the text column holds {text!r}; expected a text. Name the column with `text`.")
     if options.out_of_scope:
         return (text or "").strip(), None
-    label = row.get(_column(row, options.label, LABEL_COLUMNS, name))
-    return (text or "").strip(), None if label is None or str(label).strip() == "" else str(label).strip()
+    return (text or "").strip(), as_text(row.get(_column(row, options.label, LABEL_COLUMNS, name)))
+
+
+def _is_out_of_scope(label: str | None, options: Source) -> bool:
+    """Whether a label, or the part of a retrieval intent before the slash, means that it belongs to no intent."""
+    return label is not None and bool({label, label.partition("/")[0]} & set(options.out_of_scope_labels))
 
 
 def _column(row: dict[str, Any], wanted: str | None, known: Sequence[str], name: str) -> str:
-    found = next((column for column in ([wanted] if wanted else known) if column in row), None)
+    names = {column.strip().lower(): column for column in row} | {column: column for column in row}
+    found = next((names[column] for column in ([wanted] if wanted else known) if column in names), None)
     if found is None:
         raise DataError(
             f"{name} has the columns {', '.join(sorted(row))}; expected {wanted or ' or '.join(known)}. "
@@ -210,42 +232,47 @@ def _fingerprint(examples: Iterable[Example]) -> str:
 def _rasa_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place] if place.suffix.lower() in RASA_SUFFIXES else []
-    return sorted(file for file in place.rglob("*") if file.suffix.lower() in RASA_SUFFIXES)
+    return table_files(place, RASA_SUFFIXES)
 
 
-def _rasa_rows(file: Path) -> Iterator[dict[str, str]]:
+def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield (intent, example); lines without a dash are left out."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # noqa: S506 it makes nothing but texts, lists and mappings
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{file} cannot be read as YAML: {error}") from error
+        raise DataError(f"{file} cannot be read as YAML: {_one_line(error)}") from error
     blocks = content.get("nlu") if isinstance(content, dict) else None
-    if blocks is None:
+    if not blocks:
         return
     if not isinstance(blocks, list):
         raise DataError(f"{file}: `nlu` must be a list of blocks such as `- intent: greet`.")
+    without_dash: list[str] = []
     for block in blocks:
         if not isinstance(block, dict) or "intent" not in block:
             continue
-        for text in _rasa_examples(block.get("examples"), file, str(block["intent"])):
-            yield {"text": without_entities(text), "label": str(block["intent"])}
+        intent = str(block["intent"]).strip()
+        for text in _examples_of(block.get("examples") or "", file, intent, without_dash):
+            yield intent, without_entities(text)
+    left_out += [("lines without a dash", f"{file.name}: {line!r} has no dash") for line in without_dash]
 
 
-def _rasa_examples(examples: Any, file: Path, intent: str) -> Iterator[str]:
-    """Yield the examples of one intent: lines of a text that begin with a dash, or a list of {text: …}."""
-    if examples is None:
-        return
+def _examples_of(examples: Any, file: Path, intent: str, without_dash: list[str]) -> Iterator[str]:
+    """Yield the examples of an intent: lines that begin with a dash, or a list of texts or of {text: …}."""
     if isinstance(examples, list):
         for entry in examples:
             text = entry.get("text") if isinstance(entry, dict) else entry
-            yield from _rasa_lines(str(text))
+            if not isinstance(text, str):
+                raise DataError(f"{file}: an example of {intent!r} has no `text`: {entry!r}.")
+            yield from (line.strip().removeprefix("-").strip() for line in text.splitlines() if line.strip())
         return
     if not isinstance(examples, str):
         raise DataError(f"{file}: the examples of {intent!r} must be a text (`examples: |`) with a `- ` before each.")
-    yield from _rasa_lines(examples)
+    for line in filter(None, map(str.strip, examples.splitlines())):
+        if line.startswith("-"):
+            yield line.removeprefix("-").strip()
+        else:
+            without_dash.append(line)
 
 
-def _rasa_lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped:
-            yield stripped.removeprefix("-").strip()
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

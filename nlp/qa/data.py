@@ -21,7 +21,8 @@ from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.spans import NO_ANSWER
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
 from shared.errors import ConfigError, DataError
-from shared.training.data import SPLITS, TaskData
+from shared.sources.splits import SPLITS
+from shared.training.data import TaskData
 
 NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 PAD_TO = 16

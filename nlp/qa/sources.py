@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp.tables import load_rows
+from nlp.tables import StoredRows, load_rows, splits_of, table_files
 from shared.errors import DataError
+from shared.sources.charsets import find_charset
 from shared.training.data import LoadedSet
 
 MAX_WRONG_SHARE = 0.01
@@ -21,8 +22,8 @@ class Source:
     """One set of questions with passages.
 
     Args:
-        path: a file in SQuAD's JSON (v1 or v2), JSON lines or parquet file with question, context and answers {text,
-            answer_start}, a folder of such files, or the name of a Hugging Face dataset.
+        path: a file in SQuAD's JSON (v1 or v2), JSON, JSON lines or parquet file with question, context and answers
+            {text, answer_start}, a folder of such files, or the name of a Hugging Face dataset.
         name: its name in reports; the file's stem if none is given.
         split_by: what is never in two splits: all questions of one "title", or of one "context".
         val_share: share of the titles or contexts that validates; the data module's own if not given.
@@ -80,12 +81,11 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     """
     name = options.name or Path(options.path).stem or options.path
     place = Path(options.path).expanduser()
-    nested = _squad(place)
-    tables = {"train": nested} if nested is not None else load_rows(options.path, cache_dir)
-    loaded = LoadedSource(name=name, options=options)
+    stored = _squad(place) or load_rows(options.path, cache_dir)
+    loaded = LoadedSource(name=name, options=options, notes=list(stored.notes))
     seen: set[tuple[str, str, tuple[int, ...]]] = set()
     wrong = total = 0
-    for split, rows in tables.items():
+    for split, rows in stored.splits.items():
         kept = loaded.splits.setdefault(split, [])
         for i, row in enumerate(rows):
             total += 1
@@ -94,7 +94,8 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
             wrong += problem is not None
             key = (example.question, example.context, example.starts)
             if problem or key in seen:
-                loaded.skipped.append(f"{split} row {i}: {problem or 'occurs twice'}")
+                reason = "whose answer is wrong" if problem else "that occur twice"
+                loaded.skip(reason, f"{split} row {i}: {problem or 'occurs twice'}")
                 continue
             seen.add(key)
             kept.append(example)
@@ -107,23 +108,44 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     return loaded
 
 
-def _squad(place: Path) -> list[dict[str, Any]] | None:
+def _squad(place: Path) -> StoredRows | None:
+    """Return flat rows of a file in SQuAD's nested form, or of a folder of such files; None for anything else."""
+    files = table_files(place) if place.exists() else []
+    if not files or {file.suffix.lower() for file in files} != {".json"}:
+        return None
+    nested = {file: _nested(file) for file in files}
+    if not any(nested.values()):
+        return None
+    stored = StoredRows()
+    split_of = splits_of(place, files)
+    for file, rows in nested.items():
+        if rows is None:
+            raise DataError(f"{place}: {file.name} is not in SQuAD's form, as the others are. Move it away.")
+        stored.splits.setdefault(split_of[file] or "train", []).extend(rows)
+    if place.is_dir():
+        told = "; ".join(
+            f"{split_of[file] or 'train'} from {file.name} ({len(nested[file] or ()):,})" for file in files
+        )
+        stored.notes.append(f"splits: {told}")
+    return stored
+
+
+def _nested(file: Path) -> list[dict[str, Any]] | None:
     """Return flat rows of a file in SQuAD's nested form; None where it is something else."""
-    if place.suffix.lower() != ".json" or not place.is_file():
+    try:
+        content = json.loads(file.read_text(encoding=find_charset(file)[0]))
+    except RecursionError as error:
+        raise DataError(f"{file} is not JSON that can be read: it is nested too deeply.") from error
+    except (OSError, ValueError):
+        return None  # JSON lines perhaps
+    articles = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(articles, list) or not any(isinstance(a, dict) and "paragraphs" in a for a in articles):
         return None
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{place} is not JSON: {error}. Expected SQuAD's form, or JSON lines in a .jsonl file."
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
-        return None
-    try:
-        return list(_flat(content["data"]))
+        return list(_flat(articles))
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{place} has `data` but is not in SQuAD's form ({error!r}). Expected data[].paragraphs[] with context and "
+            f"{file} has `data` but is not in SQuAD's form ({error!r}). Expected data[].paragraphs[] with context and "
             "qas[] of id, question and answers[] of text and answer_start."
         ) from error
 

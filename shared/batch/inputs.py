@@ -7,9 +7,8 @@ abfs://, hdfs:// and file:// with the usual credentials of each; every worker op
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +24,9 @@ import pyarrow.parquet
 
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
+from shared.sources.tables import ERROR, Row, TableForm, open_table
 
-Row = dict[str, Any]
-ERROR = "__error__"
-"""Key of a row that could not be read; the value says why."""
+logger = logging.getLogger(__name__)
 FILE, ROOT = "file", "__root__"
 CONTENT = "__content__"
 """Key of a photo's bytes, if they came with the row."""
@@ -38,7 +36,6 @@ AT_ONCE = 16
 """A store answers many slow requests as fast as one."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -80,31 +77,31 @@ def photo_inputs(root: Path, photos: Sequence[Path]) -> Inputs:
     return Inputs(len(names), digest.hexdigest(), lambda: ({ROOT: folder, FILE: name} for name in names))
 
 
-def table_inputs(path: Path, needed: Sequence[str]) -> Inputs:
-    """Return the rows of a CSV, TSV, JSON lines or parquet file.
+def table_inputs(path: Path, needed: Sequence[str], form: TableForm | None = None) -> Inputs:
+    """Return the rows of a table, read as training reads them.
 
     Args:
         path: the file.
-        needed: columns that must exist. Not checked for JSON lines, where each row has its own.
+        needed: columns that must exist. Not checked for JSON, where each row has its own.
+        form: how a text file is written, where that cannot be recognised.
 
     Raises:
         ConfigError: a column is missing, or the kind of file is unknown.
         DataError: it cannot be read.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ConfigError(f"{path} is not a table that can be read; expected {', '.join(SUFFIXES)}.")
     try:
+        table = open_table(path, form)
+        if table.columns is not None:
+            check_columns(path, table.columns, needed)
+        count = sum(1 for _ in table.rows())
         fingerprint = sha256_of(path)
-        columns = _columns(path, suffix)
-        if columns is not None:
-            check_columns(path, columns, needed)
-        count = sum(1 for _ in _rows(path, suffix))
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not count:
         raise DataError(f"{path} has no rows.")
-    return Inputs(count, fingerprint, lambda: _rows(path, suffix))
+    for note in table.notes:
+        logger.warning(note)
+    return Inputs(count, fingerprint, table.rows)
 
 
 def is_uri(text: str) -> bool:
@@ -198,41 +195,6 @@ def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> 
     missing = [name for name in needed if name not in columns]
     if missing:
         raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}.")
-
-
-def _columns(path: Path, suffix: str) -> list[str] | None:
-    if suffix == ".parquet":
-        return list(pyarrow.parquet.read_schema(path).names)
-    if suffix in {".csv", ".tsv"}:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return next(csv.reader(stream, delimiter=_delimiter(suffix)), [])
-    return None
-
-
-def _rows(path: Path, suffix: str) -> Iterator[Row]:
-    if suffix == ".parquet":
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    elif suffix in {".csv", ".tsv"}:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            for row in csv.DictReader(stream, delimiter=_delimiter(suffix)):
-                yield {name: value for name, value in row.items() if name is not None}  # a value without a header
-    else:
-        with path.open("rb") as lines:
-            yield from (_json_row(line, number) for number, line in enumerate(lines, 1) if line.strip())
-
-
-def _json_row(line: bytes, number: int) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return {ERROR: f"line {number} is not JSON: {error}"}
-    return row if isinstance(row, dict) else {ERROR: f"line {number} must be an object; got {type(row).__name__}."}
-
-
-def _delimiter(suffix: str) -> str:
-    return "\t" if suffix == ".tsv" else ","
 
 
 def _parquet_rows(path: Path, column: str, columns: list[str]) -> Iterator[Row]:

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet
 
-from shared.batch.inputs import ERROR, Row
 from shared.bundle.read import read_bundle
 from shared.runtime.choose import choose_runtime
+from shared.sources.tables import ERROR, Row
 from shared.task import Task, resolve
 
 ROW = "row"

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any, TypeVar
 
 from pytorch_lightning import LightningDataModule
 
 from shared.errors import ConfigError, DataError
+from shared.sources.splits import SPLITS, splits_in
 
-SPLITS = ("train", "val", "test")
 GUARDED = ("test", "val", "train")
 """The splits, the one that must stay unseen first."""
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
-"""What files and stored splits are called -> the split."""
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -32,6 +31,15 @@ class LoadedSet:
     """SHA-256 over every example with its labels."""
     skipped: list[str] = field(default_factory=list)
     """What was left out and why, one line each."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Reason -> how much was left out for it."""
+    notes: list[str] = field(default_factory=list)
+    """How the set was understood, where that could be wrong, one line each."""
+
+    def skip(self, reason: str, line: str) -> None:
+        """Note that something is left out: the reason is counted, the line names it."""
+        self.skipped.append(line)
+        self.left_out[reason] += 1
 
     @property
     def is_divided(self) -> bool:
@@ -110,6 +118,31 @@ class TaskData(LightningDataModule):
             for name, part in self.divide(source).items():
                 self.splits[name] += part
         self.settle()
+        for source in self.sources:
+            for line in source.notes:
+                logger.warning("%s: %s", source.name, line)
+            if source.left_out:
+                reasons = "; ".join(f"{count:,} {reason}" for reason, count in source.left_out.most_common())
+                logger.warning("%s: left out %d: %s", source.name, source.left_out.total(), reasons)
+        for line in self._unmeasured():
+            logger.warning(line)
+
+    def strata(self, example: Any) -> Sequence[str]:
+        """Return the labels of an example that every split should have."""
+        return ()
+
+    def _unmeasured(self) -> Iterable[str]:
+        """Yield a line for each held-out split that lacks labels which are trained."""
+        trained = {label for example in self.splits["train"] for label in self.strata(example)}
+        for split in ("val", "test"):
+            found = {label for example in self.splits[split] for label in self.strata(example)}
+            missing = sorted(trained - found)
+            if found and missing:
+                shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+                yield (
+                    f"{len(missing)} of {len(trained)} labels have no example in {split}, so nothing is measured of them "
+                    f"there ({shown}): three examples of a label are the least"
+                )
 
     def drop_leaks(self, key: Callable[[Any], str], leaked: Callable[[Any, str], str]) -> None:
         """Keep what is in several splits in the most guarded one: test, then val, then train.
@@ -126,7 +159,7 @@ class TaskData(LightningDataModule):
                 if first == name:
                     kept.append(example)
                 else:
-                    self.sources[example.source].skipped.append(leaked(example, first))
+                    self.sources[example.source].skip(f"also in {first}", leaked(example, first))
             self.splits[name] = kept
 
     def notes(self) -> dict[str, list[str]]:
@@ -160,19 +193,11 @@ def read_stored_splits(path: str, read: Callable[[], Mapping[str, T]], what: str
             f"{path} cannot be read as {what} ({type(error).__name__}: {error}). Give {forms}, or a Hugging Face "
             "dataset name."
         ) from error
-    unknown = [str(split) for split in loaded if str(split) not in SPLIT_NAMES]
+    splits = splits_in(map(str, loaded))
+    unknown = [str(split) for split in loaded if str(split) not in splits]
     if unknown:
-        raise DataError(f"{path} has a split {unknown[0]!r}; known are {', '.join(SPLIT_NAMES)}.")
-    return [(SPLIT_NAMES[str(split)], table) for split, table in loaded.items()]
-
-
-def split_in_name(file: str) -> str | None:
-    """Return the split that a file is called after; None if it is called something else.
-
-    >>> split_in_name("questions/dev-00000-of-00002.parquet"), split_in_name("latest.csv")
-    ('val', None)
-    """
-    return SPLIT_NAMES.get(PurePath(file).stem.split("-")[0].lower())
+        raise DataError(f"{path} has a split {unknown[0]!r}; known are train, validation and test.")
+    return [(splits[str(split)], table) for split, table in loaded.items()]
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -186,25 +211,30 @@ def check_names(names: Iterable[str]) -> None:
         raise ConfigError(f"two sources are called {name!r}: give them different names.")
 
 
-def stratified_share(strata: Sequence[str], share: float, rng: random.Random) -> set[int]:
+def stratified_share(strata: Sequence[str], share: float, rng: random.Random, *, stay: int = 1) -> set[int]:
     """Return the places of about `share` of the examples, in each stratum and in total.
 
-    At least one example of each stratum stays; what a small stratum cannot give is not taken from the others.
+    A stratum of more than `stay` gives at least one; what a small one gives too much or too little, the others hardly
+    make up for.
 
     Args:
         strata: of each example, such as its label.
         share: of each stratum; what rounding leaves is carried over to the next.
-        rng: decides which.
+        rng: decides which, and in which order the strata come.
+        stay: so many of each stratum stay at least.
     """
     members: dict[str, list[int]] = defaultdict(list)
     for place, key in enumerate(strata):
         members[key].append(place)
+    keys = sorted(members)
+    rng.shuffle(keys)
     taken: set[int] = set()
     owed = 0.0
-    for key in sorted(members):
+    for key in keys:
         rng.shuffle(members[key])
         owed += share * len(members[key])
-        count = min(round(owed), len(members[key]) - 1)
-        owed = min(0.5, owed - count)
+        most = max(0, len(members[key]) - stay)
+        count = min(max(1, round(owed)), most)
+        owed = max(-0.5, min(0.5, owed - count))
         taken.update(members[key][:count])
     return taken

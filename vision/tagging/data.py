@@ -23,8 +23,8 @@ from shared.bundle.layout import ProblemType
 from shared.errors import ConfigError, DataError
 from shared.training.data import TaskData, stratified_share
 from shared.training.module import seeded
-from vision.images import ImagePreprocessor
-from vision.tagging.sources import Example, LoadedSource, Source, load_source, open_photo
+from vision.images import ImagePreprocessor, open_photo
+from vision.tagging.sources import Example, LoadedSource, Source, load_source
 from vision.tagging.streaming import StreamedPhotos, hold
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels, read_taxonomy
 
@@ -107,6 +107,10 @@ class TaggingData(TaskData):
         return load_source(
             options, index, max_corrupt_share=self.max_corrupt_share, cache_dir=self.cache_dir, stream=self.stream
         )
+
+    def strata(self, example: Example) -> Sequence[str]:
+        """Return the photo's own labels."""
+        return example.labels
 
     def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> photos, as `split_examples` does."""
@@ -292,8 +296,8 @@ def split_examples(
     """Return split -> examples.
 
     Photos stored in a split stay there. Of those stored in "train", `test_share` go to test and `val_share` to val,
-    each only where the data brings no such split. The division is stratified by the rarest label of each photo, and a
-    label with a single photo stays in train.
+    each only where the data brings no such split. The division is stratified by the rarest label of each photo: a label
+    of three photos has one in each split, and a single photo stays in train.
     """
     splits: dict[str, list[Example]] = {"train": [], "val": [], "test": []}
     for example in examples:
@@ -302,14 +306,17 @@ def split_examples(
     # Order of taking matters for the seed's meaning: the test part is the same whatever the val share is.
     for name, share in (("test", test_share), ("val", val_share)):
         if not splits[name] and share > 0 and pool:
-            splits[name], pool = _take(pool, share, random.Random(f"{seed}-{name}"))
+            stay = 2 if name == "test" and val_share > 0 and not splits["val"] else 1  # one to validate, one to learn
+            splits[name], pool = _take(pool, share, random.Random(f"{seed}-{name}"), stay)
     splits["train"] = pool
     return splits
 
 
-def _take(examples: Sequence[Example], share: float, rng: random.Random) -> tuple[list[Example], list[Example]]:
+def _take(
+    examples: Sequence[Example], share: float, rng: random.Random, stay: int
+) -> tuple[list[Example], list[Example]]:
     """Return (taken, left), stratified by the rarest label of each photo."""
     support = Counter(label for example in examples for label in example.labels)
     strata = [min(e.labels, key=lambda label: (support[label], label), default="") for e in examples]
-    taken = stratified_share(strata, share, rng)
+    taken = stratified_share(strata, share, rng, stay=stay)
     return [examples[i] for i in sorted(taken)], [e for i, e in enumerate(examples) if i not in taken]

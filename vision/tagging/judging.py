@@ -26,12 +26,12 @@ from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
 from shared.training.packing import Fitted, Judging
 from shared.training.plots import contact_sheet
-from vision.images import ImagePreprocessor
+from vision.images import ImagePreprocessor, open_photo
 from vision.tagging.data import TaggingData, representative
 from vision.tagging.evaluation import SourceView, evaluate, most_wrong, validation_summary
 from vision.tagging.network import last_layer
 from vision.tagging.predictor import INPUT, OUTPUT
-from vision.tagging.sources import Example, open_photo
+from vision.tagging.sources import Example
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels
 
 INT8_MERITS = ("quality", "map")

@@ -19,10 +19,10 @@ from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
 from shared.runtime.protocol import Runtime
 from shared.task import Predicted, PredictOptions
-from vision.images import decode_image
+from vision.images import PHOTO_SUFFIXES, open_photo
+from vision.tagging.folders import walk
 from vision.tagging.predictor import Tag, TagPredictor
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 OPTIONS = ("top_k", "min_score")
 _TAG = pa.struct([("label", pa.string()), ("score", pa.float64()), ("parents", pa.list_(pa.string()))])
 GPU_BATCH = 32
@@ -78,15 +78,12 @@ def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: Pr
 
 
 def find_photos(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield files as they are named, and the photos in folders and below them, sorted, hidden ones left out."""
+    """Yield files as they are named, and the photos in folders and below them, sorted, as training finds them."""
     for path in paths:
         if not path.is_dir():
             yield path
             continue
-        for file in sorted(path.rglob("*")):
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file() and not hidden:
-                yield file
+        yield from sorted(file for file in walk(path) if file.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def photos_below(folder: Path) -> list[Path]:
@@ -149,7 +146,7 @@ class BatchTagger:
 def _prepare(predictor: TagPredictor, path: Photo) -> np.ndarray | str:
     """Return float32 [3, size, size], or why the file is not a photo."""
     try:
-        photo = decode_image(path.read_bytes(), target_size_px=predictor.preprocessor.resize_px)
+        photo = open_photo(path.read_bytes(), predictor.preprocessor.resize_px)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
     except InputError as error:

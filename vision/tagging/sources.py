@@ -6,13 +6,12 @@ Duplicates, broken files and photos without a label are left out and named.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias, cast
 
 import datasets
@@ -23,12 +22,12 @@ from tqdm import tqdm
 
 from shared.batch.inputs import ahead, is_uri
 from shared.errors import DataError, InputError
-from shared.training.data import SPLIT_NAMES, LoadedSet, read_stored_splits, split_in_name
-from vision.images import DecodedImage, decode_image
-from vision.tagging.offline import PHOTO_SUFFIXES
+from shared.sources.splits import splits_in
+from shared.sources.tables import as_text
+from shared.training.data import LoadedSet, read_stored_splits
+from vision.images import open_photo
+from vision.tagging.folders import PhotoFolder, is_photo_folder, read_folder
 
-TRAINING_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-TRAINING_MAX_PIXELS = 200_000_000
 _Row = tuple[str, int, tuple[str, ...] | None, Callable[[], dict[str, Any]]]
 """Stored split, number in it, labels, and what gives the image."""
 _Looked = tuple[str, int, tuple[str, ...] | None, str, str | None]
@@ -36,6 +35,8 @@ _Looked = tuple[str, int, tuple[str, ...] | None, str, str | None]
 Table: TypeAlias = "datasets.Dataset | datasets.IterableDataset"
 """The second kind is a stream: its rows are read one after the other, and none is kept."""
 _ROWS_AT_ONCE = 8
+_FOLDER_SHARDS = 64
+"""That a folder is streamed in, so that several workers may read it."""
 
 
 @dataclass
@@ -136,7 +137,9 @@ def load_source(
         DataError: nothing is there, no labels are found, or more than `max_corrupt_share` of the files are broken.
     """
     name = options.name or Path(options.path).name or options.path
-    tables = _load_tables(options.path, cache_dir, stream=stream)
+    place = Path(options.path).expanduser()
+    folder = read_folder(place) if not is_uri(options.path) and is_photo_folder(place) else None
+    tables = _tables_of(folder, stream=stream) if folder else _load_tables(options.path, cache_dir, stream=stream)
     found = _check_photos(tables, index, name, _read_label_names(options.label_names), max_corrupt_share)
     examples = found.examples
     if not examples:
@@ -145,30 +148,22 @@ def load_source(
     if not labels:
         raise DataError(f"{name}: all {len(examples)} photos are without a label.")
     lines = sorted(f"{d} {'|'.join(e.labels)}" for d, e in zip(found.digests, examples, strict=True))
-    return LoadedSource(
+    loaded = LoadedSource(
         name=name,
         options=options,
+        notes=folder.notes if folder else [],
         tables=tables,
         examples=examples,
         labels=labels,
         is_single_label=all(len(example.labels) == 1 for example in examples),
         fingerprint=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        skipped=found.skipped,
         digests={(e.split, e.row): digest for e, digest in zip(examples, found.digests, strict=True)},
         copies=found.copies,
         broken=found.broken,
     )
-
-
-def open_photo(data: bytes, target_size_px: int | None = None) -> DecodedImage:
-    """Return the photo as the service would decode it, with training's wider limits."""
-    return decode_image(
-        data,
-        target_size_px=target_size_px,
-        max_pixels=TRAINING_MAX_PIXELS,
-        formats=TRAINING_FORMATS,
-        max_decoded_bytes=math.inf,
-    )
+    for reason, line in [*(folder.left_out if folder else ()), *found.left_out]:
+        loaded.skip(reason, line)
+    return loaded
 
 
 def image_bytes(image: dict[str, Any]) -> bytes:
@@ -191,8 +186,8 @@ class _Checked:
     """Those that can be used."""
     digests: list[str] = field(default_factory=list)
     """Theirs: SHA-256 of the photo's file."""
-    skipped: list[str] = field(default_factory=list)
-    """Lines that name what was left out."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(reason, line that names it) of what was left out."""
     copies: dict[str, int] = field(default_factory=dict)
     """Digest -> how often the photo is in "train", where that is more than once."""
     broken: int = 0
@@ -230,21 +225,20 @@ def _check_photos(
         seen += 1
         if problem is not None or labels is None:
             found.broken += not digest
-            found.skipped.append(problem or "")
+            found.left_out.append(("without a label" if digest else "that cannot be decoded", problem or ""))
             continue
         in_train[digest] += split == "train"
         example = Example(index, split, row, labels)
         if digest in first:
             same = "" if first[digest].labels == labels else f", but labelled {first[digest].labels} there"
-            found.skipped.append(
-                f"{split} row {row} {labels}: the same photo as {first[digest].split} row {first[digest].row}{same}"
-            )
+            line = f"{split} row {row} {labels}: the same photo as {first[digest].split} row {first[digest].row}{same}"
+            found.left_out.append(("that occur twice", line))
             continue
         first[digest] = example
         found.examples.append(example)
         found.digests.append(digest)
     if found.broken > max_corrupt_share * seen:
-        listing = "\n  ".join(found.skipped[:5])
+        listing = "\n  ".join(line for _, line in found.left_out[:5])
         raise DataError(
             f"{name}: {found.broken} of {seen} photos cannot be decoded, more than the share of "
             f"{max_corrupt_share:g} that max_corrupt_share allows. The first left out:\n  {listing}"
@@ -257,7 +251,7 @@ def _load_tables(path: str, cache_dir: str | None, *, stream: bool = False) -> d
     """Return stored split -> table with an `image` column of (bytes, path).
 
     Args:
-        path: a folder, a parquet file, the URI of one or of a prefix of several, or the name of a hub set.
+        path: a parquet file or a folder of them, the URI of one or of a prefix of several, or the name of a hub set.
         cache_dir: where `datasets` copies what is not a stream.
         stream: do not copy.
 
@@ -273,11 +267,6 @@ def _load_tables(path: str, cache_dir: str | None, *, stream: bool = False) -> d
     def read() -> dict[str, Table]:
         if is_uri(path):
             loaded = datasets.load_dataset("parquet", data_files=_stored_parquet_files(path), **parquet)
-        elif place.is_dir() and not any(place.rglob("*.parquet")):
-            if not any(p.suffix.lower() in PHOTO_SUFFIXES for p in place.rglob("*")):
-                raise DataError(f"{path} holds no photos: expected class folders, metadata.jsonl, or parquet files.")
-            files = _photo_files(place)
-            loaded = datasets.load_dataset("imagefolder", data_dir=str(place), data_files=files, **load)
         elif place.exists():
             loaded = datasets.load_dataset("parquet", data_files=_parquet_files(place), **parquet)
         elif path.startswith((".", "/", "~")) or path.endswith("/"):
@@ -345,14 +334,15 @@ def _labels(value: Any, column: str, feature: Any, name: str, rename: dict[str, 
     if value is None:
         return None
     if column == "labels" and isinstance(value, str):
-        raise DataError(
-            f"{name}: `labels` holds the text {value!r}; expected is a list. A CSV file cannot hold lists: use "
-            "metadata.jsonl, or call the column `label` if each photo has one."
-        )
+        raise DataError(f"{name}: `labels` holds the text {value!r}; expected is a list. Call the column `label` if "
+                        "each photo has one.")  # fmt: skip
     inner = getattr(feature, "feature", feature)
     names = inner.names if isinstance(inner, datasets.ClassLabel) else None
     raw = value if isinstance(value, list) else [value]
-    texts = [names[v] if names is not None and isinstance(v, int) else str(v) for v in raw]
+    shown = [names[v] if names is not None and isinstance(v, int) else as_text(v) for v in raw]
+    texts = [text for text in shown if text is not None]
+    if not texts and not isinstance(value, list):
+        return None
     if rename is not None:
         missing = [text for text in texts if text not in rename]
         if missing:
@@ -361,23 +351,24 @@ def _labels(value: Any, column: str, feature: Any, name: str, rename: dict[str, 
     return tuple(sorted(set(texts)))
 
 
-def _photo_files(place: Path) -> dict[str, list[str]]:
-    """Return split -> patterns: a folder's own folders are splits only if all of them are named so.
-
-    By itself, `datasets` looks for "test" or "train" anywhere in a name, and then leaves all other files out.
-    """
-    folders = [path.name for path in sorted(place.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if not folders or not all(name.lower() in SPLIT_NAMES for name in folders):
-        return {"train": ["**"]}
-    patterns: dict[str, list[str]] = {}
-    for name in folders:
-        patterns.setdefault(SPLIT_NAMES[name.lower()], []).append(f"{name}/**")
-    return patterns
+def _tables_of(folder: PhotoFolder, *, stream: bool) -> dict[str, Table]:
+    """Return split -> table of the photos of a folder."""
+    columns = {"image": datasets.Image(decode=False), "labels": datasets.List(datasets.Value("string"))}
+    tables: dict[str, Table] = {}
+    for split in dict.fromkeys(photo.split for photo in folder.photos):
+        photos = [photo for photo in folder.photos if photo.split == split]
+        values = {
+            "image": [{"bytes": None, "path": str(photo.path)} for photo in photos],
+            "labels": [photo.labels for photo in photos],
+        }
+        table = datasets.Dataset.from_dict(values, features=datasets.Features(columns))
+        tables[split] = table.to_iterable_dataset(num_shards=min(len(photos), _FOLDER_SHARDS)) if stream else table
+    return tables
 
 
 def _parquet_files(place: Path) -> dict[str, list[str]]:
     files = [place] if place.is_file() else sorted(place.rglob("*.parquet"))
-    return _by_split(map(str, files))
+    return _by_split(str(place), map(str, files))
 
 
 def _stored_parquet_files(uri: str) -> dict[str, list[str]]:
@@ -385,13 +376,21 @@ def _stored_parquet_files(uri: str) -> dict[str, list[str]]:
     names = [root] if root.endswith(".parquet") else sorted(store.glob(f"{root.rstrip('/')}/**/*.parquet"))
     if not names:
         raise DataError(f"{uri} holds no parquet files, the one form of photos that is read from a store.")
-    return _by_split(store.unstrip_protocol(name) for name in names)
+    return _by_split(uri, map(store.unstrip_protocol, names))
 
 
-def _by_split(files: Iterable[str]) -> dict[str, list[str]]:
+def _by_split(path: str, files: Iterable[str]) -> dict[str, list[str]]:
+    """Return split -> files; raises DataError if some are called after splits and others are not."""
+    by_name = {file: PurePath(file).stem for file in files}
+    splits = splits_in(by_name.values())
     found: dict[str, list[str]] = {}
-    for file in files:
-        found.setdefault(split_in_name(file) or "train", []).append(file)
+    for file, name in by_name.items():
+        if splits and name not in splits:
+            raise DataError(
+                f"{path} has {Path(file).name} beside {', '.join(sorted(splits)[:3])}, which are called after splits. "
+                "Rename it, as in train-2.parquet, or move it away."
+            )
+        found.setdefault(splits.get(name, "train"), []).append(file)
     return found
 
 

@@ -138,7 +138,7 @@ nlu:
 def test_intents_are_read_and_all_else_is_passed_over(tmp_path: Path):
     (tmp_path / "nlu.yml").write_text(NLU)
     (tmp_path / "stories.yml").write_text('version: "3.1"\nstories:\n- story: one\n  steps: []\n')
-    assert read_rasa(tmp_path) == [
+    assert read_rasa(tmp_path).splits["train"] == [
         {"text": "hey", "label": "greet"},
         {"text": "good   morning", "label": "greet"},
         {"text": "fly to Paris", "label": "book/flight"},
@@ -165,7 +165,8 @@ def test_entity_marks_are_taken_out(marked: str, plain: str):
     [
         ("nlu: [", "cannot be read as YAML"),
         ("nlu: {greet: hey}", "must be a list"),
-        ("nlu:\n- intent: greet\n  examples: 3\n", "examples of 'greet'"),
+        ("nlu:\n- intent: greet\n  examples: 3\n", "no example begins with a dash"),
+        ("nlu:\n- intent: greet\n  examples: {a: 3}\n", "examples of 'greet'"),
         ("version: '3.1'\nstories: []\n", "no `nlu:` section"),
     ],
 )

@@ -1,17 +1,11 @@
-"""Sets of questions as other programs write them.
-
-What is still wrong is marked as expected to fail, with what happens today; whoever mends it takes the mark away.
-"""
+"""Sets of questions as other programs write them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import pytest
-
 from nlp.qa.sources import Source, load_source
-from shared.errors import DataError
 
 SQUAD = {
     "version": "v2.0",
@@ -35,14 +29,12 @@ SQUAD = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="a byte order mark makes the file 'no JSON'")
 def test_squads_json_is_read_with_a_byte_order_mark(tmp_path: Path, cache_dir: str):
     file = tmp_path / "squad.json"
     file.write_text(json.dumps(SQUAD), encoding="utf-8-sig")
     assert [e.texts for e in load_source(Source(str(file)), 0, cache_dir).splits["train"]] == [("Ada Brandt",)]
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="only a single file is read in SQuAD's form")
 def test_squads_own_train_and_dev_files_are_read_from_a_folder(tmp_path: Path, cache_dir: str):
     folder = tmp_path / "squad"
     folder.mkdir()
@@ -53,7 +45,6 @@ def test_squads_own_train_and_dev_files_are_read_from_a_folder(tmp_path: Path, c
     assert {split: len(examples) for split, examples in found.splits.items()} == {"train": 1, "val": 1}
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="rows right under data are refused")
 def test_flat_rows_under_data_are_read(tmp_path: Path, cache_dir: str):
     file = tmp_path / "flat.json"
     row = {"question": "Who?", "context": "Ada lit it.", "answers": {"text": ["Ada"], "answer_start": [0]}}

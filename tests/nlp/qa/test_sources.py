@@ -75,7 +75,7 @@ def test_answers_that_do_not_stand_where_they_should_stop_the_run(tmp_path: Path
     ("content", "said"),
     [
         ('{"question": "Who?"}', "expected question, context and answers"),
-        ("{", "cannot be read as a table of texts"),
+        ("{", "line 1 is not JSON"),
         (json.dumps(row(question=" ")), "the question or the context is empty"),
     ],
 )
@@ -94,7 +94,7 @@ def test_a_missing_file_is_said_to_be_missing(cache_dir: str):
 def test_squad_of_another_shape_is_refused(tmp_path: Path, cache_dir: str):
     path = tmp_path / "odd.json"
     path.write_text(json.dumps({"data": [{"title": "t"}]}))
-    with pytest.raises(DataError, match="not in SQuAD's form"):
+    with pytest.raises(DataError, match="as in SQuAD"):
         load_source(Source(str(path)), 0, cache_dir)
 
 

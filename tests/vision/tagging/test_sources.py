@@ -11,7 +11,8 @@ from PIL import Image
 
 from shared.errors import DataError
 from tests.photos import class_folders, jpeg
-from vision.tagging.sources import LoadedSource, Source, load_source, open_photo
+from vision.images import open_photo
+from vision.tagging.sources import LoadedSource, Source, load_source
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,48 @@
+"""Train, validation and test: what files, folders and columns are called, and which split that means."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+SPLITS = ("train", "val", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "valset", "devset"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "testset"), "test"),
+}
+"""What a split is called -> the split."""
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+_EVALUATION = ("eval", "evaluation")
+_FILLERS = frozenset({"", "of", "v", "set", "data", "split", "images", "photos", "part", "the"})
+
+
+def splits_in(names: Iterable[str]) -> dict[str, str]:
+    """Return name -> split of those files or folders that are called after a split.
+
+    A name that has more than the word and figures in it counts only if another split is called the same but for the
+    word: `seg_train` beside `seg_test`, but not `test tube` beside `train station`.
+
+    >>> splits_in(["seg_train", "seg_test", "seg_pred"])
+    {'seg_train': 'train', 'seg_test': 'test'}
+    >>> splits_in(["test tube", "train station"])
+    {}
+    >>> splits_in(["dev-00000-of-00002", "train-v2.0"])
+    {'dev-00000-of-00002': 'val', 'train-v2.0': 'train'}
+    """
+    found: dict[str, tuple[str, tuple[str, ...]]] = {}
+    of_rest: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for name in names:
+        words = re.split(r"[^a-z]+", name.lower())
+        at = [place for place, word in enumerate(words) if word in SPLIT_WORDS]
+        if len(at) == 1:
+            rest = tuple(word for place, word in enumerate(words) if place != at[0] and word not in _FILLERS)
+            found[name] = words[at[0]], rest
+            of_rest[rest].add(SPLIT_WORDS[words[at[0]]])
+    known = {name: word for name, (word, rest) in found.items() if not rest or len(of_rest[rest]) > 1}
+    splits = {name: SPLIT_WORDS[word] for name, word in known.items()}
+    is_val = any(splits[name] == "val" and word not in _EVALUATION for name, word in known.items())
+    if is_val and "test" not in splits.values():  # beside `dev` or `val`, `eval` is the test
+        splits |= {name: "test" for name, word in known.items() if word in _EVALUATION}
+    return splits
