@@ -28,7 +28,7 @@ MAX_FILE_BYTES = 5 << 20
 MAX_CHARACTERS = 2_000_000
 """Of one document, about a thousand pages; a visitor who has more than that takes no further one. Indexing as many
 words of one letter takes 2.5 s (two cores, 2026-11)."""
-PDF_LIMITS = PdfLimits(seconds=4, memory_bytes=400 << 20)
+PDF_LIMITS = PdfLimits(seconds=3, memory_bytes=400 << 20)
 """A stranger's PDF may take less than one of whoever runs the service: about a hundred pages."""
 MAX_NAME_CHARS = 120
 _FILE = "knowledge.sqlite"

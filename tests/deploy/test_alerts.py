@@ -14,9 +14,6 @@ from tests.promql import ALERTS
 
 PROMTOOL = shutil.which("promtool")
 CASES = {case["name"]: case for case in yaml.safe_load(Path(__file__).with_name("alert_cases.yml").read_text("utf-8"))}
-NOT_SEEN = {
-    "one of two services is lost": "absent() sees a lost service only if no other one has the metric",
-}
 pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: apt install prometheus)")
 
 
@@ -32,10 +29,7 @@ def test_prometheus_takes_the_configuration_and_its_rules():
 
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, id=name, marks=pytest.mark.xfail(reason=NOT_SEEN[name]) if name in NOT_SEEN else ())
-        for name, case in CASES.items()
-    ],
+    [pytest.param(case, id=name) for name, case in CASES.items()],
 )
 def test_alerts_fire_when_they_should(case: dict[str, Any], tmp_path: Path):
     file = tmp_path / "case.yml"
