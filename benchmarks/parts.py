@@ -66,8 +66,8 @@ def _of_text(bundle: Bundle, text: Item) -> Parts:
     yield "tokenise", lambda: predictor.encoder.encode(text)
     outputs = predictor.infer([encoding])[0]
     yield "run", lambda: predictor.infer([encoding])
-    result = predictor.decide(outputs, top_k=5)
-    yield "decide", lambda: predictor.decide(outputs, top_k=5)
+    result = predictor.decide(outputs, encoding, top_k=5)
+    yield "decide", lambda: predictor.decide(outputs, encoding, top_k=5)
 
     def response() -> str:
         out = IntentOut(

@@ -73,6 +73,9 @@ class IntentOut(BaseModel):
     out_of_scope: bool
     out_of_scope_score: float = Field(description="0 to 1, higher if the utterance belongs to no intent.")
     ranking: list[IntentScoreOut] = Field(description="The most probable first.")
+    truncated: bool = Field(
+        default=False, description="Whether the middle of the utterance was left out: the model reads no more."
+    )
 
 
 class IntentResponse(BaseModel):

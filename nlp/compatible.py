@@ -1,20 +1,23 @@
 """Routes that other projects' clients call unchanged: Hugging Face's `InferenceClient` and Rasa.
 
 Sources: huggingface.co/docs/inference-providers, tasks text-classification and question-answering; rasa.com, HTTP API,
-"Parse a message using the Rasa model". Fields that are unknown here are ignored.
+"Parse a message using the Rasa model". Unknown fields are ignored, unknown `parameters` refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
-from nlp.intent.predictor import LOGITS
+from nlp.intent.predictor import LOGITS, IntentScore
 from nlp.qa.predictor import Answer
 from nlp.text import checked_text
 from shared.bundle.calibration import probabilities_from_logits
@@ -28,6 +31,10 @@ FALLBACK = "nlu_fallback"
 """Rasa Open Source 3.6, FallbackClassifier: puts it first in the ranking and leaves the others as they are."""
 RANKING_LENGTH = 10
 """Rasa's own default, `ranking_length` of its DIETClassifier."""
+RASA_VERSION = "3.6.0"
+"""Whose routes these are."""
+_PAYLOAD = re.compile(r"/(?P<intent>[^{@\s/][^{@\s]*)(?:@[0-9.]+)?(?P<entities>\{.*\})?", re.DOTALL)
+"""What a button sends. Source: Rasa Open Source 3.6, YAMLStoryReader.unpack_regex_message."""
 _NO_EFFECT = "Sent by clients; has no effect here: the bundle decides it."
 _ERRORS = error_responses(400, 404, 413, 415, 422, 429, 503, 504)
 
@@ -48,18 +55,62 @@ class IntentConfidence(BaseModel):
     confidence: float
 
 
+class Entity(BaseModel):
+    """A value that came with a button's payload."""
+
+    entity: str
+    value: Any
+    start: int
+    end: int
+
+
+class SelectedResponse(BaseModel):
+    """The response key of a retrieval intent."""
+
+    intent_response_key: str
+    confidence: float = Field(description="Probability, given the intent.")
+
+
+class SelectorResult(BaseModel):
+    """The best response key, and all of the intent."""
+
+    response: SelectedResponse
+    ranking: list[SelectedResponse] = Field(description="The best first.")
+
+
 class ParseResponse(BaseModel):
-    """Rasa's answer; there are never entities."""
+    """Rasa's answer."""
 
     text: str
     intent: IntentConfidence = Field(description=f"`{FALLBACK}` if the message is out of scope.")
-    entities: list[dict[str, Any]]
+    entities: list[Entity] = Field(description='Of a payload such as `/book_flight{"to": "Rome"}`; of no other text.')
     intent_ranking: list[IntentConfidence] = Field(description="The best first.")
+    response_selector: dict[str, SelectorResult] | None = Field(
+        default=None, description="`default` has the full name of a retrieval intent such as `faq/opening_hours`."
+    )
+    truncated: bool | None = Field(default=None, description="True if the middle of a long text was left out.")
     message_id: str | None = None
 
 
+class Version(BaseModel):
+    """The version of Rasa whose routes these are."""
+
+    version: str
+    minimum_compatible_version: str
+
+
+class Status(BaseModel):
+    """The model as Rasa's status shows it."""
+
+    model_file: str
+    model_id: str
+    num_active_training_jobs: int
+
+
 class TextClassificationParameters(BaseModel):
-    """Hugging Face's parameters of text classification."""
+    """Hugging Face's parameters of text classification; those of other tasks, such as zero-shot, are refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     top_k: Count | None = Field(default=None, description="Most labels; all of them if not given.")
     function_to_apply: FunctionToApply | None = Field(
@@ -85,7 +136,9 @@ class QuestionInputs(BaseModel):
 
 
 class QuestionAnsweringParameters(BaseModel):
-    """Hugging Face's parameters of question answering."""
+    """Hugging Face's parameters of question answering; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     top_k: Count | None = Field(default=None, description="More than 1: a list of that many answers.")
     max_answer_len: Count | None = Field(default=None, description="Most tokens of an answer.")
@@ -134,21 +187,91 @@ def _rasa(engine: Callable[[], LanguageEngine]) -> APIRouter:
     async def parse(request: Request) -> ParseResponse:
         """For a Rasa assistant that takes its intents from here (`nlu:` in its endpoints.yml).
 
-        The parameters `token` and `emulation_mode` of Rasa's own server have no effect.
+        A button's payload such as `/greet` is that intent. The parameters `token` and `emulation_mode` of Rasa's own
+        server have no effect.
         """
         model = engine().needed_intent()
         answered_by(request, model)
         asked = await read_json(request, ParseRequest)
         text = checked_text(asked.text, model.settings.max_text_chars)
-        result = await model.classify(text, top_k=RANKING_LENGTH)
-        ranking = [IntentConfidence(name=each.name, confidence=each.confidence) for each in result.ranking]
+        if payload := _PAYLOAD.fullmatch(text.strip()):
+            intent = IntentConfidence(name=payload["intent"], confidence=1.0)
+            return ParseResponse(
+                text=asked.text,
+                intent=intent,
+                entities=_entities(payload),
+                intent_ranking=[intent],
+                message_id=asked.message_id,
+            )
+        has_keys = any("/" in label for label in model.labels)
+        result = await model.classify(text, top_k=None if has_keys else RANKING_LENGTH)
+        ranking, of_intent = _grouped(result.ranking)
+        best = ranking[0].name
         if result.out_of_scope:
             ranking.insert(0, IntentConfidence(name=FALLBACK, confidence=result.out_of_scope_score))
+        selected = of_intent.get(best, []) if not result.out_of_scope else []
         return ParseResponse(
-            text=asked.text, intent=ranking[0], entities=[], intent_ranking=ranking, message_id=asked.message_id
+            text=asked.text,
+            intent=ranking[0],
+            entities=[],
+            intent_ranking=ranking[: RANKING_LENGTH + result.out_of_scope],
+            response_selector=(
+                {"default": SelectorResult(response=selected[0], ranking=selected)} if selected else None
+            ),
+            truncated=result.truncated or None,
+            message_id=asked.message_id,
         )
 
+    @router.get("/version", summary="The version of Rasa whose routes these are", responses=error_responses(401))
+    async def version() -> Version:
+        """For clients that look whether they know the server."""
+        return Version(version=RASA_VERSION, minimum_compatible_version=RASA_VERSION)
+
+    @router.get("/status", summary="The model as Rasa's status shows it", responses=error_responses(401, 404, 503))
+    async def status() -> Status:
+        """For clients that look whether a model is loaded."""
+        model = engine().needed_intent()
+        return Status(model_file=model.bundle.name, model_id=model.bundle.version, num_active_training_jobs=0)
+
     return router
+
+
+def _entities(payload: re.Match[str]) -> list[Entity]:
+    """Return the entities of a button's payload; none where what follows the intent is no JSON object, as in Rasa."""
+    try:
+        content = json.loads(payload["entities"] or "{}")
+    except (ValueError, RecursionError):
+        return []
+    start, end = payload.span("entities")
+    return [
+        Entity(entity=name, value=value, start=start, end=end)
+        for name, values in content.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+def _grouped(
+    ranking: Sequence[IntentScore],
+) -> tuple[list[IntentConfidence], dict[str, list[SelectedResponse]]]:
+    """Return intents by the part of their names before the slash, best first, and intent -> its response keys."""
+    sums: dict[str, float] = defaultdict(float)
+    full: dict[str, list[IntentScore]] = defaultdict(list)
+    for each in ranking:
+        base, slash, _ = each.name.partition("/")
+        sums[base] += each.confidence
+        if slash:
+            full[base].append(each)
+    intents = [IntentConfidence(name=name, confidence=min(1.0, confidence)) for name, confidence in sums.items()]
+    intents.sort(key=lambda intent: -intent.confidence)
+    keys = {
+        base: [
+            SelectedResponse(intent_response_key=each.name, confidence=min(1.0, each.confidence / sums[base]))
+            for each in scores
+        ]
+        for base, scores in full.items()
+        if sums[base] > 0
+    }
+    return intents, keys
 
 
 def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
@@ -171,9 +294,10 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         parameters = asked.parameters or TextClassificationParameters()
         temperature = model.predictor.decision.temperature
         answers = []
-        for outputs in await model.run_texts(_checked_texts(model, asked.inputs)):
-            if isinstance(outputs, InputError):
-                raise outputs
+        for found in await model.run_texts(_checked_texts(model, asked.inputs)):
+            if isinstance(found, InputError):
+                raise found
+            outputs, _ = found
             answers.append(
                 label_scores(
                     model.labels,

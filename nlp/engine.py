@@ -439,7 +439,7 @@ class IntentEngine(TextModel[Outputs]):
                 raise BundleError(
                     f"{path} has {len(bundle.labels)} labels; its network gives another number of logits."
                 )
-            model.predictor.decide(shown[0])
+            model.predictor.decide(shown[0], model.encoder.encode("a"))
         return model
 
     async def classify(self, text: str, *, top_k: int | None = None) -> IntentResult:
@@ -461,20 +461,22 @@ class IntentEngine(TextModel[Outputs]):
             encoded = time.perf_counter()
             outputs: Outputs = await self._batcher.submit(encoding)
         self.metrics.preprocess_seconds.observe(encoded - start)
-        result = self.predictor.decide(outputs, top_k=top_k)
+        result = self.predictor.decide(outputs, encoding, top_k=top_k)
         self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
         return result
 
     async def classify_many(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult | InputError]:
         """Return what each utterance wants, in their order, with the error in place of one that cannot be read."""
         found = await self.run_texts(texts)
-        results = [each if isinstance(each, InputError) else self.predictor.decide(each, top_k=top_k) for each in found]
+        results = [
+            each if isinstance(each, InputError) else self.predictor.decide(*each, top_k=top_k) for each in found
+        ]
         for result in results:
             if isinstance(result, IntentResult):
                 self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
         return results
 
-    async def run_texts(self, texts: Sequence[str]) -> list[Outputs | InputError]:
+    async def run_texts(self, texts: Sequence[str]) -> list[tuple[Outputs, Encoding] | InputError]:
         """Return the network's outputs for each utterance, with the error in place of one that cannot be read."""
         start = time.perf_counter()
         async with self.admission.admitted(len(texts)):
@@ -483,7 +485,7 @@ class IntentEngine(TextModel[Outputs]):
             readable = [each for each in encodings if isinstance(each, Encoding)]
             results = iter(await self.run_all(readable, at_once=len(texts)))
         self.metrics.preprocess_seconds.observe(encoded - start)
-        return [next(results) if isinstance(each, Encoding) else each for each in encodings]
+        return [(next(results), each) if isinstance(each, Encoding) else each for each in encodings]
 
     def _encode_all(self, texts: Sequence[str]) -> list[Encoding | InputError]:
         found: list[Encoding | InputError] = []

@@ -11,9 +11,11 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import tokenizers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tokenizers import Tokenizer
 
@@ -69,6 +71,10 @@ class Encoding:
     """int64 [T, 2]: start and end of each token in the text (for a window: in the context)."""
     is_text: np.ndarray
     """bool [T]: tokens of the text (for a window: of the context), not special ones and not the question's."""
+    is_cut: bool = False
+    """Whether the middle of the text is left out, because the network reads no more."""
+    is_wordless: bool = False
+    """Whether the text has no word: nothing but punctuation, or one letter."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -146,15 +152,16 @@ class TextEncoder:
         return self._plain.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> Encoding:
-        """Return one text, cut off after `max_length` tokens.
+        """Return one text; of one with more than `max_length` tokens the beginning and the end, half each.
 
-        A short text does not let other threads run meanwhile, which would cost more than the encoding.
+        Source: Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", section 4.1, head+tail. A short text
+        does not let other threads run meanwhile, which would cost more than the encoding.
 
         Raises:
             InputError: the text has half a surrogate pair, which is no character.
         """
         check_text(text)
-        return _encoding(self._cut(text, self._found(text)), sequence=0)
+        return self._encoded(text, self._found(text))
 
     def _found(self, text: str, *, add_special_tokens: bool = True) -> Any:
         """Return tokenizers' encoding of a whole text; `encode_batch` lets other threads run, `encode` does not."""
@@ -167,15 +174,22 @@ class TextEncoder:
         for text in texts:
             check_text(text)
         found = self._plain.encode_batch(list(texts))
-        return [_encoding(self._cut(text, each), sequence=0) for text, each in zip(texts, found, strict=True)]
+        return [self._encoded(text, each) for text, each in zip(texts, found, strict=True)]
 
-    def _cut(self, text: str, found: Any) -> Any:
-        """Return tokenizers' encoding of a text with no more than `max_length` tokens, special ones included."""
-        if len(found) <= self.max_length:
-            return found
-        plain = self._found(text, add_special_tokens=False)
-        plain.truncate(self.max_length - self._plain.num_special_tokens_to_add(False))
-        return self._plain.post_process(plain)
+    def _encoded(self, text: str, found: Any) -> Encoding:
+        """Return the encoding of a text, from tokenizers' of all of it."""
+        is_cut = len(found) > self.max_length
+        taken = self._cut(text) if is_cut else found
+        return _encoding(taken, sequence=0, is_cut=is_cut, is_wordless=is_wordless(text))
+
+    def _cut(self, text: str) -> Any:
+        """Return tokenizers' encoding of the beginning and the end of a text, `max_length` tokens with special ones."""
+        room = self.max_length - self._plain.num_special_tokens_to_add(False)
+        head = self._found(text, add_special_tokens=False)
+        tail = self._found(text, add_special_tokens=False)
+        head.truncate(room - room // 2)
+        tail.truncate(room // 2, direction="left")
+        return self._plain.post_process(tokenizers.Encoding.merge([head, tail], growing_offsets=False))
 
     def windows(self, question: str, context: str) -> list[Encoding]:
         """Return the context after the question, in windows that overlap by `stride` tokens; at least one.
@@ -235,6 +249,17 @@ def _untruncated(content: str) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def is_wordless(text: str) -> bool:
+    """Whether a text is nothing but punctuation and blanks, or one letter of an alphabet.
+
+    >>> [is_wordless(text) for text in ("?!", " k. ", "ok", "好", "7", "👍")]
+    [True, True, False, False, False, False]
+    """
+    kinds = (unicodedata.category(character) for character in text)
+    words = list(islice((kind for kind in kinds if kind[0] not in "PZC"), 2))
+    return not words or (len(words) == 1 and words[0] in ("Ll", "Lu", "Lt"))
 
 
 def read_text(row: Mapping[str, Any], column: str) -> str:
@@ -342,11 +367,13 @@ def _is_joined(text: str, place: int) -> bool:
     return unicodedata.category(here) in ("Mn", "Mc", "Me") or here in _JOINERS or before == "\u200d" or is_skin_tone
 
 
-def _encoding(found: Any, *, sequence: int) -> Encoding:
+def _encoding(found: Any, *, sequence: int, is_cut: bool = False, is_wordless: bool = False) -> Encoding:
     sequence_ids = found.sequence_ids
     return Encoding(
         input_ids=np.array(found.ids, dtype=np.int64),
         token_type_ids=np.array(found.type_ids, dtype=np.int64),
         offsets=np.array(found.offsets, dtype=np.int64).reshape(-1, 2),
         is_text=np.array([each == sequence for each in sequence_ids], dtype=bool),
+        is_cut=is_cut,
+        is_wordless=is_wordless,
     )

@@ -60,8 +60,9 @@ def command(
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
     A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, or a parquet file with a
-    column of photos. Intents and answers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as `percept
-    fit` reads it. An input that cannot be processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
+    column of photos. Intents and answers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as
+    `percept fit` reads it. An input that cannot be processed becomes a row with its error. If the command is stopped or
+    killed, run it again: it continues.
     """
     if ray:
         from shared.batch.processes import Cluster

@@ -30,7 +30,7 @@ from nlp.intent.decision import (
 )
 from nlp.intent.module import IntentModule
 from nlp.intent.predictor import Detector, read_detector
-from nlp.text import TextEncoder
+from nlp.text import TextEncoder, is_wordless
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
 from shared.errors import DataError
@@ -118,7 +118,8 @@ class IntentJudging(Judging[Judged, Rule]):
         detectors = fit_detectors(train.outputs, train.targets, rejection, self.data.seed)
         compared = compare(detectors, val, acceptance)
         detector = detectors[choose_detector(compared, wanted)]
-        decision = fit_decision(val, detector, acceptance)
+        knows_wordless = any(e.label is not None and is_wordless(e.text) for e in train.examples)
+        decision = fit_decision(val, detector, acceptance).model_copy(update={"knows_wordless": knows_wordless})
         chosen = {"detectors": compared, "cross_fitted": cross_fitted(val, detector, acceptance, self.data.seed)}
         return Fitted(Rule(detector, decision), decision, files=detector.file(), metrics=chosen)
 

@@ -60,6 +60,7 @@ class BatchClassifier:
             ("out_of_scope", pa.bool_()),
             ("out_of_scope_score", pa.float64()),
             ("ranking", pa.list_(_SCORE)),
+            ("truncated", pa.bool_()),
         ]
     )
 
@@ -82,6 +83,6 @@ class BatchClassifier:
         for start in range(0, len(readable), BATCH):
             chunk = readable[start : start + BATCH]
             outputs: list[dict[str, np.ndarray]] = self._predictor.infer([encoding for _, encoding in chunk])
-            for (place, _), each in zip(chunk, outputs, strict=True):
-                answers[place] |= asdict(self._predictor.decide(each, top_k=self._top_k))
+            for (place, encoding), each in zip(chunk, outputs, strict=True):
+                answers[place] |= asdict(self._predictor.decide(each, encoding, top_k=self._top_k))
         return answers

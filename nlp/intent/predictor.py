@@ -51,6 +51,8 @@ class IntentResult:
     """0 to 1; higher if the utterance belongs to no intent."""
     ranking: list[IntentScore]
     """Best first."""
+    truncated: bool = False
+    """Whether the middle of the utterance was left out, because the network reads no more."""
 
 
 class IntentPredictor:
@@ -75,11 +77,16 @@ class IntentPredictor:
         outputs = self.runtime.run(self.encoder.batch(batch, self._inputs))
         return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
 
-    def decide(self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None) -> IntentResult:
+    def decide(
+        self, outputs: Mapping[str, np.ndarray], encoding: Encoding, *, top_k: int | None = None
+    ) -> IntentResult:
         """Return what one utterance wants; "nothing that is known" is a normal answer.
+
+        An utterance without a word is out of scope, whatever the network makes of it, unless one was trained.
 
         Args:
             outputs: an item of what `infer` returns.
+            encoding: what it was given.
             top_k: most intents in the ranking; None for all.
         """
         decision = self.decision
@@ -92,18 +99,22 @@ class IntentPredictor:
         best = int(order[0])
         ranking = [IntentScore(self.labels[place], float(probabilities[place])) for place in order[:top_k].tolist()]
         is_out = 1 - score < decision.abstain_below
+        if encoding.is_wordless and not decision.knows_wordless:
+            is_out, score = True, 1.0
         return IntentResult(
             intent=None if is_out else self.labels[best],
             confidence=float(probabilities[best]),
             out_of_scope=is_out,
             out_of_scope_score=score,
             ranking=ranking,
+            truncated=encoding.is_cut,
         )
 
     def predict(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult]:
         """Return what each utterance wants, in their order; for notebooks and `percept predict`."""
         encodings = [self.encoder.encode(text) for text in texts]
-        return [self.decide(outputs, top_k=top_k) for outputs in self.infer(encodings)]
+        found = zip(self.infer(encodings), encodings, strict=True)
+        return [self.decide(outputs, encoding, top_k=top_k) for outputs, encoding in found]
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value

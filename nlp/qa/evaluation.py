@@ -117,8 +117,10 @@ def best_threshold(margins: np.ndarray, f1: np.ndarray, is_answerable: np.ndarra
     order = np.argsort(-margins, kind="stable")
     gains = np.where(is_answerable, f1, -1.0)[order]  # answering one more question: its F1, or a right silence lost
     totals = np.concatenate([[0.0], np.cumsum(gains)]) + np.count_nonzero(~is_answerable)
-    count = int(np.argmax(totals))
     sorted_margins = margins[order]
+    # No threshold comes between equal margins.
+    can_end = np.concatenate([[True], sorted_margins[1:] != sorted_margins[:-1], [True]])
+    count = int(np.argmax(np.where(can_end, totals, -np.inf)))
     if count == 0:
         threshold = float(sorted_margins[0]) + 1.0
     elif count == len(margins):

@@ -72,6 +72,9 @@ class IntentDecision(_Part):
     """Least in-scope score, 1 - out_of_scope_score, at which an intent is named."""
     acceptance: float = Field(gt=0, le=1)
     """Share of the in-scope validation utterances that `abstain_below` lets pass."""
+    knows_wordless: bool = False
+    """Whether an utterance that was trained is nothing but punctuation or one letter, such as "?" for help; all such
+    are out of scope otherwise."""
 
 
 class AnswerDecision(_Part):

@@ -6,7 +6,9 @@ machine to machine here. The environment wins over the file that PERCEPT_CONFIG 
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +28,9 @@ from shared.project import PROJECT_ROOT
 from shared.runtime.choose import Device
 
 PREFIX = "PERCEPT_"
+_ALMOST = 0.85
+"""Likeness of two names, as difflib counts it."""
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 CONFIG_FILE = f"{PREFIX}CONFIG"
 BundleSetting = Literal["tagger", "intent", "qa"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
@@ -180,6 +185,20 @@ def read_settings() -> Settings:
         raise ConfigError(
             f"the settings are wrong: {'; '.join(problems)}. Known are {', '.join(Settings.model_fields)}."
         ) from error
+
+
+def likely_mistyped() -> list[str]:
+    """Return a line for each variable that is called almost like one of a setting, and has no effect.
+
+    Others are nobody's business: Kubernetes sets PERCEPT_PORT and the like for a service called percept.
+    """
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields] + [CONFIG_FILE]
+    lines = []
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known and not _OF_KUBERNETES.fullmatch(name):
+            for near in difflib.get_close_matches(name, known, n=1, cutoff=_ALMOST):
+                lines.append(f"{name} has no effect; there is a setting {near}")
+    return lines
 
 
 def settings_or_exit() -> Settings:

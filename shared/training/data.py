@@ -140,8 +140,8 @@ class TaskData(LightningDataModule):
             if found and missing:
                 shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
                 yield (
-                    f"{len(missing)} of {len(trained)} labels have no example in {split}, so nothing is measured of them "
-                    f"there ({shown}): three examples of a label are the least"
+                    f"{len(missing)} of {len(trained)} labels have no example in {split}, so nothing is measured of "
+                    f"them there ({shown}): three examples of a label are the least"
                 )
 
     def drop_leaks(self, key: Callable[[Any], str], leaked: Callable[[Any, str], str]) -> None:

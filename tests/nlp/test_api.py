@@ -25,7 +25,7 @@ def test_one_utterance_gets_its_intent(client: TestClient, intent_bundle: Bundle
     assert set(body) == {"model", "results"}
     assert body["model"] == {"name": intent_bundle.name, "version": intent_bundle.version}
     (result,) = body["results"]
-    assert set(result) == {"intent", "confidence", "out_of_scope", "out_of_scope_score", "ranking"}
+    assert set(result) == {"intent", "confidence", "out_of_scope", "out_of_scope_score", "ranking", "truncated"}
     assert (result["intent"], result["out_of_scope"]) == ("book_flight", False)
     assert 0 <= result["out_of_scope_score"] < 0.5 < result["confidence"] <= 1
     assert result["ranking"][0] == {"name": "book_flight", "confidence": result["confidence"]}

@@ -65,9 +65,6 @@ def test_the_ranking_has_at_most_ten_beside_the_fallback(open_client: OpenClient
     assert asked == [10]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the full name of a retrieval intent is the intent's name"
-)
 def test_a_retrieval_intent_has_its_base_name_and_the_response_selector_the_full_one(
     open_client: OpenClient, tmp_path: Path
 ):
@@ -77,3 +74,53 @@ def test_a_retrieval_intent_has_its_base_name_and_the_response_selector_the_full
     assert body["intent"]["name"] == "faq"
     selected = body["response_selector"]["default"]["response"]
     assert selected["intent_response_key"] == "faq/play_music"
+
+
+def test_a_button_s_payload_is_its_intent_with_the_entities(client: TestClient):
+    text = '/book_flight{"to": "Rome", "seats": [1, 2]}'
+    body = parse(client, text=text)
+    assert body["intent"] == {"name": "book_flight", "confidence": 1.0} == body["intent_ranking"][0]
+    found = [(each["entity"], each["value"]) for each in body["entities"]]
+    assert found == [("to", "Rome"), ("seats", 1), ("seats", 2)]
+    assert {text[each["start"] : each["end"]] for each in body["entities"]} == {text[len("/book_flight") :]}
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("/greet", "greet"),
+        (" /restart ", "restart"),
+        ("/faq/hours", "faq/hours"),
+        ("/inform@0.9{}", "inform"),
+        ("/greet{broken", None),
+        ("/greet{]}", "greet"),
+        ("/ greet", None),
+        ("//", None),
+    ],
+)
+def test_payloads_are_told_from_texts(client: TestClient, text: str, intent: str | None):
+    body = parse(client, text=text)
+    assert body["entities"] == []
+    assert body["intent"]["name"] == (intent or "nlu_fallback")
+
+
+def test_retrieval_intents_are_ranked_by_their_base_names(open_client: OpenClient, tmp_path: Path):
+    bundle = make_intent_bundle(tmp_path / "faq", prefix="faq/")
+    with open_client(intent=bundle.path) as client:
+        body = parse(client, text="play music")
+    assert [(each["name"], round(each["confidence"], 6)) for each in body["intent_ranking"]] == [("faq", 1.0)]
+    ranking = body["response_selector"]["default"]["ranking"]
+    assert len(ranking) == 3
+    assert sum(each["confidence"] for each in ranking) == pytest.approx(1)
+
+
+def test_a_text_longer_than_the_model_reads_says_so(client: TestClient):
+    assert "truncated" not in parse(client, text="play a song")
+    assert parse(client, text="play a song " * 40)["truncated"] is True
+
+
+def test_rasas_clients_find_a_version_and_a_model(client: TestClient):
+    assert client.get("/version").json() == {"version": "3.6.0", "minimum_compatible_version": "3.6.0"}
+    status = client.get("/status").json()
+    assert (status["model_file"], status["num_active_training_jobs"]) == ("tiny-intent", 0)
+    assert client.get("/").status_code == 307  # to the page

@@ -143,3 +143,17 @@ def test_what_is_written_reads_back_the_same(encoder: TextEncoder, tmp_path: Pat
     )
     for text in TEXTS:
         np.testing.assert_array_equal(again.encode(text).input_ids, encoder.encode(text).input_ids)
+
+
+def test_of_a_text_that_is_too_long_the_beginning_and_the_end_are_kept(encoder: TextEncoder):
+    words = [f"{n}" for n in range(100)]
+    text = " ".join(words)
+    found = encoder.encode(text)
+    assert found.is_cut
+    assert len(found) == encoder.max_length
+    kept = [text[start:end] for start, end in found.offsets[found.is_text]]
+    assert "".join(words).startswith("".join(kept[: len(kept) // 2]))
+    assert "".join(words).endswith("".join(kept[-(len(kept) // 2) :]))
+    [same] = encoder.encode_batch([text])
+    np.testing.assert_array_equal(same.input_ids, found.input_ids)
+    assert not encoder.encode("short").is_cut

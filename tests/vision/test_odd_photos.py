@@ -158,7 +158,9 @@ def bmp32(pixels: np.ndarray) -> bytes:
     """Return a BMP with a V4 header and a mask for transparency. pixels: uint8 [H, W, 4]."""
     height, width, _ = pixels.shape
     masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, pixels.size, 0, 0, 0, 0) + masks + b"BGRs" + bytes(48)
+    header = (
+        struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, pixels.size, 0, 0, 0, 0) + masks + b"BGRs" + bytes(48)
+    )
     body = pixels[::-1, :, [2, 1, 0, 3]].tobytes()
     return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(body), 0, 0, 14 + len(header)) + header + body
 
@@ -169,7 +171,9 @@ def test_a_photo_of_several_is_decoded_as_small_as_a_jpeg():
     gradient(size=(1600, 1200)).save(stream, "MPO", save_all=True, append_images=[gradient(size=(1600, 1200))])
     found = decode_image(stream.getvalue(), target_size_px=100)
     assert (found.width, found.height) == (1600, 1200)
-    assert found.pixels.size == decode_image(encode(gradient(size=(1600, 1200)), "JPEG"), target_size_px=100).pixels.size
+    assert (
+        found.pixels.size == decode_image(encode(gradient(size=(1600, 1200)), "JPEG"), target_size_px=100).pixels.size
+    )
 
 
 def test_orientation_in_a_raw_profile_turns_pixels_and_size_alike():

@@ -83,7 +83,7 @@ def evaluate(
     _check(scores, targets, source_ids, hierarchy)
     parts = list(_parts(scores, targets, source_ids, sources, hierarchy))
     sizes = [len(part.scores) for part in parts]
-    given = scores >= thresholds
+    given = hierarchy.with_ancestors(scores >= thresholds)
     per_label = _per_label(scores, targets, given, hierarchy.labels, thresholds)
     found = {part.view.name: _source_metrics(part, thresholds) for part in parts}
     hits = int((given & (targets == 1)).sum())

@@ -153,7 +153,8 @@ def _split_level(root: Path, dirs: Sequence[Folders]) -> tuple[int, dict[str, st
                 return depth, splits, others
             raise DataError(
                 f"{root}: the folder {'/'.join((*dirs[0][:depth], min(splits)))} is called like the split "
-                f"{splits[min(splits)]!r}, but beside it there are photos in {', '.join(sorted(others)[:5])} too. If it is a "
+                f"{splits[min(splits)]!r}, but beside it there are photos in {', '.join(sorted(others)[:5])} too. "
+                "If it is a "
                 "label, rename it (the label can be renamed back with `label_names`); if it is a split, move the "
                 "others into a folder called train."
             )

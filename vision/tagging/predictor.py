@@ -50,6 +50,7 @@ class TagPredictor:
         self.thresholds = [decision.thresholds[label] for label in self.labels]
         """The lowest score of a tag, for each label in the order of the logits."""
         self._thresholds = np.array(self.thresholds)
+        self._depths = np.array([len(above) for above in self.hierarchy.ancestors])
         self._problem_type = bundle.config.problem_type
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
@@ -67,7 +68,7 @@ class TagPredictor:
         return self.hierarchy.reconcile(probabilities)
 
     def decide(self, logits: np.ndarray, *, top_k: int | None = None, min_score: float | None = None) -> list[Tag]:
-        """Return the tags of one photo, the most probable first; an empty list is a normal answer.
+        """Return the tags of one photo, the most probable first and with all their ancestors; often there are none.
 
         Args:
             logits: float32 [num_labels].
@@ -75,8 +76,8 @@ class TagPredictor:
             min_score: the lowest score; None for each label's own threshold, fitted on validation data.
         """
         scores = self.scores(logits)
-        wanted = scores >= (self._thresholds if min_score is None else min_score)
-        order = np.argsort(-scores, kind="stable")
+        wanted = self.hierarchy.with_ancestors(scores >= self._thresholds) if min_score is None else scores >= min_score
+        order = np.lexsort((self._depths, -scores))  # an ancestor comes before a descendant of the same score
         chosen = [int(index) for index in order if wanted[index]][:top_k]
         return [Tag(self.labels[i], float(scores[i]), self.hierarchy.ancestors[i]) for i in chosen]
 

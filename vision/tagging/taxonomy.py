@@ -121,6 +121,19 @@ class Hierarchy:
         targets[positive] = 1
         return targets
 
+    def with_ancestors(self, chosen: np.ndarray) -> np.ndarray:
+        """Return the chosen labels and all their ancestors.
+
+        Args:
+            chosen: bool [..., num_labels].
+        """
+        if not self.parents:
+            return chosen
+        result = chosen.copy()
+        below, starts = self._descendants
+        result[..., self.inner] |= np.logical_or.reduceat(chosen[..., below], starts, axis=-1)
+        return result
+
     def reconcile(self, probabilities: np.ndarray) -> np.ndarray:
         """Return probabilities in which each label has at least the score of its most probable descendant.
 

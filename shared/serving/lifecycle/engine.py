@@ -19,6 +19,7 @@ from shared.runtime.protocol import Runtime
 from shared.serving.http.middleware import LEASE, Generation, ModelId, model_id
 from shared.serving.observe import metrics
 from shared.serving.observe.logs import configure_logs
+from shared.serving.settings import likely_mistyped
 from shared.serving.open_inference import ServedModel
 
 _NOT_LOADED = "the model is not loaded yet. Send the request again."
@@ -128,6 +129,8 @@ class Lifecycle(Generic[EngineT]):
     async def run(self) -> AsyncIterator[None]:
         """Hold the engine for as long as the context lasts, which is the lifespan of the app."""
         configure_logs(owns_process=self._owns_process)
+        for line in likely_mistyped():
+            _log.warning(line)
         metrics.forget_dead_workers()
         self._now = _generation(await asyncio.to_thread(self._load))  # no other name keeps it when it is replaced
         _show_ready([], self._now.engine.models)

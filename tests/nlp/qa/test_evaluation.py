@@ -51,9 +51,12 @@ def random_case(seed: int, count: int = 60) -> tuple[np.ndarray, np.ndarray, np.
     return margins, np.where(answerable, rng.random(count), 0.0), answerable
 
 
+@pytest.mark.parametrize("digits", [9, 0])
 @pytest.mark.parametrize("seed", range(10))
-def test_the_threshold_is_the_best_of_all_that_there_are(seed: int):
+def test_the_threshold_is_the_best_of_all_that_there_are(seed: int, digits: int):
+    """With no digit behind the point, many margins are equal."""
     margins, f1, answerable = random_case(seed)
+    margins = margins.round(digits)
     threshold, quality = best_threshold(margins, f1, answerable)
 
     def quality_at(value: float) -> float:

@@ -216,7 +216,8 @@ def test_options_that_do_not_fit_are_refused(extra: list[str], said: str, intent
 def test_inputs_that_are_not_there_are_named(intent_bundle: Bundle, tagger_bundle: Bundle, tmp_path: Path):
     (tmp_path / "empty.csv").write_text("text\n")
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
-    for name, said in [("none.csv", "cannot be read"), ("t.docx", "expected .csv"), ("t.xlsx", "cannot be read"), ("empty.csv", "has no rows"),
+    for name, said in [("none.csv", "cannot be read"),
+                       ("t.docx", "expected .csv"), ("t.xlsx", "cannot be read"), ("empty.csv", "has no rows"),
                        ("broken.parquet", "cannot be read")]:  # fmt: skip
         result = batch(intent_bundle.path, tmp_path / name, tmp_path / "out")
         assert (result.exit_code, said in result.output) == (2, True), result.output

@@ -10,7 +10,7 @@ import yaml
 
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
-from shared.serving.settings import Settings
+from shared.serving.settings import Settings, likely_mistyped
 from tests.settings import settings_of
 
 SERVE_CONFIGS = sorted((PROJECT_ROOT / "configs" / "serve").glob("*.yaml"))
@@ -143,3 +143,25 @@ def test_a_list_is_written_with_commas_in_a_variable_and_as_a_list_in_the_file(
 def test_a_format_that_no_setting_accepts_is_refused(value: str):
     with pytest.raises(ConfigError, match="PERCEPT_IMAGE_FORMATS"):
         settings_of({"PERCEPT_IMAGE_FORMATS": value})
+
+
+def test_a_variable_that_is_almost_a_setting_is_warned_of_and_those_of_kubernetes_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("MAX_PIXEL", "WORKER", "DRAIN_SEC"):
+        monkeypatch.setenv(f"PERCEPT_{name}", "1")
+    for name in (
+        "PORT",
+        "SERVICE_HOST",
+        "SERVICE_PORT_HTTP",
+        "PORT_3000_TCP_ADDR",
+        "VISION_SERVICE_HOST",
+        "TEAM",
+        "UI",
+    ):
+        monkeypatch.setenv(f"PERCEPT_{name}", "1")
+    assert likely_mistyped() == [
+        "PERCEPT_DRAIN_SEC has no effect; there is a setting PERCEPT_DRAIN_S",
+        "PERCEPT_MAX_PIXEL has no effect; there is a setting PERCEPT_MAX_PIXELS",
+        "PERCEPT_WORKER has no effect; there is a setting PERCEPT_WORKERS",
+    ]

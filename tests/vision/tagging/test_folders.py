@@ -1,4 +1,4 @@
-"""Folders of photos: the user's splits are kept and labels are the outer folders, or the run stops and says what it sees."""
+"""Folders of photos: the user's splits are kept and labels are the outer folders, or the run says what it sees."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ def test_an_unlabelled_test_split_is_said_to_be_nothing(tmp_path: Path):
 
 
 def test_one_class_alone_in_a_split_is_known_by_the_others(tmp_path: Path):
-    folder = read_folder(make(tmp_path, "train/cat/in/1.jpg", "train/dog/in/2.jpg", "test/cat/in/3.jpg", "test/cat/out/4.jpg"))
+    folder = read_folder(
+        make(tmp_path, "train/cat/in/1.jpg", "train/dog/in/2.jpg", "test/cat/in/3.jpg", "test/cat/out/4.jpg")
+    )
     assert {tuple(photo.labels or ()) for photo in folder.photos if photo.split == "test"} == {("cat",)}
 
 
@@ -114,7 +116,15 @@ def test_a_link_that_leads_back_up_ends(tmp_path: Path):
 
 
 def test_what_is_no_photo_is_left_out_by_its_reason(tmp_path: Path):
-    names = ("cat/1.jpg", "dog/1.JPEG", "dog/2.cr2", "dog/3.svg", "notes.txt", "cat/.hidden.jpg", "__MACOSX/cat/._1.jpg")
+    names = (
+        "cat/1.jpg",
+        "dog/1.JPEG",
+        "dog/2.cr2",
+        "dog/3.svg",
+        "notes.txt",
+        "cat/.hidden.jpg",
+        "__MACOSX/cat/._1.jpg",
+    )
     folder = read_folder(make(tmp_path, *names, "cat/Thumbs.db", "cat/.ipynb_checkpoints/1.jpg"))
     assert sorted(photo.path.name for photo in folder.photos) == ["1.JPEG", "1.jpg"]
     assert reasons(folder) == {
@@ -140,7 +150,10 @@ def test_metadata_says_the_labels_and_folders_the_splits(tmp_path: Path, metadat
     (root / metadata).write_text("\n".join(["file_name,label", *lines]))
     folder = read_folder(root)
     assert found_in(folder, root) == {
-        "train/1.jpg": ("train", ["007"]), "train/2.jpg": ("train", ["None"]), "test/3.jpg": ("test", ["007"])}  # fmt: skip
+        "train/1.jpg": ("train", ["007"]),
+        "train/2.jpg": ("train", ["None"]),
+        "test/3.jpg": ("test", ["007"]),
+    }
     assert reasons(folder)["photos that metadata does not name"] == 1
     assert reasons(folder)["named in metadata, but not there"] == (metadata != "metadata.csv")
 

@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
+from shared.runtime.cpu import OnnxRuntime
+from tests.bundles import make_tagger_bundle
+from vision.tagging.predictor import TagPredictor
 from vision.tagging.taxonomy import Hierarchy, read_taxonomy
 
 PARENTS = {"tabby": ["cat"], "Persian": ["cat"], "cat": ["animal"], "dog": ["animal"], "car": ["vehicle"]}
@@ -71,3 +74,15 @@ def test_a_file_that_is_no_taxonomy_is_refused(tmp_path, content: str):
     (tmp_path / "t.yaml").write_text(content)
     with pytest.raises(DataError, match="taxonomy"):
         read_taxonomy(tmp_path / "t.yaml")
+
+
+def test_a_tag_comes_with_all_its_ancestors_whatever_their_thresholds(tmp_path):
+    bundle = make_tagger_bundle(
+        tmp_path, labels=["sunset", "dog", "car"], parents={"sunset": ["sky"], "sky": ["landscape"]}
+    )
+    predictor = TagPredictor(bundle, OnnxRuntime(bundle))
+    predictor._thresholds = np.array([0.5, 0.5, 0.5, 0.999, 0.999])
+    logits = np.array([2.0, -5.0, -5.0, 1.0, 0.0])
+    assert [tag.label for tag in predictor.decide(logits)] == ["landscape", "sky", "sunset"]
+    assert [tag.label for tag in predictor.decide(logits, top_k=1)] == ["landscape"]
+    assert predictor.decide(np.full(5, -5.0)) == []
