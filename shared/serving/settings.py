@@ -193,11 +193,11 @@ def likely_mistyped() -> list[str]:
     Others are nobody's business: Kubernetes sets PERCEPT_PORT and the like for a service called percept.
     """
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields] + [CONFIG_FILE]
-    lines = []
+    lines: list[str] = []
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known and not _OF_KUBERNETES.fullmatch(name):
-            for near in difflib.get_close_matches(name, known, n=1, cutoff=_ALMOST):
-                lines.append(f"{name} has no effect; there is a setting {near}")
+            near = difflib.get_close_matches(name, known, n=1, cutoff=_ALMOST)
+            lines.extend(f"{name} has no effect; there is a setting {each}" for each in near)
     return lines
 
 

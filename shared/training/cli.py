@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from shared.bundle.read import Bundle
-from shared.errors import TrainingCutOff
+from shared.errors import ConfigError, PerceptError, TrainingCutOff
 from shared.task import Task, resolve
 from shared.training.module import ExponentialMovingAverage, TaskModule
 from shared.training.packing import CardOptions, Run, pack
 from shared.training.plots import CURVES, curve_tables
+from shared.training.progress import show_lines
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,7 @@ class FitCLI(LightningCLI):
         if config.trainer.strategy == "auto" and _device_count(config.trainer.devices, config.trainer.accelerator) > 1:
             config.trainer.strategy = "ddp_find_unused_parameters_true"  # frozen stages have no gradients
         if config.trainer.enable_progress_bar is not False:
-            # Lightning's rich bar prints nothing to a log file, and its refresh thread takes a tenth of a small CPU.
-            every = 1 if sys.stderr.isatty() else 50
-            bar = Namespace(  # type: ignore[no-untyped-call]
-                class_path="pytorch_lightning.callbacks.TQDMProgressBar",
-                init_args=Namespace(refresh_rate=every),  # type: ignore[no-untyped-call]
-            )
+            bar = Namespace(class_path="shared.training.progress.OneBar", init_args=Namespace())  # type: ignore[no-untyped-call]
             config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
 
 
@@ -126,20 +122,14 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
     Raises:
         PerceptError: settings or data are wrong; the message says which.
     """
-    cli = FitCLI(
-        resolve(task.module),
-        resolve(task.data),
-        args=list(args),
-        run=False,
-        seed_everything_default=42,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={"max_epochs": 10},
-        parser_kwargs={"prog": f"percept fit {task.name}", "description": f"Fine-tune a {task.name} model."},
-    )
+    _be_quiet()
+    show_lines()
+    cli = _parsed(task, args)
     config, trainer = cli.config, cli.trainer
     run_dir = Path(config.run_dir)
     checkpoints = Path(config.checkpoint.dirpath)
     ckpt_path = str(checkpoints / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
+    _check_run(config, ckpt_path)
     if ckpt_path is not None and trainer.is_global_zero:
         _keep_curves(run_dir)
     if config.trainer.logger is None:
@@ -151,7 +141,8 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
         trainer.loggers = [table, TensorBoardLogger(run_dir, name="", version="tb")]
     # Lightning's own `save_last` writes only when the best is written: an epoch without progress would be lost.
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    cast("Any", trainer).callbacks += [LearningRateMonitor("epoch"), last]
+    if not config.trainer.fast_dev_run:
+        cast("Any", trainer).callbacks += [LearningRateMonitor("epoch")] * bool(trainer.loggers) + [last]
     try:
         with warnings.catch_warnings():
             if ckpt_path is not None:  # a resumed run goes on in the folder that it left
@@ -164,7 +155,9 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
                 "Look above for what ended it; go on from the last epoch with --ckpt_path last."
             ) from error
         raise
-    if trainer.interrupted or not trainer.is_global_zero:
+    if config.trainer.fast_dev_run:
+        logger.info("fast_dev_run: some batches were trained and validated without an error. There is no bundle.")
+    if trainer.interrupted or config.trainer.fast_dev_run or not trainer.is_global_zero:
         return None
     best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run = Run(
@@ -180,6 +173,78 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
         command=command or " ".join(["percept", "fit", task.name, *args]),
     )
     return pack(task, cli.model, cli.datamodule, run)
+
+
+def _parsed(task: Task, args: Sequence[str]) -> FitCLI:
+    """Return the command line with data, module and trainer made.
+
+    Raises:
+        PerceptError: settings or data are wrong.
+    """
+    try:
+        return FitCLI(
+            resolve(task.module),
+            resolve(task.data),
+            args=list(args),
+            run=False,
+            seed_everything_default=42,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"max_epochs": 10, "enable_model_summary": False},
+            parser_kwargs={
+                "prog": f"percept fit {task.name}",
+                "description": f"Fine-tune a {task.name} model.",
+                "exit_on_error": False,
+            },
+        )
+    except PerceptError:
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError(f"the trainer's settings are wrong: {_one_line(error)}") from error
+    except Exception as error:  # jsonargparse wraps what data and module raise in errors of its own
+        own = next((each for each in _causes(error) if isinstance(each, PerceptError)), None)
+        if own is not None:
+            raise own from error
+        if isinstance(error, ArgumentError):
+            raise ConfigError(f"{_one_line(error)}. `percept fit {task.name} --help` lists every setting.") from error
+        raise
+
+
+def _check_run(config: Namespace, ckpt_path: str | None) -> None:
+    """Refuse what would only fail once all data are read."""
+    if config.trainer.max_epochs == 0 or config.trainer.max_steps == 0:
+        raise ConfigError("trainer.max_epochs or max_steps is 0: nothing would be trained. Set 1 or more.")
+    if ckpt_path is not None and not Path(ckpt_path).is_file():
+        folder = Path(ckpt_path).parent
+        found = ", ".join(sorted(str(file) for file in folder.glob("*.ckpt"))) or "none"
+        raise ConfigError(
+            f"there is no checkpoint {ckpt_path}; in {folder} there is {found}. Leave out --ckpt_path to start anew."
+        )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _be_quiet() -> None:
+    """Keep Lightning's adverts, tips and advice to programmers off the screen; its warnings of a run's state stay."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("huggingface_hub", "transformers", "datasets"):  # each retry of a download; the error says enough
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        "LightningCLI's args parameter",
+        ".*isinstance.treespec, LeafSpec",
+        "The number of training batches .* is smaller than the logging interval",
+        "The '.*_dataloader' does not have many workers",
+        ".*does not have many workers which may be a bottleneck",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 _LOST_PEER = re.compile("closed by peer|reset by peer|[Bb]roken pipe|remote process exited|NCCL|gloo")

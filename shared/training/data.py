@@ -82,6 +82,8 @@ class TaskData(LightningDataModule):
         super().__init__()
         if not options:
             raise ConfigError("data.source is an empty list: name at least one set.")
+        if any(not str(each.path).strip() for each in options):
+            raise ConfigError("data.source is empty: name a file, a folder or a Hugging Face dataset.")
         if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
             raise ConfigError(f"val_share and test_share must add up to less than 1, not {val_share} + {test_share}.")
         self.options = options

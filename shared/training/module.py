@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from shared.errors import ConfigError
 
 IN_PROGRESS_BAR = ("quality", "accuracy", "f1")
+LABELS = "percept_labels"
+"""Entry of a checkpoint."""
 Row = tuple[Any, ...]
 """What validation keeps of one example: its place among the examples first, then its logits and targets."""
 
@@ -60,6 +62,8 @@ class TaskModule(LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._rows: list[Row] = []
+        self._loss = np.zeros(2)
+        """Sum of the validation losses, and of how many examples."""
 
     def learn(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a training batch."""
@@ -95,26 +99,54 @@ class TaskModule(LightningModule):
         loss, rows = self.examine(batch)
         if loss.isfinite():  # a batch may hold nothing that has a loss
             size = len(next(iter(batch.values())))
-            self.log("val/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+            self._loss += np.array([float(loss) * size, size])
         self._rows += rows
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of all validation examples."""
-        rows = self._rows_of_all_ranks()
+        rows, (loss, count) = self._of_all_ranks()
         self._rows.clear()
+        self._loss = np.zeros(2)
         if self.trainer.sanity_checking:
             return
+        if count:
+            self.log("val/loss", loss / count, prog_bar=True)
         for name, value in self.summarise(rows).items():
             self.log(f"val/{name}", value, prog_bar=name in IN_PROGRESS_BAR)
 
-    def _rows_of_all_ranks(self) -> list[Row]:
-        """Return each example's row once, in order: where ranks cannot share evenly, some examples come twice."""
-        parts = [self._rows]
+    def _of_all_ranks(self) -> tuple[list[Row], np.ndarray]:
+        """Return each example's row once, in order, and the sum of the losses with their count.
+
+        Where ranks cannot share evenly, some examples come twice. All ranks wait here for each other, whatever batches
+        they had: a rank whose batches have no loss would leave the others waiting if each logged its own.
+        """
+        parts = [(self._rows, self._loss)]
         if self.trainer.world_size > 1:
-            parts = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._rows)
-        by_place = {row[0]: row for part in parts for row in part}
-        return [by_place[place] for place in sorted(by_place)]
+            parts = [([], np.zeros(2)) for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(parts, (self._rows, self._loss))
+        by_place = {row[0]: row for rows, _ in parts for row in rows}
+        return [by_place[place] for place in sorted(by_place)], np.sum([loss for _, loss in parts], axis=0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the labels with the weights."""
+        labels = getattr(self.data, "labels", None)
+        if labels is not None:
+            checkpoint[LABELS] = list(labels)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other labels, even as many.
+
+        Raises:
+            ConfigError: names some.
+        """
+        before, now = checkpoint.get(LABELS), getattr(self.data, "labels", None)
+        if before is None or now is None or list(before) == list(now):
+            return
+        gone, new = (", ".join(sorted(set(a) - set(b))[:3]) or "none" for a, b in ((before, now), (now, before)))
+        raise ConfigError(
+            f"the checkpoint was trained with other labels: {len(before)} then, {len(now)} now; gone: {gone}; new: "
+            f"{new}. Resume with the data that it was trained on, or leave out --ckpt_path to start anew."
+        )
 
 
 def columns(rows: Sequence[Row]) -> list[np.ndarray]:

@@ -19,8 +19,8 @@ from shared.runtime.protocol import Runtime
 from shared.serving.http.middleware import LEASE, Generation, ModelId, model_id
 from shared.serving.observe import metrics
 from shared.serving.observe.logs import configure_logs
-from shared.serving.settings import likely_mistyped
 from shared.serving.open_inference import ServedModel
+from shared.serving.settings import likely_mistyped
 
 _NOT_LOADED = "the model is not loaded yet. Send the request again."
 _RELEASE_S = 300.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -99,3 +100,36 @@ def test_a_streamed_set_trains_over_two_processes(tmp_path: Path):
     assert said.count(" is in ") == 1, said
     assert len(curve(run_dir, "train/loss")) == 2
     assert not list((tmp_path / "cache").rglob("*.arrow")), "nothing is copied"
+
+
+def test_intents_validate_over_two_processes_where_one_has_no_loss(tmp_path: Path):
+    """Validation sorts by length: all utterances with an intent come to one process, all others to the second."""
+    rows = [(f"{verb} {n}", verb) for n in range(128) for verb in ("book", "play")]
+    rows += [(f"nobody knows what this long sentence is about at all {n}", "oos") for n in range(256)]
+    table = tmp_path / "t.csv"
+    table.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    options = [f"--data.source={table}", f"--run_dir={tmp_path / 'run'}", "--data.val_share=0.5", "--data.test_share=0",
+               "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.max_epochs=2",
+               "--trainer.enable_progress_bar=false"]  # fmt: skip
+    recipe = ROOT / "configs" / "nlp" / "intent_smoke.yaml"
+    words = [sys.executable, "-W", "ignore", "-m", "scripts.main", "fit", "intent", "-c", str(recipe), *options]
+    said = finish(start(words))
+    assert read_bundle(tmp_path / "run" / "bundle").config.task == "intent", said
+    assert np.isfinite(curve(tmp_path / "run", "val/loss")).all()
+
+
+def test_answers_validate_over_two_processes(tmp_path: Path):
+    rows = [
+        {"id": str(n), "question": f"Who keeps light {n}?", "context": f"Light {n} is kept by Ada.",
+         "answers": {"text": ["Ada"], "answer_start": [len(f"Light {n} is kept by ")]}}
+        for n in range(40)
+    ]  # fmt: skip
+    table = tmp_path / "q.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)))
+    options = [f"--data.source={table}", f"--run_dir={tmp_path / 'run'}",
+               "--data.val_share=0.2", "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.max_epochs=1",
+               "--trainer.enable_progress_bar=false"]  # fmt: skip
+    recipe = ROOT / "configs" / "nlp" / "qa_smoke.yaml"
+    words = [sys.executable, "-W", "ignore", "-m", "scripts.main", "fit", "qa", "-c", str(recipe), *options]
+    said = finish(start(words))
+    assert read_bundle(tmp_path / "run" / "bundle").config.task == "qa", said
