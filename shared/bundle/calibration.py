@@ -56,7 +56,9 @@ def probability_from_logit(logit: float, temperature: float) -> float:
 def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: ProblemType) -> float:
     """Return the temperature that minimises validation negative log-likelihood, within `TEMPERATURE_RANGE`.
 
-    The likelihood is convex in 1 / temperature, so it has one minimum and a golden-section search finds it.
+    N examples cannot tell a chance of 1 from one of (N + 1) / (N + 2), Laplace's rule of succession. So the targets are
+    never quite 1 and 0, and where the best label of every example is right, none of them is surer than that. The
+    likelihood is convex in 1 / temperature, so it has one minimum and a golden-section search finds it.
 
     Args:
         logits: [N, num_labels], unscaled.
@@ -65,7 +67,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
     Raises:
         CalibrationError: there is no known target, a logit is not finite, or the shapes do not fit.
 
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2, with Platt's targets (1999).
     """
     values = _finite_matrix(logits, "logits")
     targets = np.asarray(targets)
@@ -79,7 +81,25 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
             raise CalibrationError("no target is known (all are -1): nothing to fit a temperature on.")
         loss = _sigmoid_loss(values[known], targets[known])
     low, high = np.log(TEMPERATURE_RANGE)
+    if problem_type == "single_label_classification" and (values.argmax(axis=1) == targets).all():
+        low = _least_modest(values, low, high)
     return float(np.exp(_minimise(lambda log_temperature: loss(float(np.exp(log_temperature))), low, high)))
+
+
+def _least_modest(logits: np.ndarray, low: float, high: float) -> float:
+    """Return the least log-temperature in [low, high] at which no score is above (N + 1) / (N + 2)."""
+    supported = (len(logits) + 1) / (len(logits) + 2)
+
+    def surest(log_temperature: float) -> float:
+        scores = probabilities_from_logits(logits, float(np.exp(log_temperature)), "single_label_classification")
+        return float(scores.max())
+
+    if surest(low) <= supported:
+        return low
+    for _ in range(_TEMPERATURE_STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if surest(middle) > supported else (low, middle)
+    return high
 
 
 def fit_scale_and_shift(
@@ -181,9 +201,12 @@ def _check_matrix(targets: np.ndarray, shape: tuple[int, ...]) -> None:
 def _softmax_loss(logits: np.ndarray, targets: np.ndarray) -> Callable[[float], float]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     own = shifted[np.arange(len(targets)), targets]  # [N]
+    doubt = 1 / (len(targets) + 2)
+    others = (shifted.sum(axis=1) - own) / max(1, logits.shape[1] - 1)
+    expected = (1 - doubt) * own + doubt * others
 
     def loss(temperature: float) -> float:
-        return float(np.mean(np.log(np.exp(shifted / temperature).sum(axis=1)) - own / temperature))
+        return float(np.mean(np.log(np.exp(shifted / temperature).sum(axis=1)) - expected / temperature))
 
     return loss
 
@@ -191,9 +214,12 @@ def _softmax_loss(logits: np.ndarray, targets: np.ndarray) -> Callable[[float], 
 def _sigmoid_loss(logits: np.ndarray, targets: np.ndarray) -> Callable[[float], float]:
     against = np.where(targets == 1, -logits, logits)  # [known]: -log(probability of the target) = softplus(against)
 
+    doubt = 1 / (len(targets) + 2)
+
     def loss(temperature: float) -> float:
         scaled = against / temperature
-        return float(np.mean(np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))))
+        # softplus(-x) = softplus(x) - x
+        return float(np.mean(np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled))) - doubt * scaled))
 
     return loss
 

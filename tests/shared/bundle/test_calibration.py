@@ -71,16 +71,31 @@ def test_temperature_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     logits, targets = rng.normal(scale=4, size=(300, 5)), rng.integers(0, 5, 300)
 
+    smooth = np.full((300, 5), 1 / 302 / 4)
+    smooth[np.arange(300), targets] = 301 / 302
+
     def loss(temperature: float) -> float:
-        return -float(scipy.special.log_softmax(logits / temperature, axis=1)[np.arange(300), targets].mean())
+        return -float((smooth * scipy.special.log_softmax(logits / temperature, axis=1)).sum(axis=1).mean())
 
     reference = scipy.optimize.minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-8})
     found = fit_temperature(logits, targets, SINGLE)
     assert loss(found) <= reference.fun + 1e-9
 
 
-def test_faultless_validation_set_gives_the_least_temperature_in_range() -> None:
-    assert fit_temperature(np.eye(4) * 9, np.arange(4), SINGLE) == pytest.approx(0.05, rel=1e-3)
+@pytest.mark.parametrize("count", [4, 11, 50, 1000])
+def test_of_a_faultless_validation_set_no_score_is_surer_than_its_size_supports(count: int) -> None:
+    rng = np.random.default_rng(count)
+    targets = rng.integers(0, 5, count)
+    logits = rng.normal(size=(count, 5)) + 20 * np.eye(5)[targets]
+    temperature = fit_temperature(logits, targets, SINGLE)
+    surest = probabilities_from_logits(logits, temperature, SINGLE).max()
+    assert surest == pytest.approx((count + 1) / (count + 2), abs=1e-6) or surest < (count + 1) / (count + 2)
+    assert surest > 0.6
+
+
+def test_one_faultless_judgement_of_yes_or_no_is_no_certainty() -> None:
+    temperature = fit_temperature(np.full((11, 1), 8.0), np.ones((11, 1), int), MULTI)
+    assert probabilities_from_logits(np.array([8.0]), temperature, MULTI)[0] == pytest.approx(12 / 13, abs=1e-3)
 
 
 @pytest.mark.parametrize(
