@@ -110,7 +110,8 @@ def splits_of(place: Path, files: list[Path]) -> dict[Path, str | None]:
         return {place: None}
     for depth in range(max(len(file.relative_to(place).parts) for file in files)):
         names = {file: _name_at(file.relative_to(place), depth) for file in files}
-        splits = splits_in(sorted(set(names.values()) - {""}))
+        are_files = all(depth == len(file.relative_to(place).parts) - 1 for file in files)
+        splits = splits_in(sorted(set(names.values()) - {""}), are_files=are_files)
         others = [file for file, name in names.items() if name not in splits]
         if splits and not others:
             return {file: splits[name] for file, name in names.items()}

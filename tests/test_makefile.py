@@ -22,6 +22,8 @@ OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks",
 EXTRAS_OF = {
     "shared/training/*": ["train"],
     "shared/batch/*": ["batch", "ray"],
+    "shared/sources/tables.py": ["batch", "train"],
+    "vision/images.py": ["heic"],
     "nlp/encoders.py": ["train", "gpu"],
     "nlp/tables.py": ["train"],
     "*/*/data.py": ["train"],

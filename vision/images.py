@@ -90,7 +90,7 @@ def _file_formats() -> tuple[str, ...]:
     if features.check("avif"):
         formats.append("AVIF")
     try:
-        import pillow_heif  # type: ignore[import-not-found]
+        import pillow_heif
     except ImportError:
         return tuple(formats)
     pillow_heif.register_heif_opener()

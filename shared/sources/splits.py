@@ -18,11 +18,12 @@ _EVALUATION = ("eval", "evaluation")
 _FILLERS = frozenset({"", "of", "v", "set", "data", "split", "images", "photos", "part", "the"})
 
 
-def splits_in(names: Iterable[str]) -> dict[str, str]:
+def splits_in(names: Iterable[str], *, are_files: bool = False) -> dict[str, str]:
     """Return name -> split of those files or folders that are called after a split.
 
-    A name that has more than the word and figures in it counts only if another split is called the same but for the
-    word: `seg_train` beside `seg_test`, but not `test tube` beside `train station`.
+    The name of a folder that has more than the word and figures in it counts only if another split is called the same
+    but for the word: `seg_train` beside `seg_test`, but not `test tube` beside `train station`, which may be labels.
+    That of a file counts if it begins or ends with the word.
 
     >>> splits_in(["seg_train", "seg_test", "seg_pred"])
     {'seg_train': 'train', 'seg_test': 'test'}
@@ -30,13 +31,17 @@ def splits_in(names: Iterable[str]) -> dict[str, str]:
     {}
     >>> splits_in(["dev-00000-of-00002", "train-v2.0"])
     {'dev-00000-of-00002': 'val', 'train-v2.0': 'train'}
+    >>> splits_in(["train-again", "answers_test", "trained"], are_files=True)
+    {'train-again': 'train', 'answers_test': 'test'}
     """
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     of_rest: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for name in names:
         words = re.split(r"[^a-z]+", name.lower())
         at = [place for place, word in enumerate(words) if word in SPLIT_WORDS]
-        if len(at) == 1:
+        if len(at) == 1 and are_files and at[0] in (0, len(words) - 1):
+            found[name] = words[at[0]], ()
+        elif len(at) == 1:
             rest = tuple(word for place, word in enumerate(words) if place != at[0] and word not in _FILLERS)
             found[name] = words[at[0]], rest
             of_rest[rest].add(SPLIT_WORDS[words[at[0]]])

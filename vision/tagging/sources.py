@@ -382,7 +382,7 @@ def _stored_parquet_files(uri: str) -> dict[str, list[str]]:
 def _by_split(path: str, files: Iterable[str]) -> dict[str, list[str]]:
     """Return split -> files; raises DataError if some are called after splits and others are not."""
     by_name = {file: PurePath(file).stem for file in files}
-    splits = splits_in(by_name.values())
+    splits = splits_in(by_name.values(), are_files=True)
     found: dict[str, list[str]] = {}
     for file, name in by_name.items():
         if splits and name not in splits:
