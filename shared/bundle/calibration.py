@@ -57,8 +57,8 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
     """Return the temperature that minimises validation negative log-likelihood, within `TEMPERATURE_RANGE`.
 
     N examples cannot tell a chance of 1 from one of (N + 1) / (N + 2), Laplace's rule of succession. So the targets are
-    never quite 1 and 0, and where the best label of every example is right, none of them is surer than that. The
-    likelihood is convex in 1 / temperature, so it has one minimum and a golden-section search finds it.
+    never quite 1 and 0: where all examples are right, their mean confidence is about that. The likelihood is convex
+    in 1 / temperature, so it has one minimum and a golden-section search finds it.
 
     Args:
         logits: [N, num_labels], unscaled.
@@ -81,25 +81,7 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray, problem_type: Probl
             raise CalibrationError("no target is known (all are -1): nothing to fit a temperature on.")
         loss = _sigmoid_loss(values[known], targets[known])
     low, high = np.log(TEMPERATURE_RANGE)
-    if problem_type == "single_label_classification" and (values.argmax(axis=1) == targets).all():
-        low = _least_modest(values, low, high)
     return float(np.exp(_minimise(lambda log_temperature: loss(float(np.exp(log_temperature))), low, high)))
-
-
-def _least_modest(logits: np.ndarray, low: float, high: float) -> float:
-    """Return the least log-temperature in [low, high] at which no score is above (N + 1) / (N + 2)."""
-    supported = (len(logits) + 1) / (len(logits) + 2)
-
-    def surest(log_temperature: float) -> float:
-        scores = probabilities_from_logits(logits, float(np.exp(log_temperature)), "single_label_classification")
-        return float(scores.max())
-
-    if surest(low) <= supported:
-        return low
-    for _ in range(_TEMPERATURE_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if surest(middle) > supported else (low, middle)
-    return high
 
 
 def fit_scale_and_shift(
