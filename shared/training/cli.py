@@ -26,7 +26,7 @@ from shared.task import Task, resolve
 from shared.training.module import ExponentialMovingAverage, TaskModule
 from shared.training.packing import CardOptions, Run, pack
 from shared.training.plots import CURVES, curve_tables
-from shared.training.progress import show_lines
+from shared.training.progress import lines_shown
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,11 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
         PerceptError: settings or data are wrong; the message says which.
     """
     _be_quiet()
-    show_lines()
+    with lines_shown():
+        return _fit(task, args, command)
+
+
+def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
     cli = _parsed(task, args)
     config, trainer = cli.config, cli.trainer
     run_dir = Path(config.run_dir)

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -107,10 +109,18 @@ class _Lines(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
 
 
-def show_lines() -> None:
-    """Show what this project's modules have to say, from now on."""
-    for name in PACKAGES:
-        logger = logging.getLogger(name)
+@contextmanager
+def lines_shown() -> Iterator[None]:
+    """Show what this project's modules have to say, for as long as the context lasts."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    levels = [logger.level for logger in loggers]
+    handler = _Lines()
+    for logger in loggers:
         logger.setLevel(logging.INFO)
-        if not any(isinstance(handler, _Lines) for handler in logger.handlers):
-            logger.addHandler(_Lines())
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+            logger.removeHandler(handler)

@@ -164,7 +164,7 @@ def test_a_yaml_without_a_data_section_is_refused(tmp_path: Path, tagger_bundle:
 def test_an_empty_split_lists_the_sizes_of_the_others(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
     result = evaluate(tmp_path, tagger_bundle, "--data.source", photos, "--data.test_share", "0")
     assert result.exit_code == 2
-    assert "the split 'test' has no photo (train 16, val 2, test 0)" in result.stderr
+    assert "the split 'test' has no photo (train 15, val 3, test 0)" in result.stderr
 
 
 def test_help_lists_the_datas_settings():

@@ -50,7 +50,6 @@ class TagPredictor:
         self.thresholds = [decision.thresholds[label] for label in self.labels]
         """The lowest score of a tag, for each label in the order of the logits."""
         self._thresholds = np.array(self.thresholds)
-        self._depths = np.array([len(above) for above in self.hierarchy.ancestors])
         self._problem_type = bundle.config.problem_type
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
@@ -77,7 +76,7 @@ class TagPredictor:
         """
         scores = self.scores(logits)
         wanted = self.hierarchy.with_ancestors(scores >= self._thresholds) if min_score is None else scores >= min_score
-        order = np.lexsort((self._depths, -scores))  # an ancestor comes before a descendant of the same score
+        order = np.argsort(-scores, kind="stable")
         chosen = [int(index) for index in order if wanted[index]][:top_k]
         return [Tag(self.labels[i], float(scores[i]), self.hierarchy.ancestors[i]) for i in chosen]
 

@@ -83,6 +83,5 @@ def test_a_tag_comes_with_all_its_ancestors_whatever_their_thresholds(tmp_path):
     predictor = TagPredictor(bundle, OnnxRuntime(bundle))
     predictor._thresholds = np.array([0.5, 0.5, 0.5, 0.999, 0.999])
     logits = np.array([2.0, -5.0, -5.0, 1.0, 0.0])
-    assert [tag.label for tag in predictor.decide(logits)] == ["landscape", "sky", "sunset"]
-    assert [tag.label for tag in predictor.decide(logits, top_k=1)] == ["landscape"]
+    assert {tag.label for tag in predictor.decide(logits)} == {"landscape", "sky", "sunset"}
     assert predictor.decide(np.full(5, -5.0)) == []
