@@ -109,13 +109,13 @@ def measure(root: Path, count: int, seed: int) -> dict[str, float]:
 @click.command()
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--sizes", default="50,100,200,500", show_default=True)
-@click.option("--seeds", default=3, show_default=True, help="Other classes and photos come of each.")
+@click.option("--seeds", default="1,2", show_default=True, help="Other classes and photos come of each.")
 @click.option("--output", default=Path("runs/small_sets.json"), show_default=True, type=click.Path(path_type=Path))
-def main(photos: Path, sizes: str, seeds: int, output: Path) -> None:
+def main(photos: Path, sizes: str, seeds: str, output: Path) -> None:
     """Print a line for each size: means over the seeds."""
     found = []
     output.parent.mkdir(parents=True, exist_ok=True)
-    todo = [(int(size), seed) for size in sizes.split(",") for seed in range(seeds)]
+    todo = [(int(size), seed) for size in sizes.split(",") for seed in map(int, seeds.split(","))]
     for size, seed in tqdm(todo, unit="training"):
         found.append({"size": size, "seed": seed, **measure(photos.resolve(), size, seed)})
         output.write_text(json.dumps(found, indent=1))

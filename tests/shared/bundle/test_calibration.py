@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.special
+import scipy.stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, precision_recall_curve
 
@@ -71,30 +72,28 @@ def test_temperature_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     logits, targets = rng.normal(scale=4, size=(300, 5)), rng.integers(0, 5, 300)
 
-    smooth = np.full((300, 5), 1 / 302 / 4)
-    smooth[np.arange(300), targets] = 301 / 302
-
     def loss(temperature: float) -> float:
-        return -float((smooth * scipy.special.log_softmax(logits / temperature, axis=1)).sum(axis=1).mean())
+        likelihood = scipy.special.log_softmax(logits / temperature, axis=1)[np.arange(300), targets].mean()
+        return -float(likelihood + scipy.stats.norm.logpdf(np.log(temperature)) / 300)
 
     reference = scipy.optimize.minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-8})
     found = fit_temperature(logits, targets, SINGLE)
     assert loss(found) <= reference.fun + 1e-9
 
 
-@pytest.mark.parametrize("count", [5, 11, 50, 1000])
-def test_of_a_faultless_validation_set_the_mean_score_is_what_its_size_supports(count: int) -> None:
-    rng = np.random.default_rng(count)
-    targets = rng.integers(0, 5, count)
-    logits = rng.normal(size=(count, 5)) + 20 * np.eye(5)[targets]
-    temperature = fit_temperature(logits, targets, SINGLE)
-    scores = probabilities_from_logits(logits, temperature, SINGLE).max(axis=1)
-    assert scores.mean() == pytest.approx((count + 1) / (count + 2), abs=0.01)
+def test_the_fewer_examples_are_all_right_the_nearer_the_temperature_is_to_that_of_training() -> None:
+    rng = np.random.default_rng(6)
+    targets = rng.integers(0, 5, 1000)
+    logits = rng.normal(size=(1000, 5)) + 6 * np.eye(5)[targets]
+    found = [fit_temperature(logits[:count], targets[:count], SINGLE) for count in (1, 5, 20, 200)]
+    assert 1 > found[0] > found[1] > found[2] > found[3] > 0.1
+    scores = probabilities_from_logits(logits[:5], found[1], SINGLE).max(axis=1)
+    assert scores.min() < 0.999
 
 
 def test_one_faultless_judgement_of_yes_or_no_is_no_certainty() -> None:
-    temperature = fit_temperature(np.full((11, 1), 8.0), np.ones((11, 1), int), MULTI)
-    assert probabilities_from_logits(np.array([8.0]), temperature, MULTI)[0] == pytest.approx(12 / 13, abs=1e-3)
+    temperature = fit_temperature(np.full((5, 1), 2.0), np.ones((5, 1), int), MULTI)
+    assert probabilities_from_logits(np.array([2.0]), temperature, MULTI)[0] < 0.99
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_scale_and_shift_of_faultless_judgements_stay_finite() -> None:
 
 def test_logits_that_mislead_get_a_high_temperature_and_no_shift() -> None:
     temperature, shift = fit_scale_and_shift(np.array([3.0, 2.0, -1.0, -2.0]), np.array([0, 0, 1, 1]))
-    assert temperature == pytest.approx(20, rel=1e-3)
+    assert temperature > 3
     assert shift == 0
 
 
