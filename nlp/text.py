@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import tokenizers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tokenizers import Tokenizer
 
@@ -163,11 +162,11 @@ class TextEncoder:
         check_text(text)
         return self._encoded(text, self._found(text))
 
-    def _found(self, text: str, *, add_special_tokens: bool = True) -> Any:
+    def _found(self, text: str) -> Any:
         """Return tokenizers' encoding of a whole text; `encode_batch` lets other threads run, `encode` does not."""
         if len(text) < _LONG_TEXT:
-            return self._plain.encode(text, add_special_tokens=add_special_tokens)
-        return self._plain.encode_batch([text], add_special_tokens=add_special_tokens)[0]
+            return self._plain.encode(text)
+        return self._plain.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Return one encoding per text; raises as `encode`."""
@@ -177,19 +176,28 @@ class TextEncoder:
         return [self._encoded(text, each) for text, each in zip(texts, found, strict=True)]
 
     def _encoded(self, text: str, found: Any) -> Encoding:
-        """Return the encoding of a text, from tokenizers' of all of it."""
-        is_cut = len(found) > self.max_length
-        taken = self._cut(text) if is_cut else found
-        return _encoding(taken, sequence=0, is_cut=is_cut, is_wordless=is_wordless(text))
+        """Return the encoding of a text, from tokenizers' of all of it: its beginning and end if that is too long."""
+        whole = _encoding(found, sequence=0)
+        is_cut = len(whole) > self.max_length
+        kept = self._kept(whole) if is_cut else slice(None)
+        return Encoding(
+            input_ids=whole.input_ids[kept],
+            token_type_ids=whole.token_type_ids[kept],
+            offsets=whole.offsets[kept],
+            is_text=whole.is_text[kept],
+            is_cut=is_cut,
+            is_wordless=is_wordless(text),
+        )
 
-    def _cut(self, text: str) -> Any:
-        """Return tokenizers' encoding of the beginning and the end of a text, `max_length` tokens with special ones."""
-        room = self.max_length - self._plain.num_special_tokens_to_add(False)
-        head = self._found(text, add_special_tokens=False)
-        tail = self._found(text, add_special_tokens=False)
-        head.truncate(room - room // 2)
-        tail.truncate(room // 2, direction="left")
-        return self._plain.post_process(tokenizers.Encoding.merge([head, tail], growing_offsets=False))
+    def _kept(self, whole: Encoding) -> np.ndarray:
+        """Return the places of the tokens that the network reads of a text that is too long; special ones stay.
+
+        Not tokenizers' `truncate` and `merge`: they keep each piece that is left out, and join each with each.
+        """
+        text = np.flatnonzero(whole.is_text)
+        room = self.max_length - (len(whole) - len(text))
+        left_out = text[room - room // 2 : len(text) - room // 2]
+        return np.delete(np.arange(len(whole)), left_out)
 
     def windows(self, question: str, context: str) -> list[Encoding]:
         """Return the context after the question, in windows that overlap by `stride` tokens; at least one.
@@ -367,13 +375,11 @@ def _is_joined(text: str, place: int) -> bool:
     return unicodedata.category(here) in ("Mn", "Mc", "Me") or here in _JOINERS or before == "\u200d" or is_skin_tone
 
 
-def _encoding(found: Any, *, sequence: int, is_cut: bool = False, is_wordless: bool = False) -> Encoding:
+def _encoding(found: Any, *, sequence: int) -> Encoding:
     sequence_ids = found.sequence_ids
     return Encoding(
         input_ids=np.array(found.ids, dtype=np.int64),
         token_type_ids=np.array(found.type_ids, dtype=np.int64),
         offsets=np.array(found.offsets, dtype=np.int64).reshape(-1, 2),
         is_text=np.array([each == sequence for each in sequence_ids], dtype=bool),
-        is_cut=is_cut,
-        is_wordless=is_wordless,
     )

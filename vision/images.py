@@ -368,9 +368,7 @@ def _undecodable(data: bytes, formats: Collection[str], error: Exception) -> Exc
     accepted = ", ".join(formats)
     found = next((name for name, signature in _OTHER_FORMATS.items() if signature.match(data, 0, _HEAD_BYTES)), None)
     if {"HEIC": "HEIF"}.get(found or "", found) in formats or not isinstance(error, UnidentifiedImageError):
-        return InvalidImage(
-            f"the {found or 'image'} cannot be decoded: it is truncated or broken. Send a complete file."
-        )
+        return InvalidImage("the image cannot be decoded: it is truncated or broken. Send a complete file.")
     if found:
         return UnsupportedMedia(f"the image is a {found}; accepted are {accepted}. Convert it and send it again.")
     return InvalidImage(f"the {len(data)} bytes are not a picture in an accepted format ({accepted}).")

@@ -69,7 +69,8 @@ def test_the_smoke_bundle_understands_what_it_learned(bundle: Bundle):
         assert len(result.ranking) == 2
         assert 1 >= result.ranking[0].confidence >= result.ranking[1].confidence >= 0
         assert 0 <= result.out_of_scope_score <= 1
-    everything = predictor.decide(predictor.infer([predictor.encoder.encode("pay anna now")])[0])
+    encoding = predictor.encoder.encode("pay anna now")
+    everything = predictor.decide(predictor.infer([encoding])[0], encoding)
     assert sum(each.confidence for each in everything.ranking) == pytest.approx(1)
     assert predictor.predict([]) == []
     assert len(predictor.predict([""])) == 1
