@@ -96,6 +96,26 @@ async def paced(stop: asyncio.Event) -> AsyncIterator[int]:
         await asyncio.sleep(max(0.0, start + number / PER_S - loop.time()))
 
 
+def test_twenty_swaps_leave_no_memory_behind_though_each_worker_has_a_page(server: Server):
+    def swap(times: int) -> None:
+        for turn in range(times):
+            # The other worker may be loading: it says so, and when to come back.
+            server.wait_for("chosen", lambda bundle=f"tagger-{1 + turn % 2}": try_to_choose(server, bundle) == 200)
+        settle(server, "tagger-2")
+
+    def resident_bytes() -> int:
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.workers]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    server.wait_for("a page in both", lambda: server.log.read_text().count('"the demo page is open"') == 2)
+    swap(4)
+    before = resident_bytes()
+    swap(20)
+    freed = server.log.read_text().count('"model freed"')
+    assert freed == server.log.read_text().count('"model replaced"') >= 20
+    assert resident_bytes() - before < 20 << 20  # a runtime that stayed with its threads would take 1 MB and more each
+
+
 def test_swaps_under_fifty_requests_a_second_lose_none_and_mix_none(server: Server):
     async def run() -> list[tuple[int, str, str]]:
         stop = asyncio.Event()
@@ -162,23 +182,3 @@ def test_the_reader_changes_and_keeps_its_documents(server: Server):
         answer = server.post("/v1/answer", body, "application/json")
         assert (answer.status, answer.headers["x-model-version"]) == (200, "qa-2")
         assert answer.json["answer"]["text"] == "42"
-
-
-def test_twenty_swaps_leave_no_memory_behind_though_each_worker_has_a_page(server: Server):
-    def swap(times: int) -> None:
-        for turn in range(times):
-            # The other worker may be loading: it says so, and when to come back.
-            server.wait_for("chosen", lambda bundle=f"tagger-{1 + turn % 2}": try_to_choose(server, bundle) == 200)
-        settle(server, "tagger-2")
-
-    def resident_bytes() -> int:
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.workers]
-        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    server.wait_for("a page in both", lambda: server.log.read_text().count('"the demo page is open"') == 2)
-    swap(4)
-    before = resident_bytes()
-    swap(20)
-    freed = server.log.read_text().count('"model freed"')
-    assert freed == server.log.read_text().count('"model replaced"') >= 20
-    assert resident_bytes() - before < 20 << 20  # a runtime that stayed with its threads would take 1 MB and more each
