@@ -14,11 +14,10 @@ from typing import Any
 import datasets
 
 from shared.errors import DataError
+from shared.sources.files import walk
 from shared.sources.splits import SPLIT_COLUMNS, splits_in
 from shared.sources.tables import SUFFIXES, Row, TableForm, as_text, open_table
 from shared.training.data import read_stored_splits
-
-_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 
 
 @dataclass
@@ -96,12 +95,7 @@ def table_files(place: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]
     """Return the file, or the tables in a folder and below, sorted, without those that systems leave behind."""
     if place.is_file():
         return [place]
-    return sorted(
-        file
-        for file in place.rglob("*")
-        if file.suffix.lower() in suffixes
-        and not any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in file.relative_to(place).parts)
-    )
+    return sorted(file for file in walk(place) if file.suffix.lower() in suffixes)
 
 
 def splits_of(place: Path, files: list[Path]) -> dict[Path, str | None]:

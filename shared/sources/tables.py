@@ -11,7 +11,6 @@ import codecs
 import csv
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -32,8 +31,7 @@ SHEETS = (".xlsx", ".xls", ".xlsb", ".ods")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", *SHEETS)
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_ROWS = 50
-_WHOLE_CELL = sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1
-csv.field_size_limit(_WHOLE_CELL)  # 128 KiB otherwise, which a document in a cell may well have
+csv.field_size_limit(2**31 - 1)  # 128 KiB otherwise, which a document in a cell may well have
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,14 @@ def open_table(path: Path, form: TableForm | None = None) -> Table:
         if suffix in SHEETS:
             return _open_sheet(path, form)
         if suffix in (".jsonl", ".ndjson"):  # each line is read for itself: one that is broken does not stop the others
-            encoding = form.encoding or marked_charset(path) or "utf-8"
+            encoding = _encoding(path, form)[0] if form.encoding else marked_charset(path) or "utf-8"
             return Table(path, None, lambda: _json_lines(path, encoding))
         encoding, notes = _encoding(path, form)
         if suffix == ".json":
             return _open_json(path, encoding, notes)
         return _open_delimited(path, form, encoding, notes)
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {form.encoding or 'text'}: {error}. Set `encoding`.") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -161,7 +161,7 @@ def _separator(path: Path, form: TableForm, sample: Sequence[str], quoting: Any)
     if form.delimiter is not None:
         separator = {name: mark for mark, name in _SEPARATORS.items()}.get(form.delimiter, form.delimiter)
         separator = separator.replace("\\t", "\t")
-        if len(separator) != 1:
+        if len(separator) != 1 or separator in '"\r\n':
             raise ConfigError(f"the delimiter must be one character or {', '.join(_SEPARATORS.values())}; came "
                               f"{form.delimiter!r}.")  # fmt: skip
         return separator
@@ -219,8 +219,8 @@ def _records(path: Path, encoding: str, dialect: dict[str, Any]) -> Iterator[tup
             f"{start}{upto}: {error}). It begins {_shown(taken)}. Remove it, double it inside a quoted cell, or set "
             "`quotes: none` if they are text like any other."
         ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not {encoding} after line {start}: {error.reason}. Set `encoding`.") from error
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {encoding} after line {start}: {error}. Set `encoding`.") from error
 
 
 def _header(path: Path, cells: Sequence[str]) -> list[str]:
@@ -330,8 +330,11 @@ def _kind(content: Any) -> str:
 
 def _json_lines(path: Path, encoding: str) -> Iterator[Row]:
     opened: IO[Any] = path.open("rb") if encoding == "utf-8" else path.open(encoding=encoding)
-    with opened as lines:
-        yield from (_json_row(line, number) for number, line in enumerate(lines, 1) if line.strip())
+    try:
+        with opened as lines:
+            yield from (_json_row(line, number) for number, line in enumerate(lines, 1) if line.strip())
+    except UnicodeError as error:
+        raise DataError(f"{path} is not {encoding}: {error}. Set `encoding`.") from error
 
 
 def _json_row(line: str | bytes, number: int) -> Row:

@@ -6,19 +6,18 @@ are found in: splits above classes or below them, folders around the set, folder
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.errors import DataError
+from shared.sources.files import walk
 from shared.sources.splits import splits_in
 from shared.sources.tables import Row, as_text, open_table
 from vision.images import PHOTO_SUFFIXES, UNREADABLE_SUFFIXES
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-_IGNORED = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 _IGNORED_FILES = frozenset({"thumbs.db", "desktop.ini", *METADATA})
 Folders = tuple[str, ...]
 """The folders that a photo is in, from the set's own down."""
@@ -83,20 +82,6 @@ def read_folder(root: Path) -> PhotoFolder:
     return found
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted, links followed, without those that systems and tools leave behind."""
-    seen: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        state = Path(folder).stat()
-        key = state.st_dev, state.st_ino
-        if key in seen and Path(folder) != root:  # a link back up would go round for ever
-            folders.clear()
-            continue
-        seen.add(key)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _IGNORED)
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
-
-
 def _by_folders(root: Path, names: Mapping[Path, Folders], found: PhotoFolder) -> None:
     depth, splits, strangers = _split_level(root, list(names.values()))
     below: dict[Path, Folders] = {}
@@ -154,8 +139,7 @@ def _split_level(root: Path, dirs: Sequence[Folders]) -> tuple[int, dict[str, st
             raise DataError(
                 f"{root}: the folder {'/'.join((*dirs[0][:depth], min(splits)))} is called like the split "
                 f"{splits[min(splits)]!r}, but beside it there are photos in {', '.join(sorted(others)[:5])} too. "
-                "If it is a "
-                "label, rename it (the label can be renamed back with `label_names`); if it is a split, move the "
+                "If it is a label, rename it (`label_names` can rename the label back); if it is a split, move the "
                 "others into a folder called train."
             )
         if len(firsts) != 1 or any(len(folders) <= depth + 1 for folders in dirs):

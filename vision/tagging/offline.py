@@ -18,9 +18,9 @@ from shared.batch.inputs import CONTENT, FILE, ROOT, ahead, fetch, is_uri
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
 from shared.runtime.protocol import Runtime
+from shared.sources.files import walk
 from shared.task import Predicted, PredictOptions
 from vision.images import PHOTO_SUFFIXES, open_photo
-from vision.tagging.folders import walk
 from vision.tagging.predictor import Tag, TagPredictor
 
 OPTIONS = ("top_k", "min_score")

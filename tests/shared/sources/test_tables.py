@@ -182,3 +182,17 @@ def test_parquet_gives_class_labels_by_name_and_whole_numbers_as_such(tmp_path: 
     rows = read(tmp_path / "t.parquet")
     assert [row["label"] for row in rows] == ["yes", "no"]
     assert [as_text(row["code"]) for row in rows] == ["7", None]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.json", "t.jsonl"])
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", "Set `encoding`"), ("no-such", "there is no encoding")])
+def test_an_encoding_that_the_file_has_not_is_said_in_one_line(tmp_path: Path, name: str, encoding: str, said: str):
+    path = put(tmp_path / name, '{"text": "Gr\u00fc\u00dfe", "label": "a"}\n')
+    with pytest.raises((ConfigError, DataError), match=said):
+        read(path, encoding=encoding)
+
+
+@pytest.mark.parametrize("delimiter", ['"', "\n", "ab", ""])
+def test_what_cannot_separate_cells_is_refused(tmp_path: Path, delimiter: str):
+    with pytest.raises(ConfigError, match="must be one character"):
+        read(put(tmp_path / "t.csv", "text,label\na,b\n"), delimiter=delimiter)
