@@ -25,6 +25,7 @@ from shared.errors import ConfigError, PerceptError, TrainingCutOff
 from shared.task import Task, resolve
 from shared.training.module import ExponentialMovingAverage, TaskModule
 from shared.training.packing import CardOptions, Run, pack
+from shared.training.peers import PeerWatch, lost_peer
 from shared.training.plots import CURVES, curve_tables
 from shared.training.progress import lines_shown
 
@@ -147,6 +148,7 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     if not config.trainer.fast_dev_run:
         cast("Any", trainer).callbacks += [LearningRateMonitor("epoch")] * bool(trainer.loggers) + [last]
+    cast("Any", trainer).callbacks.append(PeerWatch())
     try:
         with warnings.catch_warnings():
             if ckpt_path is not None:  # a resumed run goes on in the folder that it left
@@ -154,10 +156,8 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=ckpt_path)
     except RuntimeError as error:
         if trainer.world_size > 1 and _LOST_PEER.search(str(error)):
-            raise TrainingCutOff(
-                f"one of the {trainer.world_size} processes is gone (rank {trainer.global_rank} lost its connection). "
-                "Look above for what ended it; go on from the last epoch with --ckpt_path last."
-            ) from error
+            how = f"rank {trainer.global_rank} lost its connection"
+            raise TrainingCutOff(lost_peer(trainer, how)) from error
         raise
     if config.trainer.fast_dev_run:
         logger.info("fast_dev_run: some batches were trained and validated without an error. There is no bundle.")
