@@ -42,10 +42,10 @@ def _of_photo(bundle: Bundle, photo: Item) -> Parts:
     yield "decode", lambda: decode_image(photo, target_size_px=size)
     pixels = predictor.preprocess(decoded.pixels)
     yield "preprocess", lambda: predictor.preprocess(decoded.pixels)
-    logits = predictor.infer([pixels])[0]
+    outputs = predictor.infer([pixels])[0]
     yield "run", lambda: predictor.infer([pixels])
-    tags = predictor.decide(logits)
-    yield "decide", lambda: predictor.decide(logits)
+    tags = predictor.decide(outputs)
+    yield "decide", lambda: predictor.decide(outputs)
 
     def response() -> str:
         out = [TagOut(label=tag.label, score=tag.score, parents=list(tag.parents)) for tag in tags]

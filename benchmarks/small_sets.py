@@ -52,7 +52,7 @@ def train(photos: dict[str, list[Path]], folder: Path) -> Path:
 def logits_of(predictor: TagPredictor, files: list[Path]) -> np.ndarray:
     """Return float32 [N, num_labels]."""
     photos = (open_photo(file.read_bytes(), predictor.preprocessor.resize_px).pixels for file in files)
-    return np.stack([predictor.infer([predictor.preprocess(photo)])[0] for photo in photos])
+    return np.stack([predictor.infer([predictor.preprocess(photo)])[0]["logits"] for photo in photos])
 
 
 def likeliest_temperature(logits: np.ndarray, targets: np.ndarray) -> float:

@@ -44,7 +44,7 @@ def command(
     task = find_task(measured.config.task)
     runtime = choose_runtime(measured, device, network=task.network)
     found = evaluate(task, measured, runtime, data, split)
-    for line in found.warnings if split in ("test", "val") else ():
+    for line in found.warnings:
         click.echo(f"percept: {line}", err=True)
     if most_wrong:
         most_wrong.write_bytes(found.most_wrong())

@@ -195,11 +195,11 @@ def make_router(engine: Callable[[], TaggingEngine], settings: Settings) -> APIR
         model = engine()
         answered_by(request, model)
         image, parameters = await _read_classification(request)
-        seen = await model.logits(image)
+        logits = (await model.look_at(image)).logits
         return label_scores(
             model.labels,
-            seen.logits,
-            partial(model.predictor.scores, seen.logits),
+            logits,
+            partial(model.predictor.scores, logits),
             function=parameters.function_to_apply,
             top_k=parameters.top_k or DEFAULT_TOP_K,
         )

@@ -125,17 +125,19 @@ class TaggerPage:
         try:
             engine = self.engine()
             min_score = _min_score(use_own, threshold)
-            seen = await engine.logits(self._read(photo))
+            seen = await engine.look_at(self._read(photo))
         except PerceptError as error:
             return "", _explain(error), ""
         view = TagView(engine.predictor)
+        scores = engine.predictor.scores(seen.logits)
         answer = Answer.of(
-            engine.predictor.scores(seen.logits),
-            view.thresholds,
+            scores,
+            engine.predictor.given(seen.outputs, scores),
             size=(seen.width, seen.height),
             decode_ms=seen.timings.decode_s * 1000,
             model_ms=seen.timings.infer_s * 1000,
             version=engine.version,
+            is_foreign=engine.predictor.is_foreign(seen.outputs),
         )
         return answer.to_json(), view.result(answer, min_score), ""
 

@@ -58,12 +58,17 @@ class Timings:
 class Inference:
     """The network's answer for one image."""
 
-    logits: np.ndarray
-    """float32 [num_labels], in the order of the labels."""
+    outputs: Mapping[str, np.ndarray]
+    """As `TagPredictor.infer` returns them."""
     width: int
     height: int
     """After turning the image as its EXIF says."""
     timings: Timings
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float32 [num_labels], in the order of the labels."""
+        return self.outputs[OUTPUT]
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class TaggingEngine:
         self.outputs: tuple[TensorSignature, ...] = runtime.outputs
         self.metrics = ModelMetrics(self.name, self.labels)
         self._max_batch_size = settings.max_batch_size or (GPU_BATCH_SIZE if runtime.device == "cuda" else 1)
-        self._batcher: MicroBatcher[np.ndarray, np.ndarray] = MicroBatcher(
+        self._batcher: MicroBatcher[np.ndarray, dict[str, np.ndarray]] = MicroBatcher(
             self.predictor.infer,
             max_batch_size=self._max_batch_size,
             max_queue=max(settings.max_queue, settings.max_images),  # `admission` lets one request with more in
@@ -165,10 +170,11 @@ class TaggingEngine:
         with answering_an_example(bundle):
             engine = cls(bundle, runtime, settings)
             size = engine.predictor.preprocessor.size
-            (logits,) = engine.predictor.infer([engine.predictor.preprocess(Image.new("RGB", (size, size)))])
+            (outputs,) = engine.predictor.infer([engine.predictor.preprocess(Image.new("RGB", (size, size)))])
+            logits = outputs[OUTPUT]
             if logits.shape != (len(bundle.labels),):
                 raise BundleError(f"{path} has {len(bundle.labels)} labels; its network gives {list(logits.shape)}.")
-            engine.predictor.decide(logits)
+            engine.predictor.decide(outputs)
         return engine
 
     @property
@@ -203,15 +209,15 @@ class TaggingEngine:
             Overloaded: as many images as the limit are in hand.
             DeadlineExceeded: it took longer than allowed.
         """
-        seen = await (self._seen(data, allowance) if allowance else self.logits(data))
-        tags = self.predictor.decide(seen.logits, top_k=top_k, min_score=min_score)
+        seen = await (self._seen(data, allowance) if allowance else self.look_at(data))
+        tags = self.predictor.decide(seen.outputs, top_k=top_k, min_score=min_score)
         if tags:
             self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
         else:
             self.metrics.answer("untagged")
         return TaggingResult(tags, seen.width, seen.height)
 
-    async def logits(self, data: bytes) -> Inference:
+    async def look_at(self, data: bytes) -> Inference:
         """Return the network's answer for one image; raises as `tag`."""
         async with self.admission.admitted():
             return await self._seen(data, Allowance())
@@ -228,8 +234,8 @@ class TaggingEngine:
         else:
             pixels, width, height = await self._off_loop(partial(self._decode, data), allowance)
             decoded = time.perf_counter()
-            logits = await self._batcher.submit(pixels)
-            seen = Inference(logits, width, height, Timings(decoded - start, time.perf_counter() - decoded))
+            outputs = await self._batcher.submit(pixels)
+            seen = Inference(outputs, width, height, Timings(decoded - start, time.perf_counter() - decoded))
         self.metrics.preprocess_seconds.observe(seen.timings.decode_s)
         return seen
 
@@ -252,10 +258,11 @@ class TaggingEngine:
         if len(rows) > self.settings.max_images:
             raise InputError(f"the tensor has {len(rows)} rows; the limit is {self.settings.max_images}. Send fewer.")
         async with self.admission.admitted(len(rows)):
-            logits = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
-        if not np.isfinite(logits).all():
+            answers = await asyncio.gather(*(self._batcher.submit(row) for row in rows))
+        outputs = {spec.name: np.stack([answer[spec.name] for answer in answers]) for spec in self.outputs}
+        if not all(np.isfinite(values).all() for values in outputs.values()):
             raise InputError("the network's answer is not finite: the values are too far from a photo's.")
-        return {OUTPUT: np.stack(logits)}  # [N, num_labels]
+        return outputs
 
     def hold(self, work: Work) -> AbstractContextManager[Any]:
         """Return what is held while an image is decoded: large ones are decoded one at a time."""
@@ -287,10 +294,10 @@ class TaggingEngine:
             computing = time.perf_counter()
             if left.is_set():
                 raise DeadlineExceeded("nobody waits for this image any more.")
-            logits = self.predictor.infer([pixels])[0]
+            outputs = self.predictor.infer([pixels])[0]
             ended = time.perf_counter()
         self.metrics.batch(1, ended - computing, began - came + computing - decoded)
-        return Inference(logits, width, height, Timings(decoded - began, ended - decoded))
+        return Inference(outputs, width, height, Timings(decoded - began, ended - decoded))
 
     def _decode(self, data: bytes, allowance: Allowance | None) -> tuple[np.ndarray, int, int]:
         """Return float32 [3, size, size], and the width and height of the image.

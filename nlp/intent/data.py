@@ -20,6 +20,7 @@ from nlp.encoders import MASK, MINILM, load_tokenizer, train_tokenizer
 from nlp.intent.network import BILSTM
 from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
+from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
 from shared.training.data import GUARDED, TaskData, stratified_share
@@ -105,6 +106,10 @@ class IntentData(TaskData):
     def load(self, options: Source, index: int) -> LoadedSource:
         """Return a set, read and checked."""
         return load_source(options, index, self.cache_dir)
+
+    def digest(self, example: Example) -> str:
+        """Return the digest of the utterance, whatever its case and spaces."""
+        return sha256_of(normalised(example.text).encode())
 
     def settle(self) -> None:
         """Drop repeated utterances and labels that nothing teaches, and number the others."""

@@ -6,6 +6,7 @@ wrong.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
 from tqdm import tqdm
 
 from nlp.intent.data import IntentData
@@ -29,19 +33,23 @@ from nlp.intent.decision import (
     scores_of,
 )
 from nlp.intent.module import IntentModule
-from nlp.intent.predictor import Detector, read_detector
+from nlp.intent.network import BILSTM
+from nlp.intent.predictor import FEATURES, LOGITS, Detector, read_detector
 from nlp.text import TextEncoder, is_wordless
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
+from shared.bundle.reference import Reference
 from shared.errors import DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
 from shared.training.packing import Fitted, Judging, json_lines
+from shared.training.worth import Worth
 
 BATCH_SIZE = 32
 SHOWN = 5
 SHOWN_WRONG = 100
+LEAST_UTTERANCES = 20
 COLUMNS = {
     "examples": "utterances",
     "out_of_scope": "outside",
@@ -68,7 +76,6 @@ class IntentJudging(Judging[Judged, Rule]):
     """Judges networks on utterances."""
 
     noun = "utterance"
-    needed_splits = ("train", "val", "test")
 
     data: IntentData
     encoder: TextEncoder
@@ -101,6 +108,10 @@ class IntentJudging(Judging[Judged, Rule]):
         outputs = judge_texts(runtime, self.encoder, [e.text for e in examples], f"judging {split}")
         return Judged(outputs, np.array(targets), examples)
 
+    def judge_training(self, runtime: Runtime) -> Judged:
+        """Return what a runtime says of all training utterances: detectors are fitted on them."""
+        return self.judge(runtime, "train")
+
     def merits(self, judged: Judged) -> dict[str, float]:
         """Return accuracy and, where it is defined, the AUROC of the energy."""
         return int8_merits(judged)
@@ -122,6 +133,60 @@ class IntentJudging(Judging[Judged, Rule]):
         decision = fit_decision(val, detector, acceptance).model_copy(update={"knows_wordless": knows_wordless})
         chosen = {"detectors": compared, "cross_fitted": cross_fitted(val, detector, acceptance, self.data.seed)}
         return Fitted(Rule(detector, decision), decision, files=detector.file(), metrics=chosen)
+
+    def refit(self, bundle: Bundle, judged: Judged) -> Fitted[Rule]:
+        """Return temperature, out-of-scope score and threshold anew; the detector stays."""
+        before = self.rule_of(bundle)
+        decision = fit_decision(judged, before.detector, before.decision.acceptance)
+        decision = decision.model_copy(update={"knows_wordless": before.decision.knows_wordless})
+        return Fitted(Rule(before.detector, decision), decision)
+
+    def reference(self, judged: Judged, rule: Rule) -> Reference:
+        """Return the best intents' confidences, out-of-scope scores, the shares of each intent, and some features."""
+        probabilities, scores = probabilities_of(judged, rule.decision), scores_of(judged, rule.detector, rule.decision)
+        named = 1 - scores >= rule.decision.abstain_below
+        counts = np.bincount(probabilities.argmax(axis=1)[named], minlength=len(self.labels))
+        return Reference(
+            probabilities.max(axis=1),
+            counts / len(scores),
+            out_of_scope=scores,
+            features=judged.outputs.get(FEATURES),
+        )
+
+    def worth(self, judged: Judged) -> Worth | None:
+        """Return the accuracy among utterances with an intent, beside the most frequent one and words alone."""
+        inside = np.flatnonzero(judged.targets >= 0)
+        if not len(inside):
+            return None
+        train = [e for e in self.data.splits["train"] if e.label in self._index]
+        taught = np.array([self._index[e.label] for e in train if e.label is not None])
+        targets = judged.targets[inside]
+        words = TfidfVectorizer(analyzer=words_of, sublinear_tf=True)
+        known = words.fit_transform([e.text for e in train])
+        taught_by = csr_array((np.ones(len(taught)), (taught, np.arange(len(taught)))), (len(self.labels), len(taught)))
+        centres = normalize(taught_by @ known)
+        asked = words.transform([judged.examples[int(i)].text for i in inside])
+        nearest = (asked @ centres.T).toarray().argmax(axis=1)
+        frequent = np.bincount(taught, minlength=len(self.labels)).argmax()
+        return Worth(
+            "accuracy",
+            (judged.outputs[LOGITS][inside].argmax(axis=1) == targets).astype(float),
+            {
+                "always the most frequent intent": (targets == frequent).astype(float),
+                "the nearest intent by its words": (nearest == targets).astype(float),
+            },
+            self._try_next(len(train)),
+        )
+
+    def _try_next(self, count: int) -> list[str]:
+        found = []
+        if self.data.encoder_name == BILSTM:
+            found.append("a pretrained encoder instead of the bilstm (-c configs/nlp/intent.yaml)")
+        if count < LEAST_UTTERANCES * len(self.labels):
+            found.append(
+                f"more utterances: {count / len(self.labels):.0f} of each intent train, {LEAST_UTTERANCES} help"
+            )
+        return [*found, "more epochs", "the utterances in report/most_wrong.jsonl, whose labels are often wrong"]
 
     def rule_of(self, bundle: Bundle) -> Rule:
         """Return the bundle's detector and decision."""
@@ -179,6 +244,15 @@ class IntentJudging(Judging[Judged, Rule]):
     @cached_property
     def _index(self) -> dict[str, int]:
         return {label: i for i, label in enumerate(self.labels)}
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, and each sign between them.
+
+    >>> words_of("Book a flight!")
+    ['book', 'a', 'flight', '!']
+    """
+    return re.findall(r"\w+|[^\w\s]", text.casefold())
 
 
 def judge_texts(runtime: Runtime, encoder: TextEncoder, texts: Sequence[str], title: str) -> dict[str, np.ndarray]:

@@ -8,19 +8,16 @@ to none; some have arrays that training fitted, which the bundle keeps in out_of
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from nlp.text import Encoding, TextEncoder
 from shared.bundle.calibration import probabilities_from_logits, probability_from_logit
 from shared.bundle.layout import IntentDecision
-from shared.bundle.read import Bundle
+from shared.bundle.read import Bundle, read_arrays
 from shared.errors import BundleError
 from shared.runtime.protocol import Runtime
 
@@ -186,20 +183,10 @@ def read_detector(bundle: Bundle) -> Detector:
     width = outputs.get(FEATURES, (None,))[-1]
     arrays: dict[str, np.ndarray] = {}
     if decision.detector in KINDS and KINDS[decision.detector].shapes:
-        arrays = _read(bundle)
+        arrays = read_arrays(bundle.file(DETECTOR_FILE))
     detector = Detector(decision.detector, arrays)
     detector.check(f"{bundle.path}/{DETECTOR_FILE}", len(bundle.labels), width if isinstance(width, int) else None)
     return detector
-
-
-def _read(bundle: Bundle) -> dict[str, np.ndarray]:
-    path = bundle.file(DETECTOR_FILE)
-    try:
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile,
-            zlib.error) as error:  # fmt: skip
-        raise BundleError(f"{path} cannot be read: {error}. Copy the bundle again from where it was made.") from error
 
 
 def _max_softmax(_: Arrays, outputs: Arrays) -> np.ndarray:

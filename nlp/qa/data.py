@@ -20,6 +20,7 @@ from nlp.encoders import MINILM, load_tokenizer
 from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.spans import NO_ANSWER
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
+from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
 from shared.training.data import TaskData
@@ -107,6 +108,10 @@ class AnswerData(TaskData):
     def load(self, options: Source, index: int) -> LoadedSource:
         """Return a set, read and checked."""
         return load_source(options, index, self.cache_dir)
+
+    def digest(self, example: Example) -> str:
+        """Return the digest of the context: a model that has read it knows it, whatever it was asked."""
+        return sha256_of(example.context.encode())
 
     def settle(self) -> None:
         """Drop contexts that several splits share, and ask the held-out questions of other contexts too."""

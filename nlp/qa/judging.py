@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +11,20 @@ import numpy as np
 from tqdm import tqdm
 
 from nlp.qa.data import AnswerData, WindowBatches, cut, sample_batches
-from nlp.qa.evaluation import Prediction, best_threshold, decode, evaluate
+from nlp.qa.evaluation import Prediction, best_threshold, decode, evaluate, judge
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
 from nlp.qa.sources import Example
 from nlp.text import TextEncoder
 from shared.bundle.calibration import fit_scale_and_shift, probabilities_from_logits
 from shared.bundle.layout import AnswerDecision
 from shared.bundle.read import Bundle
+from shared.bundle.reference import Reference
 from shared.errors import BundleError, CalibrationError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import table_lines
 from shared.training.packing import Fitted, Judging, json_lines
+from shared.training.worth import Worth
 
 BATCH_TOKENS = 4096
 SHOWN_WRONG = 40
@@ -118,6 +121,33 @@ class AnswerJudging(Judging[Judged, AnswerDecision]):
         decision = fit_decision(judged["val"], self.max_answer_tokens)
         return Fitted(decision, decision)
 
+    def refit(self, bundle: Bundle, judged: Judged) -> Fitted[AnswerDecision]:
+        """Return temperature, shift and threshold anew."""
+        return self.fit(None, {"val": judged})
+
+    def reference(self, judged: Judged, rule: AnswerDecision) -> Reference:
+        """Return the best spans' scores, and the share of questions that get an answer."""
+        scores = scores_of(judged, rule)
+        return Reference(scores, np.array([(scores >= rule.abstain_below).mean()]))
+
+    def worth(self, judged: Judged) -> Worth | None:
+        """Return F1 of answerable questions, always answered, beside the sentence that shares most words with each."""
+        asked = np.flatnonzero(judged.answerable)
+        if not len(asked):
+            return None
+        examples = [judged.examples[i] for i in asked]
+        return Worth(
+            "F1",
+            judged.f1[asked],
+            {"the sentence with most of the question's words": np.array([_by_words(each) for each in examples])},
+            [
+                "--model.weights models/qa, which has read questions before",
+                f"more questions: {sum(e.is_answerable for e in self.data.splits['train']):,} trained",
+                "more epochs",
+                "the questions in report/most_wrong.jsonl, whose answers are often marked wrongly",
+            ],
+        )
+
     def rule_of(self, bundle: Bundle) -> AnswerDecision:
         """Return the bundle's decision."""
         return _decision_of(bundle)
@@ -145,6 +175,14 @@ class AnswerJudging(Judging[Judged, AnswerDecision]):
     def table(self, report: Mapping[str, Any]) -> str:
         """Return the metrics of each set."""
         return "\n".join([*table_lines(report, COLUMNS), EXPLAINED])
+
+
+def _by_words(example: Example) -> float:
+    """Return the F1 of the sentence of a context that shares most words with the question."""
+    wanted = set(re.findall(r"\w+", example.question.casefold()))
+    sentences = [part for part in re.split(r"(?<=[.!?])\s+|\n+", example.context) if part.strip()]
+    best = max(sentences, key=lambda s: len(wanted & set(re.findall(r"\w+", s.casefold()))), default="")
+    return judge(best, example.texts)[1]
 
 
 def scores_of(judged: Judged, decision: AnswerDecision) -> np.ndarray:

@@ -239,6 +239,8 @@ def _measurements(config: BundleConfig) -> dict[str, Any]:
         "overall": overall,
         "sets_and_overall": [row for total in overall for row in [*sets, total] if row["split"] == total["split"]],
         "has_test": "test" in splits,
+        "worth": next(((row, values["worth"]) for row, values in splits.items() if values.get("worth")), None),
+        "validated": splits.get("validation", {}).get("overall", {}).get("examples"),
         "ece_by_split": [(row["split"], row["ece"]) for row in overall if row.get("ece") is not None],
         "per_label": _first(splits, "per_label"),
         "confusions": _first(splits, "confusions", SHOWN_CONFUSIONS),

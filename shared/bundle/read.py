@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,10 +28,13 @@ _SHOWN_PROBLEMS = 5
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
 class Golden:
-    """A few inputs of the network with the outputs that torch gave for them in fp32."""
+    """A few inputs of the network with the outputs that they gave."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
+    """Of torch in fp32."""
+    shipped: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Of model.onnx on a CPU; empty where the bundle has none, and in format 1."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -200,13 +203,18 @@ def _verify(folder: Path, config: BundleConfig) -> None:
         )
 
 
-def _read_golden(path: Path, config: BundleConfig) -> Golden:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file of a bundle.
+
+    Raises:
+        BundleError: it is broken, holds objects, or unpacks to more than `MAX_GOLDEN_BYTES`.
+    """
     try:
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
             size = sum(member.file_size for member in archive.zip.infolist()) if archive.zip else 0
             if size > MAX_GOLDEN_BYTES:
                 raise BundleError(f"{path} unpacks to {size} bytes; at most {MAX_GOLDEN_BYTES} are read.")
-            arrays = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (
         OSError,
         ValueError,
@@ -218,16 +226,24 @@ def _read_golden(path: Path, config: BundleConfig) -> Golden:
         zlib.error,
     ) as error:
         raise BundleError(f"{path} cannot be read: {error}. Copy the bundle again from where it was made.") from error
+
+
+def _read_golden(path: Path, config: BundleConfig) -> Golden:
+    arrays = read_arrays(path)
+    outputs = [spec.name for spec in config.signature.outputs]
     expected = {f"inputs.{spec.name}" for spec in config.signature.inputs}
-    expected |= {f"outputs.{spec.name}" for spec in config.signature.outputs}
+    expected |= {f"outputs.{name}" for name in outputs}
+    if config.format_version > 1 and config.onnx is not None:
+        expected |= {f"shipped.{name}" for name in outputs}
     if set(arrays) != expected:
         raise BundleError(f"{path} holds {sorted(arrays)}; the signature in {CONFIG} expects {sorted(expected)}.")
     if any(not isinstance(array, np.ndarray) or array.ndim == 0 or array.size == 0 for array in arrays.values()):
         raise BundleError(f"{path} holds something without a row; expected at least one input with its outputs.")
-    return Golden(
-        inputs={name.removeprefix("inputs."): array for name, array in arrays.items() if name.startswith("inputs.")},
-        outputs={name.removeprefix("outputs."): array for name, array in arrays.items() if name.startswith("outputs.")},
-    )
+    parts: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "outputs": {}, "shipped": {}}
+    for key, array in arrays.items():
+        part, _, name = key.partition(".")
+        parts[part][name] = array
+    return Golden(**parts)
 
 
 def _missing(folder: Path, names: list[str]) -> str:

@@ -86,17 +86,36 @@ def copy_without_weights(bundle: Bundle, path: Path) -> Bundle:
     return rewrite_bundle(bundle, path, bundle.config, onnx=bundle.file(ONNX), has_weights=False)
 
 
-def rewrite_bundle(bundle: Bundle, path: Path, config: BundleConfig, *, onnx: Path, has_weights: bool = True) -> Bundle:
-    """Return the bundle with another configuration and ONNX file, written to `path`; its other files stay."""
+def rewrite_bundle(
+    bundle: Bundle,
+    path: Path,
+    config: BundleConfig,
+    *,
+    onnx: Path,
+    has_weights: bool = True,
+    golden: Golden | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> Bundle:
+    """Return the bundle with another configuration and ONNX file, written to `path`; its other files stay.
+
+    Args:
+        bundle: as it was read.
+        path: where the new one goes.
+        config: of the new one.
+        onnx: its model.onnx.
+        has_weights: whether it keeps model.safetensors.
+        golden: instead of the bundle's own.
+        files: added, or put in the place of others.
+    """
     left_out = (*_OWN_FILES, ONNX) if has_weights else (*_OWN_FILES, ONNX, WEIGHTS)
     kept = {name: bundle.file(name) for name in bundle.config.files if name not in left_out}
-    pictures = sorted(name for name in kept if name.endswith(".png"))
+    pictures = sorted(name for name in {*kept, *(files or {})} if name.endswith(".png"))
     return write_bundle(
         path,
         config,
-        files={**kept, ONNX: onnx},
+        files={**kept, ONNX: onnx, **(files or {})},
         preprocessor=bundle.preprocessor,
-        golden=bundle.golden,
+        golden=golden or bundle.golden,
         card_text=render_card(config, plots=pictures, has_weights=has_weights),
     )
 
@@ -135,6 +154,7 @@ def _checked(files: Mapping[str, bytes | Path]) -> dict[str, bytes | Path]:
 def _golden_bytes(golden: Golden) -> bytes:
     arrays = {f"inputs.{name}": array for name, array in golden.inputs.items()}
     arrays |= {f"outputs.{name}": array for name, array in golden.outputs.items()}
+    arrays |= {f"shipped.{name}": array for name, array in golden.shipped.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

@@ -105,6 +105,28 @@ class TaskData(LightningDataModule):
         """Check the splits of all sets together, and take from them what else the task must know."""
         raise NotImplementedError
 
+    def digest(self, example: Any) -> str:
+        """Return the SHA-256, in hexadecimal, of what makes an example the same as another; labels do not count."""
+        raise NotImplementedError
+
+    def digests(self) -> dict[str, list[str]]:
+        """Return split -> the digests of its examples."""
+        return {split: [self.digest(example) for example in part] for split, part in self.splits.items()}
+
+    def divide_as(self, split_of: Callable[[str], str | None]) -> int:
+        """Put each example into the split where its digest was before; return how many were in none and are left out.
+
+        Args:
+            split_of: from a digest to the split, or None.
+        """
+        examples = sorted(examples_of(self.splits, "all"), key=lambda e: (e.source, getattr(e, "row", 0)))  # as read
+        self.splits = {name: [] for name in SPLITS}
+        for example in examples:
+            split = split_of(self.digest(example))
+            if split is not None:
+                self.splits[split].append(example)
+        return len(examples) - sum(map(len, self.splits.values()))
+
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the examples; done once, whatever the stage."""
         self.read()
@@ -128,6 +150,8 @@ class TaskData(LightningDataModule):
                 logger.warning("%s: left out %d: %s", source.name, source.left_out.total(), reasons)
         for line in self._unmeasured():
             logger.warning(line)
+        sizes = ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items())
+        logger.info("%s: %s", " + ".join(source.name for source in self.sources), sizes)
 
     def strata(self, example: Any) -> Sequence[str]:
         """Return the labels of an example that every split should have."""

@@ -105,10 +105,14 @@ def quantize_int8(
 
 
 def _last_layers(path: Path) -> list[str]:
-    """Return the names of the nodes between the outputs of an ONNX file and the last layers before them, these too."""
+    """Return the names of the nodes between the outputs of an ONNX file and the last layers before them, these too.
+
+    An output that others read on its way, such as features, is none of the last.
+    """
     graph = onnx.load(str(path)).graph
     makers = {output: node for node in graph.node for output in node.output}
-    found, wanted = [], [output.name for output in graph.output]
+    read = {name for node in graph.node for name in node.input}
+    found, wanted = [], [output.name for output in graph.output if output.name not in read]
     while wanted:
         node = makers.get(wanted.pop())
         if node is not None:

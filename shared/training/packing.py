@@ -10,7 +10,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -22,8 +22,19 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from shared.bundle.card import render_card
-from shared.bundle.layout import ONNX, WEIGHTS, BundleConfig, OnnxExport, Provenance
+from shared.bundle.layout import (
+    FORMAT_VERSION,
+    ONNX,
+    WEIGHTS,
+    BundleConfig,
+    OnnxExport,
+    Provenance,
+    Signature,
+    TensorSignature,
+)
 from shared.bundle.read import Bundle, Golden, read_bundle, sha256_of
+from shared.bundle.reference import Reference
+from shared.bundle.seen import SPLITS_FILE, read_seen, seen_file
 from shared.bundle.write import bundle_version, rewrite_bundle, write_bundle
 from shared.errors import BundleError, DataError, ExportError
 from shared.runtime.golden import FP32_TOLERANCE
@@ -40,8 +51,9 @@ from shared.training.export import (
     stored_state,
 )
 from shared.training.module import TaskModule, Trained
-from shared.training.provenance import describe_run, split_warnings
+from shared.training.provenance import describe_run, leave_out_seen
 from shared.training.shipping import Int8Trial, choose_file, merits_gate
+from shared.training.worth import Worth, worth_lines
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +75,7 @@ class CardOptions:
         not_for: what it must not be used for.
         limits: known weaknesses.
         recipe: anything worth knowing about the training.
+        languages: what a language model reads, as BCP 47 tags such as "en".
     """
 
     summary: str | None = None
@@ -71,6 +84,7 @@ class CardOptions:
     not_for: str | None = None
     limits: str | None = None
     recipe: str | None = None
+    languages: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,12 +125,12 @@ class Judging(Protocol[JudgedT, RuleT]):
 
     noun: ClassVar[str]
     """What an example is called: photo, utterance, question."""
-    needed_splits: ClassVar[tuple[str, ...]] = ("val", "test")
-    """The splits that `fit` and the report need."""
     int8_kind: ClassVar[Literal["static", "dynamic"]] = "dynamic"
     most_wrong_suffix: ClassVar[str] = ".jsonl"
     pictures: ClassVar[tuple[str, ...]] = ("reliability",)
     """Which of the metrics the model card draws."""
+    outputs: ClassVar[tuple[str, ...]] = ()
+    """What the task's networks give since format 2, if it is more than before."""
 
     @classmethod
     def of_data(cls, data: Any) -> Self:
@@ -129,6 +143,10 @@ class Judging(Protocol[JudgedT, RuleT]):
     def judge(self, runtime: Runtime, split: str) -> JudgedT:
         """Return what a runtime says of every example of a split, or of "all"; with a progress bar."""
 
+    def judge_training(self, runtime: Runtime) -> JudgedT | None:
+        """Return what a runtime says of as many training examples as `fit` needs; None if it needs none."""
+        return None
+
     def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
         """Yield batches of training data by the inputs' names, for int8; none if it needs none."""
         return ()
@@ -137,7 +155,16 @@ class Judging(Protocol[JudgedT, RuleT]):
         """Return what int8 must keep: "quality" and others, more is better."""
 
     def fit(self, module: Any, judged: Mapping[str, JudgedT]) -> Fitted[RuleT]:
-        """Return the decision rule, fitted on the validation split."""
+        """Return the decision rule, fitted on "val", with the help of what `judge_training` gave as "train"."""
+
+    def refit(self, bundle: Bundle, judged: JudgedT) -> Fitted[RuleT]:
+        """Return a bundle's decision rule with its numbers fitted anew, on validation data as model.onnx judges it."""
+
+    def reference(self, judged: JudgedT, rule: RuleT) -> Reference:
+        """Return what later traffic is compared with."""
+
+    def worth(self, judged: JudgedT) -> Worth | None:
+        """Return how good the answers to held-out examples are, beside simpler means; None where none has a label."""
 
     def rule_of(self, bundle: Bundle) -> RuleT:
         """Return the decision rule of a bundle."""
@@ -175,11 +202,15 @@ def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
         if run.int8:
             trial = _int8_trial(judging, list(trained.example), run.max_int8_loss, lambda path: judge(path, "val"))
         exported = export(trained, Path(folder), trial=trial, weights=run.weights)
-        judged = {split: judge(exported.path, split) for split in judging.needed_splits if data.splits[split]}
-        fitted = judging.fit(module, judged)
-        shown = [split for split in judged if split != "train"]
-        metrics = {split: judging.measure(judged[split], fitted.rule) for split in shown}
+        judged = {split: judge(exported.path, split) for split in ("val", "test") if data.splits[split]}
+        training = judging.judge_training(OnnxFile(exported.path, read_signature(exported.path), THREADS))
+        fitted = judging.fit(module, judged if training is None else {**judged, "train": training})
+        metrics = {split: judging.measure(found, fitted.rule) for split, found in judged.items()}
         metrics["val"] |= fitted.metrics
+        held_out = "test" if "test" in judged else "val"
+        worth = judging.worth(judged[held_out])
+        if worth is not None:
+            metrics[held_out]["worth"] = worth.summary()
         _report(run, data, metrics, judging.most_wrong_suffix, judging.most_wrong(judged["val"], fitted.rule))
         provenance = describe_run(
             [source.summary() | data.shares for source in data.sources],
@@ -187,7 +218,7 @@ def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
             start_weights=trained.start_weights,
             command=run.command,
         )
-        return write(
+        bundle = write(
             trained,
             exported,
             task=task.name,
@@ -197,9 +228,18 @@ def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
             provenance=provenance,
             decision=fitted.decision.model_dump(),
             metrics=metrics,
-            card={key: value for key, value in asdict(run.card).items() if value is not None},
-            files={**fitted.files, **_pictures(judging.pictures, metrics.get("test", metrics["val"]), run.folder)},
+            card={key: value for key, value in asdict(run.card).items() if value},
+            files={
+                **fitted.files,
+                **judging.reference(judged["val"], fitted.rule).file(),
+                SPLITS_FILE: seen_file(data.digests()),
+                **_pictures(judging.pictures, metrics.get("test", metrics["val"]), run.folder),
+            },
         )
+    if worth is not None:
+        for line in worth_lines(metrics[held_out]["worth"], held_out, judging.noun, worth.try_next):
+            logger.warning(line)
+    return bundle
 
 
 @dataclass(frozen=True)
@@ -219,7 +259,12 @@ def export(trained: Trained, folder: Path, *, trial: Int8Trial | None, weights: 
     dynamic = dict.fromkeys(example, trained.dynamic)
     export_onnx(trained.network, example, fp32, outputs=trained.outputs, dynamic=dynamic)
     path, onnx = choose_file(fp32, golden, trial=trial, has_fp16_weights=weights == "float16")
-    return Exported(path, onnx, golden)
+    return Exported(path, onnx, _with_shipped(golden, path))
+
+
+def _with_shipped(golden: Golden, path: Path) -> Golden:
+    """Return the golden inputs with what an ONNX file gives for them."""
+    return replace(golden, shipped=OnnxFile(path, read_signature(path)).run(golden.inputs))
 
 
 def write(
@@ -237,10 +282,12 @@ def write(
     files: Mapping[str, bytes],
 ) -> Bundle:
     """Return the bundle, written to `output`."""
+    said = dict(card)
+    languages = said.pop("languages", [])
     config = BundleConfig.model_validate(
         {
             **trained.fields,
-            "format_version": 1,
+            "format_version": FORMAT_VERSION,
             "name": name,
             "version": bundle_version(provenance.created, sha256_of(exported.path)),
             "task": task,
@@ -251,7 +298,8 @@ def write(
             "onnx": exported.onnx,
             "provenance": provenance,
             "metrics": metrics,
-            "card": card,
+            "card": said,
+            "languages": languages,
         }
     )
     stored = save(stored_state(trained.model, weights), metadata={"format": "pt"})
@@ -266,53 +314,136 @@ def write(
     )
 
 
-def reexport(path: Path, task: Task, *, int8_data: TaskData | None = None, max_int8_loss: float = 0.0) -> Bundle:
-    """Return the bundle with a new model.onnx, checked against torch and against the golden outputs.
+def reexport(
+    path: Path,
+    task: Task,
+    *,
+    data: TaskData | None = None,
+    int8: bool = False,
+    max_int8_loss: float = 0.0,
+    languages: Sequence[str] = (),
+) -> Bundle:
+    """Return the bundle in the newest format, with a new model.onnx if it has weights to make it from.
 
-    model.onnx may be missing or damaged; the weights must be those that the bundle was written with. Weights that are
-    stored as float16 stay so in the new file.
+    The new file is checked against torch and against the golden outputs. model.onnx may be missing or damaged; the
+    weights must be those that the bundle was written with. Weights that are stored as float16 stay so in the new file.
+    With data, the bundle is judged anew too: its reference, its metrics and, of a new model.onnx, the numbers of its
+    decision rule are those of the file that ships.
 
     Args:
         path: the bundle's folder.
         task: the bundle's.
-        int8_data: what the bundle was trained on, with the same seed and shares, to try int8; None for no trial.
+        data: what the bundle was trained on. Its examples go into the splits where they were then, if the bundle says
+            so; else seed and shares must be the same.
+        int8: whether int8 is tried; needs data.
         max_int8_loss: the most of each merit that int8 may lose.
+        languages: what a language model reads; none for what the bundle says.
 
     Raises:
-        BundleError: the weights are missing or not those of the bundle.
-        DataError: int8 is to be tried, and there is nothing to judge it on.
+        BundleError: the weights are missing and model.onnx or the data too, or they are not those of the bundle.
+        DataError: there is nothing to judge it on.
         ExportError: the network does not give the golden outputs, or the new file computes something else.
     """
-    bundle = read_bundle(path, verify=False)
-    trial = None if int8_data is None else _bundle_int8_trial(task, bundle, int8_data, max_int8_loss)
+    has_weights = WEIGHTS in read_bundle(path, verify=False).config.files
+    bundle = read_bundle(path, verify=not has_weights)
+    if not has_weights and data is None:
+        bundle.file(WEIGHTS)  # says what is missing
+    judging: Judging[Any, Any] | None = None
+    if data is not None:
+        data.read()
+        seen = read_seen(bundle)
+        left_out = data.divide_as(seen.split_of) if seen else 0
+        if left_out:
+            logger.warning("%d examples were in no split as the bundle was made; they are left out", left_out)
+        judging = resolve(task.judging).of_bundle(data, bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        if has_weights:
+            trial = None
+            if int8 and data is not None and judging is not None:
+                trial = _bundle_int8_trial(judging, bundle, data, max_int8_loss)
+            exported = _export_again(bundle, task, Path(folder), trial)
+        else:
+            onnx = bundle.config.onnx
+            assert onnx is not None, "a bundle without weights has a model.onnx"
+            exported = Exported(bundle.file(ONNX), onnx, _with_shipped(bundle.golden, bundle.file(ONNX)))
+        changes: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "onnx": exported.onnx,
+            "signature": read_signature(exported.path),
+            "languages": list(languages) or bundle.config.languages,
+        }
+        files: dict[str, bytes] = {}
+        if data is not None and judging is not None:
+            found, files = _judge_again(judging, bundle, data, exported.path, is_new=has_weights)
+            changes |= found
+        config = BundleConfig.model_validate(bundle.config.model_copy(update=changes).model_dump())
+        return rewrite_bundle(bundle, bundle.path, config, onnx=exported.path, has_weights=has_weights,
+                              golden=exported.golden, files=files)  # fmt: skip
+
+
+def _export_again(bundle: Bundle, task: Task, folder: Path, trial: Int8Trial | None) -> Exported:
+    """Return model.onnx, made anew from a bundle's weights in `folder`, with all outputs of the newest format."""
     _check_files(bundle)
-    network = resolve(task.network)(bundle)
-    outputs = list(bundle.golden.outputs)
-    example = {spec.name: torch.from_numpy(bundle.golden.inputs[spec.name]) for spec in bundle.config.signature.inputs}
-    found = make_golden(network, example, outputs=outputs)
-    for name, golden in bundle.golden.outputs.items():
-        difference = float(np.abs(found.outputs[name].astype(np.float64) - golden).max())
-        if not difference <= FP32_TOLERANCE * max(1.0, float(np.abs(golden).max())):
+    before = bundle.config.signature
+    new = [name for name in resolve(task.judging).outputs if name not in bundle.golden.outputs]
+    added = tuple(TensorSignature(name=name, dtype="float32", shape=("batch", name)) for name in new)
+    signature = Signature(inputs=before.inputs, outputs=(*before.outputs, *added))
+    network = resolve(task.network)(replace(bundle, config=bundle.config.model_copy(update={"signature": signature})))
+    outputs = [spec.name for spec in signature.outputs]
+    example = {spec.name: torch.from_numpy(bundle.golden.inputs[spec.name]) for spec in before.inputs}
+    golden = make_golden(network, example, outputs=outputs)
+    for name, expected in bundle.golden.outputs.items():
+        difference = float(np.abs(golden.outputs[name].astype(np.float64) - expected).max())
+        if not difference <= FP32_TOLERANCE * max(1.0, float(np.abs(expected).max())):
             raise ExportError(
-                f"{path}/{WEIGHTS} does not give the golden outputs: {name} differs by {difference:.3g}. The weights "
-                "are not those that this bundle was made with: copy it again from where it was made."
+                f"{bundle.path}/{WEIGHTS} does not give the golden outputs: {name} differs by {difference:.3g}. The "
+                "weights are not those that this bundle was made with: copy it again from where it was made."
             )
+    golden = replace(golden, outputs={**golden.outputs, **bundle.golden.outputs})
     dynamic = {
         spec.name: {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
-        for spec in bundle.config.signature.inputs
+        for spec in before.inputs
     }
-    with tempfile.TemporaryDirectory() as folder:
-        fp32 = Path(folder) / "fp32.onnx"
-        export_onnx(network, example, fp32, outputs=outputs, dynamic=dynamic)
-        onnx_path, export = choose_file(fp32, bundle.golden, trial=trial, has_fp16_weights=_has_fp16_weights(bundle))
-        if not export.max_abs_difference <= export.tolerance:
-            raise ExportError(
-                f"the new {ONNX} differs from the golden outputs by {export.max_abs_difference:.3g}, allowed are "
-                f"{export.tolerance:.3g}. {path} stays as it was."
-            )
-        changes: dict[str, Any] = {"onnx": export, "signature": read_signature(onnx_path)}
-        config = BundleConfig.model_validate(bundle.config.model_copy(update=changes).model_dump())
-        return rewrite_bundle(bundle, bundle.path, config, onnx=onnx_path)
+    fp32 = folder / "fp32.onnx"
+    export_onnx(network, example, fp32, outputs=outputs, dynamic=dynamic)
+    path, onnx = choose_file(fp32, golden, trial=trial, has_fp16_weights=_has_fp16_weights(bundle))
+    if not onnx.max_abs_difference <= onnx.tolerance:
+        raise ExportError(
+            f"the new {ONNX} differs from the golden outputs by {onnx.max_abs_difference:.3g}, allowed are "
+            f"{onnx.tolerance:.3g}. {bundle.path} stays as it was."
+        )
+    return Exported(path, onnx, _with_shipped(golden, path))
+
+
+def _judge_again(
+    judging: Judging[Any, Any], bundle: Bundle, data: TaskData, onnx: Path, *, is_new: bool
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what changes in config.json, and the files, once a bundle's ONNX file is judged on its own data.
+
+    Raises:
+        DataError: nothing validates.
+    """
+    if not data.splits["val"]:
+        raise DataError(f"no {judging.noun} of the data validates: name the data that the bundle was trained on.")
+    runtime = OnnxFile(onnx, read_signature(onnx), THREADS)
+    judged = {split: judging.judge(runtime, split) for split in ("val", "test") if data.splits[split]}
+    runtime.close()
+    rule = judging.rule_of(bundle)
+    fitted = judging.refit(bundle, judged["val"]) if is_new else Fitted(rule, bundle.config.decision)
+    metrics = {split: judging.measure(found, fitted.rule) for split, found in judged.items()}
+    chosen = {key: value for key, value in bundle.config.metrics.get("val", {}).items() if key not in metrics["val"]}
+    metrics["val"] |= chosen  # how the rule was chosen
+    changes = {
+        "decision": fitted.decision,
+        "metrics": metrics,
+        "version": bundle_version(bundle.config.provenance.created, sha256_of(onnx)),
+    }
+    files = {
+        **judging.reference(judged["val"], fitted.rule).file(),
+        **({} if SPLITS_FILE in bundle.config.files else {SPLITS_FILE: seen_file(data.digests())}),
+        **_drawings(judging.pictures, metrics.get("test", metrics["val"])),
+    }
+    return changes, files
 
 
 def evaluate(task: Task, bundle: Bundle, runtime: Runtime, data: TaskData, split: str) -> Evaluation:
@@ -333,10 +464,10 @@ def evaluate(task: Task, bundle: Bundle, runtime: Runtime, data: TaskData, split
     if not examples_of(data.splits, split):
         sizes = ", ".join(f"{name} {len(part)}" for name, part in data.splits.items())
         raise DataError(f"the split {split!r} has no {judging.noun} ({sizes}). Choose another with --split.")
+    warnings = leave_out_seen(bundle, data, split, judging.noun)
     rule = judging.rule_of(bundle)
     judged = judging.judge(runtime, split)
     report = judging.left_out(split) | judging.measure(judged, rule)
-    warnings = split_warnings(bundle.config.provenance, data.sources, data.seed, data.shares)
     return Evaluation(report, judging.table(report), warnings, lambda: judging.most_wrong(judged, rule))
 
 
@@ -352,10 +483,7 @@ def _int8_trial(
     return Int8Trial(gate, judging.int8_kind, judging.calibration(inputs))
 
 
-def _bundle_int8_trial(task: Task, bundle: Bundle, data: TaskData, max_loss: float) -> Int8Trial:
-    data.read()
-    judging: Judging[Any, Any] = resolve(task.judging).of_bundle(data, bundle)
-    signature = bundle.config.signature
+def _bundle_int8_trial(judging: Judging[Any, Any], bundle: Bundle, data: TaskData, max_loss: float) -> Int8Trial:
     if not data.splits["train"] or not data.splits["val"]:
         raise DataError(
             f"int8 needs training {judging.noun}s for its ranges and validation {judging.noun}s for its quality; one "
@@ -363,14 +491,18 @@ def _bundle_int8_trial(task: Task, bundle: Bundle, data: TaskData, max_loss: flo
         )
     return _int8_trial(
         judging,
-        [spec.name for spec in signature.inputs],
+        [spec.name for spec in bundle.config.signature.inputs],
         max_loss,
-        lambda path: judging.judge(OnnxFile(path, signature, THREADS), "val"),
+        lambda path: judging.judge(OnnxFile(path, read_signature(path), THREADS), "val"),
     )
 
 
+def _drawings(kinds: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, bytes]:
+    return {f"{kind}.png": plots.OF_METRICS[kind](metrics[kind]) for kind in kinds if metrics[kind]}
+
+
 def _pictures(kinds: Sequence[str], metrics: Mapping[str, Any], run_folder: Path) -> dict[str, bytes]:
-    found = {f"{kind}.png": plots.OF_METRICS[kind](metrics[kind]) for kind in kinds if metrics[kind]}
+    found = _drawings(kinds, metrics)
     tables = plots.curve_tables(run_folder)
     if tables:
         found["learning_curves.png"] = plots.learning_curves(*tables)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import datetime
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from shared.bundle.layout import Provenance
-from shared.training.data import LoadedSet
+from shared.bundle.read import Bundle
+from shared.bundle.seen import read_seen
+from shared.errors import DataError
+from shared.sources.splits import SPLITS
+from shared.training.data import TaskData, examples_of
 
 PACKAGES = (
     "percept",
@@ -25,6 +30,7 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+DONE = {"train": "trained", "val": "validated"}
 
 
 def describe_run(
@@ -48,31 +54,51 @@ def describe_run(
     )
 
 
-def split_warnings(
-    provenance: Provenance, sources: Sequence[LoadedSet], seed: int, shares: Mapping[str, float]
-) -> list[str]:
-    """Return why a split may hold what a bundle was trained on, a line per set; sets are known by name.
+def leave_out_seen(bundle: Bundle, data: TaskData, split: str, noun: str) -> list[str]:
+    """Leave out of the data what a bundle has learned from, and return the lines that say how much that was.
+
+    Nothing is left out of "train". What chose the best epoch, the temperature and the thresholds is no test either.
 
     Args:
-        provenance: the bundle's.
-        sources: the sets as they are now.
-        seed: divides them now.
-        shares: val_share and test_share of now.
+        bundle: says what it has seen; of format 1, only a warning is possible.
+        data: divided; its splits are changed.
+        split: "train", "val", "test" or "all".
+        noun: what an example is called.
+
+    Raises:
+        DataError: nothing is left.
     """
-    trained = {entry.get("name"): entry for entry in provenance.dataset}
-    now = {"seed": seed, **shares}
-    lines = []
-    for entry in [source.summary() for source in sources if source.is_divided]:
-        before = trained.get(entry["name"])
-        if before is None:
-            continue
-        then = {"seed": provenance.seed, **{name: before.get(name, now[name]) for name in shares}}
-        if before.get("fingerprint") != entry["fingerprint"]:
-            lines.append(f"{entry['name']}: examples or labels differ from those it was trained on; some may be alike.")
-        elif then != now:
-            options = " ".join(f"--data.{name} {value}" for name, value in then.items() if value != now[name])
-            lines.append(f"{entry['name']}: it was divided in another way for the training; pass {options}.")
-    return lines
+    seen = read_seen(bundle)
+    if seen is None:
+        names = {entry.get("name") for entry in bundle.config.provenance.dataset}
+        known = [source.name for source in data.sources if source.is_divided and source.name in names]
+        return [
+            f"{name}: the bundle was trained on a set of this name and does not say on which part of it: it was made "
+            "by an older percept, which divided sets in another way. What is measured may have been trained on."
+            for name in known
+            if split != "train"
+        ]
+    if split == "train":
+        return []
+    guarded = ("train",) if split == "val" else ("train", "val")
+    counts: Counter[str] = Counter()
+    total = len(examples_of(data.splits, split))
+    for name in SPLITS if split == "all" else (split,):
+        kept = []
+        for example in data.splits[name]:
+            part = seen.split_of(data.digest(example))
+            if part is not None and part in guarded:
+                counts[part] += 1
+            else:
+                kept.append(example)
+        data.splits[name] = kept
+    if not counts:
+        return []
+    shares = " and ".join(f"{counts[part]:,} it was {DONE[part]} on" for part in guarded if counts[part])
+    overlap = f"of {total:,} {noun}s, the bundle has seen {counts.total():,}: {shares}"
+    if counts.total() == total:
+        raise DataError(f"{overlap}. Nothing is left to measure: name other data, or another part with --split.")
+    return [f"{overlap}. They are left out; the other {total - counts.total():,} are measured."]
 
 
 def _git_commit() -> str | None:

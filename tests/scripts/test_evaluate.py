@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from PIL import Image
 
 from scripts.main import main
 from shared.bundle.read import Bundle
-from shared.training.provenance import split_warnings
+from shared.bundle.seen import SPLITS_FILE, Seen, seen_file
+from shared.bundle.write import rewrite_bundle
 from tests.bundles import make_tagger_bundle
 from vision.tagging.data import TaggingData
 
@@ -174,28 +174,59 @@ def test_help_lists_the_datas_settings():
     assert "--split [test|val|train|all]" in result.stdout
 
 
-def trained_on(bundle: Bundle, photos: Path, **changes: object) -> Bundle:
-    """The bundle as if it had been trained on these photos, with seed 42 and the usual shares."""
+def with_splits(bundle: Bundle, photos: Path, path: Path, name: str = "photos") -> Bundle:
+    """The bundle as if it had been trained on these photos, divided with seed 42 and the usual shares."""
     data = TaggingData(str(photos))
     data.setup()
-    entry = data.sources[0].summary() | data.shares | changes
-    provenance = bundle.config.provenance.model_copy(update={"dataset": [entry], "seed": 42})
-    return replace(bundle, config=bundle.config.model_copy(update={"provenance": provenance}))
+    entry = data.sources[0].summary() | {"name": name}
+    provenance = bundle.config.provenance.model_copy(update={"dataset": [entry]})
+    config = bundle.config.model_copy(update={"provenance": provenance})
+    return rewrite_bundle(
+        bundle, path, config, onnx=bundle.file("model.onnx"), files={SPLITS_FILE: seen_file(data.digests())}
+    )
 
 
-def warnings_of(bundle: Bundle, photos: Path) -> list[str]:
-    data = TaggingData(str(photos))
+def test_the_training_s_own_test_part_is_measured_whole(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
+    bundle = with_splits(tagger_bundle, photos, tmp_path / "bundle")
+    result = evaluate(tmp_path, bundle, "--data.source", photos, "--json")
+    assert result.exit_code == 0, result.output
+    assert "has seen" not in result.stderr
+    assert json.loads(result.stdout)["overall"]["examples"] == 3
+
+
+def test_what_was_trained_on_is_never_called_test(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
+    bundle = with_splits(tagger_bundle, photos, tmp_path / "bundle")
+    result = evaluate(tmp_path, bundle, "--data.source", photos, "--split", "all", "--json")
+    assert result.exit_code == 0, result.output
+    assert (
+        "of 18 photos, the bundle has seen 15: 12 it was trained on and 3 it was validated on. They are left out; the "
+        "other 3 are measured." in result.stderr
+    )
+    assert json.loads(result.stdout)["overall"]["examples"] == 3
+    other = evaluate(tmp_path, bundle, "--data.source", photos, "--data.seed", "7", "--json")
+    data = TaggingData(str(photos), seed=7)
     data.setup()
-    return split_warnings(bundle.config.provenance, data.sources, data.seed, data.shares)
+    seen = Seen(bundle)
+    unseen = sum(seen.split_of(digest) == "test" for digest in data.digests()["test"])
+    if unseen:
+        assert json.loads(other.stdout)["overall"]["examples"] == unseen
+    else:
+        assert other.exit_code == 2
+        assert "Nothing is left to measure" in other.stderr
 
 
-def test_a_split_that_is_the_training_s_own_is_no_reason_to_warn(tagger_bundle: Bundle, photos: Path):
-    assert warnings_of(trained_on(tagger_bundle, photos), photos) == []
-    assert warnings_of(tagger_bundle, photos) == []  # never saw this set
+def test_a_copy_of_the_training_data_under_another_name_is_known(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
+    bundle = with_splits(tagger_bundle, photos, tmp_path / "bundle", name="elsewhere")
+    result = evaluate(tmp_path, bundle, "--data.source", photos, "--split", "all", "--json")
+    assert "has seen 15" in result.stderr
 
 
-def test_another_division_or_other_photos_than_the_training_s_are_said(tagger_bundle: Bundle, photos: Path):
-    [line] = warnings_of(trained_on(tagger_bundle, photos, test_share=0.2), photos)
-    assert "--data.test_share 0.2" in line
-    [line] = warnings_of(trained_on(tagger_bundle, photos, fingerprint="0" * 64), photos)
-    assert "differ from those it was trained on" in line
+def test_a_bundle_that_does_not_say_what_it_has_seen_warns(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
+    bundle = with_splits(tagger_bundle, photos, tmp_path / "bundle")
+    files = {name: file for name, file in bundle.config.files.items() if name != SPLITS_FILE}
+    (bundle.path / SPLITS_FILE).unlink()
+    config = bundle.config.model_copy(update={"files": files})
+    (bundle.path / "config.json").write_text(config.model_dump_json())
+    result = evaluate(tmp_path, bundle, "--data.source", photos, "--json")
+    assert result.exit_code == 0, result.output
+    assert "photos: the bundle was trained on a set of this name and does not say on which part" in result.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from safetensors.torch import load_file, save
 
 from scripts.main import main
 from shared.bundle.layout import BundleConfig
-from shared.bundle.read import Bundle, read_bundle
+from shared.bundle.read import Bundle, read_bundle, sha256_of
+from shared.bundle.reference import read_reference
+from shared.bundle.seen import read_seen
 from shared.bundle.write import write_bundle
 from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.golden import check_golden
@@ -81,11 +84,45 @@ def test_a_damaged_onnx_file_is_replaced_and_everything_else_stays(bundle: Bundl
     assert export(bundle).exit_code == 0
     again = read_bundle(bundle.path)
     assert set(again.config.files) == set(bundle.config.files)
-    for name in ("model.safetensors", "per_label.png", "preprocessor_config.json", "golden.npz"):
+    for name in ("model.safetensors", "per_label.png", "preprocessor_config.json"):
         assert again.config.files[name].sha256 == bundle.config.files[name].sha256, name
+    np.testing.assert_array_equal(again.golden.outputs["logits"], bundle.golden.outputs["logits"])
     assert again.config.decision == bundle.config.decision
     assert again.config.version == bundle.config.version
     assert "](per_label.png)" in (again.path / "README.md").read_text()
+
+
+def test_a_bundle_of_format_1_becomes_one_of_format_2_with_features_and_its_file_s_own_golden_outputs(bundle: Bundle):
+    assert bundle.config.format_version == 1
+    assert not bundle.golden.shipped
+    assert export(bundle).exit_code == 0
+    again = read_bundle(bundle.path)
+    assert again.config.format_version == 2
+    assert [spec.name for spec in again.config.signature.outputs] == ["logits", "features"]
+    found = OnnxRuntime(again).run(again.golden.inputs)
+    assert found["features"].shape == (2, 512)
+    for name, expected in again.golden.shipped.items():
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_with_its_data_a_bundle_is_judged_anew_on_the_file_that_ships(bundle: Bundle, tmp_path: Path):
+    photos = class_folders(tmp_path / "photos", count=20)
+    result = export(bundle, "--data.source", photos, "--data.image_size_px", str(SIZE_PX), "--data.num_workers", "0")
+    assert result.exit_code == 0, result.output
+    again = read_bundle(bundle.path)
+    assert again.config.metrics["test"]["overall"]["examples"] == 6
+    assert again.config.decision != bundle.config.decision
+    assert again.config.version != bundle.config.version
+    reference = read_reference(again)
+    assert reference is not None
+    assert reference.features is not None
+    assert reference.confidence.shape == (5,)
+    assert reference.label_shares.shape == (3,)
+    assert reference.features.shape == (5, 512)
+    seen = read_seen(again)
+    assert seen is not None
+    digests = [sha256_of(file) for file in photos.rglob("*.*")]
+    assert Counter(seen.split_of(digest) for digest in digests) == {"train": 49, "val": 5, "test": 6}
 
 
 def test_damaged_weights_are_refused_and_the_bundle_stays_as_it_was(bundle: Bundle):

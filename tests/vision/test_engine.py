@@ -53,7 +53,7 @@ def test_tag_gives_tags_size_and_timings(tagger_bundle: Bundle):
         result = await engine.tag(quarter_turned_jpeg())
         assert [tag.label for tag in result.tags] == ["cat"]
         assert (result.width, result.height) == (48, 64)
-        seen = await engine.logits(plain(GREEN))
+        seen = await engine.look_at(plain(GREEN))
         assert seen.timings.decode_s > 0
         assert seen.timings.infer_s > 0
         scores = engine.predictor.scores(seen.logits)

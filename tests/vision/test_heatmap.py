@@ -55,7 +55,9 @@ def test_value_is_what_the_log_odds_lose_when_that_patch_alone_is_covered(predic
     pixels = predictor.preprocessor.normalise(seen)
     fill = predictor.preprocessor.normalise(seen.filter(ImageFilter.GaussianBlur(heatmap.BLUR_FRACTION * seen.width)))
     mask = heatmap.patch_masks(grid, seen.width)[1 * grid + 3]
-    scores = [predictor.scores(row)[0] for row in predictor.infer([pixels, pixels * (1 - mask) + fill * mask])]
+    scores = [
+        predictor.scores(row["logits"])[0] for row in predictor.infer([pixels, pixels * (1 - mask) + fill * mask])
+    ]
     before, after = (np.log(score / (1 - score)) for score in scores)
     heat = heatmap.occlusion_map(predictor, image, 0, grid=grid)
     assert heat[1, 3] == pytest.approx(before - after, abs=1e-4)  # float32 logits

@@ -36,33 +36,40 @@ class Answer:
     model_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     version: str
     """Of the model: label numbers of another one mean something else."""
+    given: list[NonNegativeInt]
+    """The labels that are tags at their own thresholds, as the service gives them."""
+    is_foreign: bool = False
+    """Whether the photo is unlike all that the model learned, so that none is."""
 
     @classmethod
     def of(
         cls,
         scores: np.ndarray,
-        thresholds: Sequence[float],
+        given: np.ndarray,
         *,
         size: tuple[int, int],
         decode_ms: float,
         model_ms: float,
         version: str,
+        is_foreign: bool = False,
     ) -> Answer:
         """Return the answer for one photo.
 
         Args:
             scores: [num_labels], calibrated.
-            thresholds: each label's own.
+            given: bool [num_labels], the tags at the labels' own thresholds.
             size: width and height of the photo.
             decode_ms: reading the file.
             model_ms: preprocessing and network.
             version: of the model.
+            is_foreign: whether it gets no tag of its own accord.
         """
-        kept = np.flatnonzero((scores >= FLOOR) | (scores >= np.asarray(thresholds)))
+        kept = np.flatnonzero((scores >= FLOOR) | given)
         best = np.argsort(-scores, kind="stable")[:NEAREST]
         indices = sorted({int(index) for index in (*kept, *best)})
         kept_scores = {i: round(float(scores[i]), 6) for i in indices}
-        return cls(kept_scores, *size, round(decode_ms, 1), round(model_ms, 1), version)
+        tags = np.flatnonzero(given).tolist()
+        return cls(kept_scores, *size, round(decode_ms, 1), round(model_ms, 1), version, tags, is_foreign)
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
@@ -76,6 +83,7 @@ class Answer:
         except ValidationError:
             return None
         is_ours = answer.version == version and all(index < num_labels for index in answer.scores)
+        is_ours = is_ours and answer.scores.keys() >= set(answer.given)
         return answer if is_ours else None
 
 
@@ -93,10 +101,11 @@ class Branch:
     children: list[Branch] = field(default_factory=list)
 
 
-def tags_at(answer: Answer, thresholds: Sequence[float], min_score: float | None) -> list[int]:
-    """Return the labels that reach `min_score`, or their own thresholds if that is None, best first."""
+def tags_at(answer: Answer, min_score: float | None) -> list[int]:
+    """Return the labels that reach `min_score`, or those given of their own accord if that is None, best first."""
     order = sorted(answer.scores, key=lambda index: -answer.scores[index])
-    return [i for i in order if answer.scores[i] >= (thresholds[i] if min_score is None else min_score)][:MAX_SHOWN]
+    given = set(answer.given)
+    return [i for i in order if (i in given if min_score is None else answer.scores[i] >= min_score)][:MAX_SHOWN]
 
 
 def nearest(answer: Answer, tags: Sequence[int], count: int = NEAREST) -> list[int]:

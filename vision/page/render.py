@@ -40,7 +40,7 @@ class TagView:
 
     def result(self, answer: Answer, min_score: float | None) -> str:
         """Return one photo's tags at a threshold (None: each label's own), or the nearest guesses."""
-        tags = tags_at(answer, self.thresholds, min_score)
+        tags = tags_at(answer, min_score)
         trees = grouped(tags, answer.scores, self.hierarchy)
         near = [Branch(index, answer.scores[index], False) for index in nearest(answer, tags)]
         return str(_PAGE.result(answer, trees, near, len(tags), self, min_score))

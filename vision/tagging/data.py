@@ -112,6 +112,11 @@ class TaggingData(TaskData):
         """Return the photo's own labels."""
         return example.labels
 
+    def digest(self, example: Example) -> str:
+        """Return the digest of the photo's file."""
+        source: LoadedSource = self.sources[example.source]
+        return source.digests[example.split, example.row]
+
     def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> photos, as `split_examples` does."""
         return split_examples(source.examples, **self.shares, seed=self.seed)
@@ -130,7 +135,7 @@ class TaggingData(TaskData):
             )
         self.known = [self._known(source) for source in self.sources]
         self.drop_leaks(
-            lambda e: self.sources[e.source].digests[e.split, e.row],
+            self.digest,
             lambda e, kept: f"{e.split} row {e.row}: in another set's {kept} part",
         )
         if self.stream:

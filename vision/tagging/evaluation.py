@@ -50,6 +50,7 @@ def evaluate(
     sources: Sequence[SourceView],
     hierarchy: Hierarchy,
     thresholds: np.ndarray,
+    foreign: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Return every metric that the model card shows, as JSON-able values; None where a metric is not defined.
 
@@ -66,7 +67,7 @@ def evaluate(
     `overall`: `quality` as in `validation_summary`; `map`, `micro_f1`, `macro_f1`, `micro_precision`, `micro_recall`
         over all known pairs; `top1` and `ece` as means of the sets' values, weighted by photos; `ece_given`, the
         calibration error over the tags that are given (score at or above the threshold); `untagged`, the share of
-        photos that get no tag.
+        photos that get no tag, and `foreign`, of those that get none whatever their scores.
     `per_label`: one row per label that is known on some photo.
     `confusions`: own label, given own label, count; the most frequent first.
     `reliability` -> name: the bins behind `ece`, as `reliability_rows` gives them.
@@ -76,6 +77,7 @@ def evaluate(
         targets: int8 [N, num_labels]; 1 holds, 0 does not hold, -1 unknown.
         source_ids: int [N], positions in `sources`.
         thresholds: float [num_labels].
+        foreign: bool [N], photos that get no tag whatever their scores; None for none.
 
     Raises:
         DataError: there is no photo, or a photo of a single-label set has not exactly one own label.
@@ -83,9 +85,10 @@ def evaluate(
     _check(scores, targets, source_ids, hierarchy)
     parts = list(_parts(scores, targets, source_ids, sources, hierarchy))
     sizes = [len(part.scores) for part in parts]
-    given = hierarchy.with_ancestors(scores >= thresholds)
+    familiar = np.ones(len(scores), dtype=bool) if foreign is None else ~foreign
+    given = hierarchy.given(scores, thresholds) & familiar[:, np.newaxis]
     per_label = _per_label(scores, targets, given, hierarchy.labels, thresholds)
-    found = {part.view.name: _source_metrics(part, thresholds) for part in parts}
+    found = {part.view.name: _source_metrics(part, thresholds, familiar[part.rows]) for part in parts}
     hits = int((given & (targets == 1)).sum())
     false_alarms = int((given & (targets == 0)).sum())
     misses = int((~given & (targets == 1)).sum())
@@ -103,6 +106,7 @@ def evaluate(
         "ece": weighted_mean([values["ece"] for values in found.values()], sizes),
         "ece_given": calibration_error(scores[given_known], targets[given_known] == 1),
         "untagged": ratio(int((~given.any(axis=1)).sum()), len(scores)),
+        "foreign": ratio(int((~familiar).sum()), len(scores)),
     }
     return {
         "overall": overall,
@@ -210,6 +214,8 @@ class _Part:
     """The photos of one set, with the columns of its own labels beside the whole."""
 
     view: SourceView
+    rows: np.ndarray
+    """int [n]: its photos' places among all."""
     scores: np.ndarray  # [n, num_labels]
     targets: np.ndarray  # [n, num_labels]
     own_scores: np.ndarray  # [n, own]; slightly less for each own label below, so that ties go to the specific label
@@ -247,6 +253,7 @@ def _parts(
         own_targets = targets[rows][:, own]
         yield _Part(
             view=view,
+            rows=rows,
             scores=scores[rows],
             targets=targets[rows],
             own_scores=scores[rows][:, own].astype(np.float64) - 1e-12 * above.sum(axis=1),
@@ -277,9 +284,10 @@ def _own_label(own_targets: np.ndarray, above: np.ndarray, name: str) -> np.ndar
     return np.asarray(specific.argmax(axis=1))
 
 
-def _source_metrics(part: _Part, thresholds: np.ndarray) -> dict[str, Any]:
+def _source_metrics(part: _Part, thresholds: np.ndarray, familiar: np.ndarray) -> dict[str, Any]:
     own = list(part.view.label_indices)
-    counts = confusion_counts(part.scores[:, own] >= thresholds[own], part.own_targets)
+    given = (part.scores[:, own] >= thresholds[own]) & familiar[:, np.newaxis]
+    counts = confusion_counts(given, part.own_targets)
     occurs = (part.own_targets == 1).any(axis=0)
     return {
         "examples": len(part.scores),

@@ -5,6 +5,7 @@ Labels are matched by name; labels that a bundle does not know are left out and 
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,22 +21,30 @@ from tqdm import tqdm
 from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, fit_thresholds, probabilities_from_logits
 from shared.bundle.layout import ProblemType, TagDecision
 from shared.bundle.read import Bundle
+from shared.bundle.reference import Reference
 from shared.errors import BundleError, DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
 from shared.training.packing import Fitted, Judging
 from shared.training.plots import contact_sheet
+from shared.training.worth import Worth
 from vision.images import ImagePreprocessor, open_photo
 from vision.tagging.data import TaggingData, representative
 from vision.tagging.evaluation import SourceView, evaluate, most_wrong, validation_summary
-from vision.tagging.network import last_layer
-from vision.tagging.predictor import INPUT, OUTPUT
+from vision.tagging.network import build_network, last_layer
+from vision.tagging.predictor import CENTRES_FILE, FEATURES, INPUT, OUTPUT, likeness, read_centres
 from vision.tagging.sources import Example
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy, all_labels
 
 INT8_MERITS = ("quality", "map")
 """What an int8 file must keep: the order of the labels of a photo, and of the photos of a label."""
+CENTRE_PHOTOS = 20
+"""Of each label, for its centre: the mean of twenty is near that of all."""
+WORTH_PHOTOS = 1000
+"""Held-out photos of which a run says at its end how good it is."""
+LEAST_PHOTOS = 50
+"""Of each label, below which a run advises to collect more."""
 SHEET_PHOTOS = 24
 SHEET_TAGS = 3
 SHOWN_LABELS = 10
@@ -62,16 +71,42 @@ class Judged:
     source_ids: np.ndarray
     """int [N], places of the sets."""
     examples: Sequence[Example] = ()
+    features: np.ndarray | None = None
+    """float32 [N, D]; None of a network that gives none."""
 
 
 @dataclass(frozen=True)
-class TagJudging(Judging[Judged, TagDecision]):
+class Rule:
+    """What gives tags to a photo, or none."""
+
+    decision: TagDecision
+    centres: np.ndarray | None = None
+    """float16 [num_labels, D] where `decision.abstain_below` is set."""
+
+    def foreign(self, judged: Judged) -> np.ndarray:
+        """Return bool [N]: the photos that are unlike all that were learned."""
+        if self.decision.abstain_below is None or self.centres is None or judged.features is None:
+            return np.zeros(len(judged.logits), dtype=bool)
+        return likeness(judged.features, self.centres) < self.decision.abstain_below
+
+    def files(self) -> dict[str, bytes]:
+        """Return the bundle's file as name -> content; nothing without centres."""
+        if self.centres is None:
+            return {}
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, centres=self.centres)
+        return {CENTRES_FILE: buffer.getvalue()}
+
+
+@dataclass(frozen=True)
+class TagJudging(Judging[Judged, Rule]):
     """Judges networks on photos."""
 
     noun = "photo"
     int8_kind = "static"
     most_wrong_suffix = ".png"
     pictures = ("reliability", "per_label", "confusions")
+    outputs = (OUTPUT, FEATURES)
 
     data: TaggingData
     preprocessor: ImagePreprocessor
@@ -107,9 +142,32 @@ class TagJudging(Judging[Judged, TagDecision]):
                 f"{', '.join(sorted(set(chosen[0].labels)))!r}; it knows {', '.join(self.hierarchy.labels[:5])}, … "
                 "Map them with --data.source.label_names or choose another bundle."
             )
+        return self._judged(runtime, examples, f"judging {split}")
+
+    def judge_training(self, runtime: Runtime) -> Judged | None:
+        """Return what a runtime says of a few photos of each label, where a photo has one; None elsewhere."""
+        if self.problem_type != "single_label_classification":
+            return None
+        return self._judged(runtime, self._few_of_each(CENTRE_PHOTOS), "judging train")
+
+    def _few_of_each(self, count: int) -> list[Example]:
+        """Return about so many training photos of each label; of a stream, those that were kept."""
+        if self.data.stream:
+            return representative(self.data)
+        counts: Counter[str] = Counter()
+        examples = []
+        for example in self.data.splits["train"]:
+            if any(counts[label] < count for label in example.labels):
+                counts.update(example.labels)
+                examples.append(example)
+        return examples
+
+    def _judged(self, runtime: Runtime, examples: Sequence[Example], title: str) -> Judged:
         targets = np.stack([self._targets(example) for example in examples])
-        logits = np.concatenate(list(self._logits(runtime, examples, f"judging {split}")))
-        return Judged(logits, targets, np.array([example.source for example in examples]), examples)
+        parts = list(self._outputs(runtime, examples, title))
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        source_ids = np.array([example.source for example in examples])
+        return Judged(outputs[OUTPUT], targets, source_ids, examples, outputs.get(FEATURES))
 
     def calibration(self, inputs: Sequence[str]) -> Iterable[Mapping[str, np.ndarray]]:
         """Yield training photos as a service sees them: int8 measures the ranges of activations on them."""
@@ -124,23 +182,100 @@ class TagJudging(Judging[Judged, TagDecision]):
         summary = validation_summary(scores, judged.targets, judged.source_ids, self.views, self.hierarchy)
         return {name: summary[name] for name in INT8_MERITS if name in summary}
 
-    def fit(self, module: Any, judged: Mapping[str, Judged]) -> Fitted[TagDecision]:
-        """Return the temperature, and thresholds by F1, fitted on validation photos."""
+    def fit(self, module: Any, judged: Mapping[str, Judged]) -> Fitted[Rule]:
+        """Return the temperature, thresholds by F1, and what a photo must be like, fitted on validation photos."""
         can_shift = isinstance(last_layer(module.network), nn.Linear)
         temperature, _ = self.fit_scale(judged["val"], can_shift=can_shift)  # `module.trained` has shifted the logits
-        decision = self.fit_decision(judged["val"], temperature)
-        return Fitted(decision, decision)
+        decision, centres = self.fit_decision(judged["val"], temperature), None
+        acceptance = module.hparams["acceptance"]
+        if "train" in judged and acceptance < 1:
+            centres = fit_centres(judged["train"])
+            decision = fit_abstention(decision, judged["val"], centres, acceptance)
+        rule = Rule(decision, centres)
+        return Fitted(rule, decision, files=rule.files())
 
-    def rule_of(self, bundle: Bundle) -> TagDecision:
-        """Return the bundle's temperature and thresholds."""
+    def refit(self, bundle: Bundle, judged: Judged) -> Fitted[Rule]:
+        """Return temperature and thresholds anew; the shift that training put into the head stays there."""
+        network = build_network(bundle.config.architectures[0], len(bundle.labels))
+        temperature, _ = self.fit_scale(judged, can_shift=isinstance(last_layer(network), nn.Linear))
+        decision, before = self.fit_decision(judged, temperature), self.rule_of(bundle)
+        if before.centres is not None and before.decision.acceptance is not None:
+            decision = fit_abstention(decision, judged, before.centres, before.decision.acceptance)
+        return Fitted(Rule(decision, before.centres), decision)
+
+    def reference(self, judged: Judged, rule: Rule) -> Reference:
+        """Return the best tags' scores, the shares of photos that get each tag, and some features."""
+        scores = self.scores(judged, rule.decision.temperature)
+        thresholds = np.array([rule.decision.thresholds[label] for label in self.hierarchy.labels])
+        given = self.hierarchy.given(scores, thresholds) & ~rule.foreign(judged)[:, np.newaxis]
+        shares = given.mean(axis=0)
+        return Reference(scores.max(axis=1), shares, features=judged.features)
+
+    def worth(self, judged: Judged) -> Worth | None:
+        """Return how often the best tag is right, beside the most frequent one and the nearest by colours.
+
+        Labels that are parents of others are no answers: the topmost would be right too easily.
+        """
+        leaves = np.setdiff1d(np.arange(len(self.hierarchy.labels)), np.array(self.hierarchy.inner, dtype=np.int64))
+        holds = judged.targets[:, leaves] == 1
+        rows = np.flatnonzero(holds.any(axis=1))[:WORTH_PHOTOS]
+        if not len(rows):
+            return None
+        known = judged.targets[rows][:, leaves] != UNKNOWN
+        pool = self._few_of_each(CENTRE_PHOTOS)
+        taught = np.stack([self._targets(example)[leaves] == 1 for example in pool])
+        sums = taught.T.astype(float) @ np.stack([self._colours(example) for example in pool])
+        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        seen = np.stack([self._colours(judged.examples[row]) for row in rows]) @ centres.T
+        frequent = Counter(label for example in self.data.splits["train"] for label in example.labels)
+        counts = np.array([frequent[self.hierarchy.labels[leaf]] for leaf in leaves], dtype=float)
+
+        def right(scores: np.ndarray) -> np.ndarray:
+            best = np.where(known, scores, -np.inf).argmax(axis=1)
+            return np.asarray(holds[rows, best], dtype=float)
+
+        few = len(self.data.splits["train"]) < LEAST_PHOTOS * len(leaves)
+        return Worth(
+            "share of photos whose best tag is right",
+            right(judged.logits[rows][:, leaves]),
+            {
+                "always the most frequent tag": right(np.broadcast_to(counts, (len(rows), len(leaves)))),
+                "the nearest label by colours": right(seen),
+            },
+            [
+                *[f"more photos: fewer than {LEAST_PHOTOS} of each label train"][: int(few)],
+                "start weights (--model.weights DEFAULT or models/tagger) if it started from none",
+                "more epochs",
+                "the photos in report/most_wrong.png, whose labels are often wrong",
+            ],
+        )
+
+    def _colours(self, example: Example) -> np.ndarray:
+        """Return float64 [3 x 64] of length 1: the photo as eight by eight blots, less its mean."""
+        pixels = self._pixels(example)
+        side = pixels.shape[1] // 8 * 8
+        blots = pixels[:, :side, :side].reshape(3, 8, side // 8, 8, side // 8).mean(axis=(2, 4)).astype(np.float64)
+        flat = blots.ravel() - blots.mean()
+        return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-12))
+
+    def rule_of(self, bundle: Bundle) -> Rule:
+        """Return the bundle's temperature and thresholds, and its labels' centres if it has any."""
         assert isinstance(bundle.config.decision, TagDecision), "the task decides its kind"
-        return bundle.config.decision
+        return Rule(bundle.config.decision, read_centres(bundle))
 
-    def measure(self, judged: Judged, rule: TagDecision) -> dict[str, Any]:
+    def measure(self, judged: Judged, rule: Rule) -> dict[str, Any]:
         """Return `evaluate`'s metrics."""
-        thresholds = np.array([rule.thresholds[label] for label in self.hierarchy.labels])
-        scores = self.scores(judged, rule.temperature)
-        return evaluate(scores, judged.targets, judged.source_ids, self.views, self.hierarchy, thresholds)
+        thresholds = np.array([rule.decision.thresholds[label] for label in self.hierarchy.labels])
+        scores = self.scores(judged, rule.decision.temperature)
+        return evaluate(
+            scores,
+            judged.targets,
+            judged.source_ids,
+            self.views,
+            self.hierarchy,
+            thresholds,
+            foreign=rule.foreign(judged),
+        )
 
     def left_out(self, split: str) -> dict[str, Any]:
         """Return how many photos have unknown labels only, and set -> unknown label -> photos that have it."""
@@ -154,9 +289,9 @@ class TagJudging(Judging[Judged, TagDecision]):
             "unknown_labels": {name: dict(counts.most_common()) for name, counts in unknown.items() if counts},
         }
 
-    def most_wrong(self, judged: Judged, rule: TagDecision) -> bytes:
+    def most_wrong(self, judged: Judged, rule: Rule) -> bytes:
         """Return a picture of the most wrong photos, each with its labels and the best tags."""
-        scores, labels = self.scores(judged, rule.temperature), self.hierarchy.labels
+        scores, labels = self.scores(judged, rule.decision.temperature), self.hierarchy.labels
         photos = []
         for row in most_wrong(scores, judged.targets, SHEET_PHOTOS):
             example = judged.examples[row]
@@ -173,7 +308,8 @@ class TagJudging(Judging[Judged, TagDecision]):
             "",
             f"quality {_number(overall['quality'])}; at the thresholds: precision "
             f"{_number(overall['micro_precision'])}, recall {_number(overall['micro_recall'])}, "
-            f"F1 {_number(overall['micro_f1'])}; {100 * (overall['untagged'] or 0):.1f} % of photos get no tag",
+            f"F1 {_number(overall['micro_f1'])}; {100 * (overall['untagged'] or 0):.1f} % of photos get no tag, "
+            f"{100 * (overall['foreign'] or 0):.1f} % because they are unlike all that were learned",
         ]
         ranked = sorted((row for row in report["per_label"] if row["ap"] is not None), key=lambda row: row["ap"])
         if ranked:
@@ -247,8 +383,8 @@ class TagJudging(Judging[Judged, TagDecision]):
         photo = open_photo(self.data.sources[example.source].read(example), self.preprocessor.resize_px)
         return self.preprocessor(photo.pixels)
 
-    def _logits(self, runtime: Runtime, examples: Sequence[Example], title: str) -> Iterator[np.ndarray]:
-        """Yield float32 [n, num_labels], batch by batch; threads decode ahead, a batch or two of photos at most.
+    def _outputs(self, runtime: Runtime, examples: Sequence[Example], title: str) -> Iterator[Mapping[str, np.ndarray]]:
+        """Yield the network's outputs, batch by batch; threads decode ahead, a batch or two of photos at most.
 
         On a CPU batches of one photo are as fast as larger ones.
         """
@@ -263,8 +399,28 @@ class TagJudging(Judging[Judged, TagDecision]):
                 batch, ahead = ahead[:size], ahead[size:]
                 pixels = np.stack([future.result() for future in batch])
                 ahead += [pool.submit(self._pixels, e) for e in islice(waiting, len(batch))]
-                yield runtime.run({INPUT: pixels})[OUTPUT]
+                yield runtime.run({INPUT: pixels})
                 bar.update(len(batch))
+
+
+def fit_centres(judged: Judged) -> np.ndarray:
+    """Return float16 [num_labels, D]: the mean direction of each label's features; 0 for a label without a photo."""
+    assert judged.features is not None, "networks give features since format 2"
+    features = judged.features.astype(np.float64)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    sums = (judged.targets == 1).T @ features
+    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)).astype(np.float16)
+
+
+def fit_abstention(decision: TagDecision, judged: Judged, centres: np.ndarray, acceptance: float) -> TagDecision:
+    """Return the decision with the likeness that a share of the validation photos has at least.
+
+    Nothing foreign is needed for it. Source: the nearest class mean of Mensink et al. 2013, "Distance-Based Image
+    Classification"; by cosine, because the length of features says little of what they are.
+    """
+    assert judged.features is not None, "networks give features since format 2"
+    least = float(np.quantile(likeness(judged.features, centres), 1 - acceptance))
+    return decision.model_copy(update={"abstain_below": max(-1.0, min(1.0, least)), "acceptance": acceptance})
 
 
 def source_views(data: TaggingData, hierarchy: Hierarchy) -> list[SourceView]:

@@ -28,6 +28,7 @@ from vision.tagging.data import Batch, TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
 from vision.tagging.judging import TagJudging, source_views
 from vision.tagging.network import (
+    FeatureNetwork,
     build_network,
     has_untouched_batch_norm,
     last_layer,
@@ -35,7 +36,7 @@ from vision.tagging.network import (
     stages,
     unfold_batch_norm,
 )
-from vision.tagging.predictor import INPUT, OUTPUT
+from vision.tagging.predictor import FEATURES, INPUT, OUTPUT
 from vision.tagging.taxonomy import UNKNOWN, Hierarchy
 
 BATCH_NORM_BATCHES = 16
@@ -64,6 +65,8 @@ class TaggingModule(TaskModule):
         class_weights: "balanced" weighs rare labels more in the loss; it raises their scores above what is calibrated.
         mixup_alpha: strength of mixup; 0 for none.
         cutmix_alpha: strength of cutmix; 0 for none. With both, each batch draws one of the two.
+        acceptance: share of the validation photos that may get tags where a photo has one label; the rest, and whatever
+            is as unlike the training photos, gets none. 1 for no such limit.
         dropout: before the head, where the architecture has it; its own default if not given.
         channels_last: memory order in which convolutions are faster, on CPU and GPU.
         compile_network: torch.compile; pays off after a minute or so of compiling.
@@ -91,6 +94,7 @@ class TaggingModule(TaskModule):
         class_weights: Literal["none", "balanced"] = "none",
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
+        acceptance: float = 0.95,
         dropout: float | None = None,
         channels_last: bool = True,
         compile_network: bool = False,
@@ -98,6 +102,8 @@ class TaggingModule(TaskModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        if not 0 < acceptance <= 1:
+            raise ConfigError(f"acceptance must be above 0, and at most 1; came {acceptance}.")
         self.lr = lr
         self.network = build_network(architecture, len(labels), dropout)
         self.fresh = load_start_weights(self.network, architecture, weights)
@@ -173,10 +179,10 @@ class TaggingModule(TaskModule):
             runtime.close()
             shift_logits(network, shift)
         return Trained(
-            network=network,
+            network=FeatureNetwork(network),
             model=network,
             example={INPUT: drawn_photos(data.preprocessor)},
-            outputs=(OUTPUT,),
+            outputs=(OUTPUT, FEATURES),
             dynamic={0: "batch"},
             labels=data.labels,
             fields={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,34 @@ def last_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
     return [layer for layer in heads if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None][-1]
 
 
+_read = threading.local()
+"""What the last layer of this thread's network read last: [N, D], or [N, D, H, W] where it is a convolution."""
+
+
+def _keep(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    _read.features = inputs[0]
+
+
+class FeatureNetwork(nn.Module):
+    """A classifier that also gives what its last layer reads: logits [N, num_labels] and features [N, D].
+
+    A hook keeps them, because networks differ in what stands around their last layer.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        last_layer(network).register_forward_pre_hook(_keep)
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and features of float32 [N, 3, H, W]."""
+        logits = self.network(pixel_values)
+        features = _read.features
+        return logits, features.flatten(2).mean(2) if features.ndim > 2 else features
+
+
 def load_network(bundle: Bundle) -> nn.Module:
-    """Return the bundle's network with its weights, in eval mode.
+    """Return the bundle's network with its weights, in eval mode; with features where its signature has them.
 
     Raises:
         BundleError: model.safetensors is missing or of another architecture.
@@ -143,7 +170,8 @@ def load_network(bundle: Bundle) -> nn.Module:
         )
     except RuntimeError as error:
         raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {architecture}: {error}") from error
-    return network.eval()
+    gives_features = len(bundle.config.signature.outputs) > 1
+    return (FeatureNetwork(network) if gives_features else network).eval()
 
 
 def has_untouched_batch_norm(network: nn.Module) -> bool:

@@ -113,12 +113,12 @@ def tag_files(
     while chunk := list(islice(waiting, size)):
         prepared = [_prepare(predictor, path) for path in chunk]
         pixels = [found for found in prepared if isinstance(found, np.ndarray)]
-        logits = iter(predictor.infer(pixels) if pixels else [])
+        outputs = iter(predictor.infer(pixels) if pixels else [])
         for path, found in zip(chunk, prepared, strict=True):
             if isinstance(found, str):
                 yield TaggedFile(path, error=found)
             else:
-                tags: Sequence[Tag] = predictor.decide(next(logits), top_k=top_k, min_score=min_score)
+                tags: Sequence[Tag] = predictor.decide(next(outputs), top_k=top_k, min_score=min_score)
                 yield TaggedFile(path, tuple(tags))
 
 

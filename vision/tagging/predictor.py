@@ -6,7 +6,7 @@ decode in threads, batch only the network and answer each caller separately.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from shared.bundle.calibration import probabilities_from_logits
 from shared.bundle.layout import TagDecision
-from shared.bundle.read import Bundle
+from shared.bundle.read import Bundle, read_arrays
 from shared.errors import BundleError
 from shared.runtime.protocol import Runtime
 from vision.images import ImagePreprocessor
@@ -22,6 +22,9 @@ from vision.tagging.taxonomy import Hierarchy
 
 INPUT = "pixel_values"
 OUTPUT = "logits"
+FEATURES = "features"
+"""Outputs of the network; format 1 has no features."""
+CENTRES_FILE = "centres.npz"
 
 
 @dataclass(frozen=True)
@@ -50,32 +53,57 @@ class TagPredictor:
         self.thresholds = [decision.thresholds[label] for label in self.labels]
         """The lowest score of a tag, for each label in the order of the logits."""
         self._thresholds = np.array(self.thresholds)
+        self._abstain_below = decision.abstain_below
+        self._centres = read_centres(bundle)
         self._problem_type = bundle.config.problem_type
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
         """Return float32 [3, size, size] from a decoded RGB image."""
         return self.preprocessor(image)
 
-    def infer(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return one float32 [num_labels] of logits for each preprocessed photo."""
-        logits = self.runtime.run({INPUT: np.stack(batch)})[OUTPUT]  # [N, 3, H, W] -> [N, num_labels]
-        return list(logits)
+    def infer(self, batch: Sequence[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Return each photo's row of the network's outputs: `logits` float32 [num_labels], and `features` [D] if any.
+
+        Args:
+            batch: what `preprocess` returned.
+        """
+        outputs = self.runtime.run({INPUT: np.stack(batch)})
+        return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
+
+    def is_foreign(self, outputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether a photo is unlike all that the model learned, so that it gets no tag."""
+        if self._centres is None or self._abstain_below is None:
+            return False
+        return bool(likeness(outputs[FEATURES][np.newaxis], self._centres)[0] < self._abstain_below)
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities, float64 [..., num_labels]; no child is more probable than a parent."""
         probabilities = probabilities_from_logits(logits, self._temperature, self._problem_type)
         return self.hierarchy.reconcile(probabilities)
 
-    def decide(self, logits: np.ndarray, *, top_k: int | None = None, min_score: float | None = None) -> list[Tag]:
+    def given(self, outputs: Mapping[str, np.ndarray], scores: np.ndarray) -> np.ndarray:
+        """Return bool [num_labels]: the tags at the labels' own thresholds; none of a photo that `is_foreign`.
+
+        Args:
+            outputs: an item of what `infer` returns.
+            scores: what `scores` makes of its logits.
+        """
+        tags = self.hierarchy.given(scores, self._thresholds)
+        return np.zeros_like(tags) if self.is_foreign(outputs) else tags
+
+    def decide(
+        self, outputs: Mapping[str, np.ndarray], *, top_k: int | None = None, min_score: float | None = None
+    ) -> list[Tag]:
         """Return the tags of one photo, the most probable first and with all their ancestors; often there are none.
 
         Args:
-            logits: float32 [num_labels].
+            outputs: an item of what `infer` returns.
             top_k: most tags; None for all.
-            min_score: the lowest score; None for each label's own threshold, fitted on validation data.
+            min_score: the lowest score; None for each label's own threshold, fitted on validation data, and no tag for
+                a photo that `is_foreign`.
         """
-        scores = self.scores(logits)
-        wanted = self.hierarchy.with_ancestors(scores >= self._thresholds) if min_score is None else scores >= min_score
+        scores = self.scores(outputs[OUTPUT])
+        wanted = self.given(outputs, scores) if min_score is None else scores >= min_score
         order = np.argsort(-scores, kind="stable")
         chosen = [int(index) for index in order if wanted[index]][:top_k]
         return [Tag(self.labels[i], float(scores[i]), self.hierarchy.ancestors[i]) for i in chosen]
@@ -85,3 +113,33 @@ class TagPredictor:
         if not images:
             return []
         return [self.decide(row, top_k=top_k) for row in self.infer([self.preprocess(image) for image in images])]
+
+
+def likeness(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return float64 [N]: the cosine between each photo's features and the nearest label's centre.
+
+    Args:
+        features: float32 [N, D].
+        centres: float [num_labels, D], each of length 1, or 0 where a label has none.
+    """
+    values = features.astype(np.float64)
+    lengths = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
+    return np.asarray((values / lengths @ centres.astype(np.float64).T).max(axis=1))
+
+
+def read_centres(bundle: Bundle) -> np.ndarray | None:
+    """Return the labels' centres, float16 [num_labels, D]; None of a bundle whose decision needs none.
+
+    Raises:
+        BundleError: they are missing, or do not fit the labels and the network.
+    """
+    decision = bundle.config.decision
+    if not isinstance(decision, TagDecision) or decision.abstain_below is None:
+        return None
+    width = {spec.name: spec.shape[-1] for spec in bundle.config.signature.outputs}.get(FEATURES)
+    centres = read_arrays(bundle.file(CENTRES_FILE)).get("centres")
+    expected = (len(bundle.labels), width)
+    if centres is None or centres.shape != expected or centres.dtype.kind != "f" or not np.isfinite(centres).all():
+        came = "no array centres" if centres is None else f"{centres.dtype} {list(centres.shape)}"
+        raise BundleError(f"{bundle.path}/{CENTRES_FILE} holds {came}; expected finite numbers {list(expected)}.")
+    return centres

@@ -72,11 +72,11 @@ def test_config_that_is_no_json_object_is_refused(copy: Path, content: bytes) ->
 
 def test_newer_format_says_which_percept_is_needed(copy: Path) -> None:
     def make_newer(config: dict[str, Any]) -> None:
-        config["format_version"] = 2
+        config["format_version"] = 3
         config["provenance"]["versions"]["percept"] = "3.1.4"
 
     change_config(copy, make_newer)
-    with pytest.raises(BundleError, match=r"format_version 2; this percept reads up to 1.*'percept>=3\.1\.4'"):
+    with pytest.raises(BundleError, match=r"format_version 3; this percept reads up to 2.*'percept>=3\.1\.4'"):
         read_bundle(copy)
 
 

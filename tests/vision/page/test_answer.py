@@ -14,8 +14,8 @@ THRESHOLDS = [0.6, 0.5, 0.5, 0.3, 0.95]
 
 
 def answer(scores: list[float], thresholds: list[float] | None = None) -> Answer:
-    own = thresholds or [0.5] * len(scores)
-    return Answer.of(np.array(scores), own, size=(640, 480), decode_ms=3.21, model_ms=12.0, version="1")
+    given = np.array(scores) >= np.array(thresholds or [0.5] * len(scores))
+    return Answer.of(np.array(scores), given, size=(640, 480), decode_ms=3.21, model_ms=12.0, version="1")
 
 
 def test_answer_survives_the_browser():
@@ -50,6 +50,8 @@ def test_label_with_a_threshold_below_the_slider_is_kept():
         {"width": "wide"},
         {"decode_ms": -1},
         {"model_ms": float("inf")},
+        {"given": [7]},
+        {"given": ["zero"]},
     ],
     ids=str,
 )
@@ -66,14 +68,14 @@ def test_what_is_no_answer_is_none(text: object):
 
 
 def test_own_thresholds_hold_unless_the_slider_says_otherwise():
-    kept = answer([0.55, 0.9, 0.95, 0.4, 0.94])
-    assert tags_at(kept, THRESHOLDS, None) == [2, 1, 3]
-    assert tags_at(kept, THRESHOLDS, 0.92) == [2, 4]
+    kept = answer([0.55, 0.9, 0.95, 0.4, 0.94], THRESHOLDS)
+    assert tags_at(kept, None) == [2, 1, 3]
+    assert tags_at(kept, 0.92) == [2, 4]
 
 
 def test_a_low_threshold_shows_a_page_and_not_a_thousand():
     kept = answer([0.5 + i / 1000 for i in range(200)])
-    assert tags_at(kept, [0.1] * 200, 0.01) == list(range(199, 199 - MAX_SHOWN, -1))
+    assert tags_at(kept, 0.01) == list(range(199, 199 - MAX_SHOWN, -1))
 
 
 def test_nearest_guesses_are_no_tags():

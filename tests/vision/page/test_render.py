@@ -28,7 +28,14 @@ def view(predictor: TagPredictor) -> TagView:
 
 
 def answer(*scores: float) -> Answer:
-    return Answer(dict(enumerate(scores)), 640, 480, 3.2, 12.0, "1")
+    given = [i for i, score in enumerate(scores) if score >= 0.5]
+    return Answer(dict(enumerate(scores)), 640, 480, 3.2, 12.0, "1", given)
+
+
+def test_a_foreign_photo_is_said_to_be_one(view: TagView):
+    foreign = Answer({0: 0.97, 1: 0.02, 2: 0.97, 3: 0.02}, 640, 480, 3.2, 12.0, "1", [], is_foreign=True)
+    assert "unlike all photos that I learned from" in view.result(foreign, None)
+    assert "unlike all photos" not in view.result(foreign, 0.5), "whoever asks for a threshold gets it"
 
 
 def test_every_label_is_escaped_wherever_it_stands(predictor: TagPredictor, view: TagView):

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from shared.bundle.calibration import probabilities_from_logits
-from shared.bundle.layout import ProblemType
+from shared.bundle.layout import ProblemType, TagDecision
 from shared.training.metrics import calibration_error
 from tests.networks import photos
 from vision.images import ImagePreprocessor
-from vision.tagging.judging import Judged, TagJudging
+from vision.tagging.judging import Judged, Rule, TagJudging, fit_abstention, fit_centres
 from vision.tagging.module import shift_logits
 from vision.tagging.network import build_network
+from vision.tagging.predictor import likeness
 from vision.tagging.taxonomy import Hierarchy
 
 LABELS = ["cat", "dog", "sea", "sun"]
@@ -81,3 +82,40 @@ def test_the_shift_is_added_to_all_logits(architecture: str):
         before = network(photos(2))
         shift_logits(network, 0.75)
         torch.testing.assert_close(network(photos(2)), before + 0.75, rtol=0, atol=1e-5)
+
+
+def directions(count: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features around three axes of eight, of any length, and the label of each."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    features = np.eye(8)[labels] + rng.normal(0, spread, (count, 8))
+    return (features * rng.uniform(1, 9, (count, 1))).astype(np.float32), labels
+
+
+def of_features(features: np.ndarray, labels: np.ndarray) -> Judged:
+    targets = np.eye(3, dtype=np.int8)[labels]
+    return Judged(targets.astype(np.float32) * 9, targets, np.zeros(len(labels), dtype=int), (), features)
+
+
+def test_a_photo_unlike_all_that_were_learned_is_foreign_whatever_its_scores():
+    train, val, test = (of_features(*directions(300, 0.15, seed)) for seed in (1, 2, 3))
+    centres = fit_centres(train)
+    np.testing.assert_allclose(np.linalg.norm(centres.astype(float), axis=1), 1, atol=1e-2)
+    bare = TagDecision(temperature=1.0, thresholds=dict.fromkeys("abc", 0.5))
+    decision = fit_abstention(bare, val, centres, 0.95)
+    rule = Rule(decision, centres)
+    assert rule.foreign(val).mean() == pytest.approx(0.05, abs=0.01)
+    assert rule.foreign(test).mean() == pytest.approx(0.05, abs=0.04)
+    others = np.random.default_rng(4).normal(0, 1, (200, 8)).astype(np.float32)
+    others[:, :3] = 0
+    foreign = Judged(test.logits[:200], test.targets[:200], test.source_ids[:200], (), others)
+    assert rule.foreign(foreign).all()
+    assert not Rule(bare).foreign(foreign).any(), "a bundle without the limit is as before"
+
+
+def test_a_label_without_a_training_photo_has_no_centre_and_draws_nothing():
+    features, labels = directions(40, 0.1, 5)
+    kept = labels != 2
+    centres = fit_centres(of_features(features[kept], labels[kept]))
+    assert (centres[2] == 0).all()
+    assert likeness(np.eye(8)[[2]], centres)[0] < 0.2

@@ -1,12 +1,17 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from shared.errors import ConfigError
 from tests.networks import photos, settled_network
 from vision.tagging.network import (
+    FeatureNetwork,
     build_network,
     has_untouched_batch_norm,
+    last_layer,
     load_start_weights,
     stages,
     unfold_batch_norm,
@@ -86,3 +91,30 @@ def test_unfolding_batch_norm_changes_no_output_and_lets_it_train():
         network.classifier[0].eval()  # dropout
         training = network(batch)  # batch statistics are now those that were stored
     torch.testing.assert_close(training, before, rtol=0.02, atol=0.02 * before.abs().max().item())
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v2", "squeezenet1_1", "resnet18", "densenet121", "vit_b_16"])
+def test_features_are_what_the_last_layer_reads_and_logits_stay_the_same(architecture: str):
+    torch.manual_seed(0)
+    network = build_network(architecture, 5).eval()
+    photos = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        expected = network(photos)
+        logits, features = FeatureNetwork(network)(photos)
+        layer = last_layer(network)
+        if isinstance(layer, nn.Linear):
+            torch.testing.assert_close(layer(features), logits)
+    torch.testing.assert_close(logits, expected)
+    assert features.shape == (2, layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features)
+
+
+def test_features_of_two_threads_never_mix():
+    torch.manual_seed(0)
+    network = FeatureNetwork(build_network("squeezenet1_1", 5).eval())
+    photos = [torch.full((1, 3, 64, 64), float(i)) for i in range(8)]
+    with torch.no_grad():
+        expected = [network(photo)[1] for photo in photos]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: network(photos[i % 8])[1], range(64)))
+    for i, features in enumerate(found):
+        torch.testing.assert_close(features, expected[i % 8])

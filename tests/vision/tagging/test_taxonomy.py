@@ -83,5 +83,28 @@ def test_a_tag_comes_with_all_its_ancestors_whatever_their_thresholds(tmp_path):
     predictor = TagPredictor(bundle, OnnxRuntime(bundle))
     predictor._thresholds = np.array([0.5, 0.5, 0.5, 0.999, 0.999])
     logits = np.array([2.0, -5.0, -5.0, 1.0, 0.0])
-    assert {tag.label for tag in predictor.decide(logits)} == {"landscape", "sky", "sunset"}
-    assert predictor.decide(np.full(5, -5.0)) == []
+    assert {tag.label for tag in predictor.decide({"logits": logits})} == {"landscape", "sky", "sunset"}
+    assert predictor.decide({"logits": np.full(5, -5.0)}) == []
+
+
+def test_an_unlikely_tag_brings_no_parent_and_does_not_come_without_one():
+    hierarchy = Hierarchy(["animal", "cat", "tabby", "car"], {"tabby": ["cat"], "cat": ["animal"]})
+    thresholds = np.array([0.6, 0.5, 0.1, 0.3])
+    scores = np.array([[0.4, 0.4, 0.3, 0.4], [0.7, 0.5, 0.2, 0.1], [0.55, 0.52, 0.51, 0.1], [0.7, 0.4, 0.3, 0.1]])
+    assert hierarchy.given(scores, thresholds).tolist() == [
+        [False, False, False, True],  # tabby reaches 0.1, but its parents are unlikely
+        [True, True, True, False],
+        [True, True, True, False],  # likelier than not: brings animal, which needs 0.6
+        [True, False, False, False],  # of its two ancestors one is missing
+    ]
+
+
+def test_no_tag_stands_without_its_ancestors_whatever_the_scores():
+    hierarchy = Hierarchy(list("abcdefg"), {"b": ["a"], "c": ["b"], "d": ["a", "e"], "f": ["d"]})
+    rng = np.random.default_rng(0)
+    scores = hierarchy.reconcile(rng.random((500, 7)))
+    for thresholds in rng.random((20, 7)):
+        given = hierarchy.given(scores, thresholds)
+        for i, above in enumerate(hierarchy.ancestors):
+            for name in above:
+                assert given[given[:, i], hierarchy.index[name]].all()
