@@ -54,13 +54,25 @@ def load_config(encoder: str, **changes: Any) -> PretrainedConfig:
     """
     try:
         attention = "sdpa" if torch.cuda.is_available() else LEAN
-        config: PretrainedConfig = AutoConfig.from_pretrained(encoder, attn_implementation=attention, **changes)
+        inner = _bundle_encoder(encoder)
+        config: PretrainedConfig
+        if inner is None:
+            config = AutoConfig.from_pretrained(encoder, attn_implementation=attention, **changes)
+        else:
+            config = AutoConfig.for_model(**inner | {"attn_implementation": attention} | changes)
     except (OSError, ValueError) as error:
         raise _missing(encoder) from error
     for name in _ATTENTION_DROPOUTS:  # a draw for each pair of tokens; `set_dropout` does the others
         if hasattr(config, name):
             setattr(config, name, 0.0)
     return config
+
+
+def _bundle_encoder(encoder: str) -> dict[str, Any] | None:
+    """Return what a bundle's config.json says of its encoder where it does so under a name of its own, else None."""
+    file = Path(encoder).expanduser() / CONFIG
+    inner = json.loads(file.read_text(encoding="utf-8")).get("encoder_config") if file.is_file() else None
+    return inner if isinstance(inner, dict) else None
 
 
 def load_tokenizer(encoder: str) -> tuple[Tokenizer, dict[str, Any]]:

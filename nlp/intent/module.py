@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from nlp.intent.data import NAMES, Batch, IntentData
 from nlp.intent.evaluation import validation_summary
 from nlp.intent.network import BILSTM, SCALE, Classifier, FirstTokenEncoder, Head, MeanEncoder, Pooling, build_network
 from nlp.intent.predictor import FEATURES, LOGITS, Detector
+from nlp.starting import load_start, start_bundle, start_from_bundle
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.errors import ConfigError
 from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
@@ -43,7 +44,8 @@ class IntentModule(TaskModule):
             architecture, so that AutoModelForSequenceClassification loads the bundle.
         head: "linear", or "prototype": one point per intent, compared by cosine, that starts at the mean of its
             utterances; for few utterances per intent.
-        weights: "DEFAULT" for the encoder's own, "none" for random ones.
+        weights: "DEFAULT" for the encoder's own, "none" for random ones, or a bundle's folder, such as models/intent:
+            its encoder and tokenizer come with them.
         lr: learning rate of the encoder.
         head_lr: learning rate of what starts from nothing; of all of "bilstm".
         weight_decay: of AdamW; biases and norms have none.
@@ -101,15 +103,23 @@ class IntentModule(TaskModule):
         if not 0 < acceptance <= 1:
             raise ConfigError(f"model.acceptance must be above 0 and at most 1; came {acceptance}.")
         self.save_hyperparameters()
+        start = start_bundle(weights)
         self.network = build_network(
-            encoder, len(labels), pooling=pooling, head=head, weights=weights, dropout=dropout,
+            encoder, len(labels), pooling=pooling, head=head, weights="none" if start else weights, dropout=dropout,
             vocabulary_size=vocabulary_size, size=hidden_size,
         )  # fmt: skip
+        if start is not None:
+            load_start(self.network, start)
         if freeze_embeddings and encoder != BILSTM:
             self.network.embeddings.requires_grad_(False)
         # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which mixed
         # features differ from real ones, and the directions would learn nothing.
         self.rejection = Classifier(self.network.width, 1, head) if out_of_scope == "reject" else None
+
+    @classmethod
+    def complete(cls, settings: Any) -> None:
+        """Take the encoder from the bundle that is named as weights."""
+        start_from_bundle(settings)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] and features [N, D], float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -16,6 +16,7 @@ from nlp.qa.data import AnswerData, Batch
 from nlp.qa.evaluation import decode, summary
 from nlp.qa.network import ID2LABEL, build_network
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
+from nlp.starting import load_start, start_bundle, start_from_bundle
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
 from shared.training.module import Row, TaskModule, Trained, with_schedule
 
@@ -37,7 +38,8 @@ class AnswerModule(TaskModule):
     Args:
         encoder: a Hugging Face encoder, by its name on the hub or by a local folder.
         seed: fixes dropout; the command line fills it in from the data.
-        weights: "DEFAULT" for the encoder's own, "none" for random ones.
+        weights: "DEFAULT" for the encoder's own, "none" for random ones, or a bundle's folder, such as models/qa; its
+            encoder and tokenizer come with them.
         lr: learning rate of the encoder.
         head_lr: learning rate of the head, which starts from nothing.
         weight_decay: of AdamW; biases and norms have none.
@@ -64,10 +66,18 @@ class AnswerModule(TaskModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = build_network(encoder, weights, dropout)
+        start = start_bundle(weights)
+        self.network = build_network(encoder, "none" if start else weights, dropout)
+        if start is not None:
+            load_start(self.network, start)
         if freeze_embeddings:
             embeddings = self.network.model.get_input_embeddings()
             embeddings.requires_grad_(False)
+
+    @classmethod
+    def complete(cls, settings: Any) -> None:
+        """Take the encoder from the bundle that is named as weights."""
+        start_from_bundle(settings)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return start and end logits, [N, T] each; very low where no answer can start or end."""

@@ -79,6 +79,10 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set what depends on the machine and on other settings, where the user set nothing."""
         config = self.config
+        module = cast("type[TaskModule]", self.model_class)
+        module.complete(config.model)
+        for name in module.TO_DATA:
+            config.data[name] = config.model[name]
         run_dir = Path(config.run_dir)
         config.trainer.default_root_dir = config.trainer.default_root_dir or str(run_dir)
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(run_dir / "checkpoints")

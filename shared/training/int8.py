@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from tqdm import tqdm
 
 from shared.errors import ExportError
@@ -119,6 +120,54 @@ def _last_layers(path: Path) -> list[str]:
             found.append(node.name)
             if node.op_type not in LAYERS:
                 wanted += node.input
+    return found
+
+
+def dequantise(path: Path) -> dict[str, np.ndarray]:
+    """Return the weights of an ONNX file by torch's names, float32; those in "dynamic" int8 as far as int8 holds them.
+
+    torch's exporter keeps the names of biases and norms, and of the weights of matrix products none: these have the
+    name of the bias that is added to their product. Weights of products without a bias are left out.
+
+    Args:
+        path: as `export_onnx` or `quantize_int8` wrote it, with its weights inside.
+    """
+    graph = onnx.load(str(path)).graph
+    values = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    makers = {output: node for node in graph.node for output in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def real(name: str) -> np.ndarray:
+        """Return what a quantised array stands for."""
+        scale, zero = values[f"{name}_scale"], values[f"{name}_zero_point"]
+        return np.asarray((values[f"{name}_quantized"].astype(np.float32) - zero.astype(np.float32)) * scale)
+
+    found = {name: array for name, array in values.items() if array.dtype == np.float32 and "." in name}
+    for name in (name.removesuffix("_quantized") for name in values if name.endswith("weight_quantized")):
+        if "." in name:
+            found[name] = real(name)
+    for node in graph.node:
+        if node.op_type not in ("MatMul", "MatMulInteger") or node.input[1] not in values:
+            continue
+        name = node.input[1]
+        weight = real(name.removesuffix("_quantized")) if node.op_type == "MatMulInteger" else values[name]
+        before = makers.get(node.input[0])  # the quantiser of the input, where there is one
+        evened = (
+            makers.get(before.input[0]) if before is not None and before.op_type == "DynamicQuantizeLinear" else before
+        )
+        if evened is not None and evened.name.endswith("_evened"):
+            weight = weight * values[evened.input[1]][:, np.newaxis]
+        after = node
+        while (
+            after.op_type in ("MatMul", "MatMulInteger", "Cast", "Mul") and len(readers.get(after.output[0], ())) == 1
+        ):
+            [after] = readers[after.output[0]]
+        bias = next((name for name in after.input if name in values and name.endswith(".bias")), None)
+        if after.op_type == "Add" and bias is not None:
+            found[bias.removesuffix("bias") + "weight"] = np.ascontiguousarray(weight.T)
     return found
 
 

@@ -65,6 +65,10 @@ class TaskModule(LightningModule):
         self._loss = np.zeros(2)
         """Sum of the validation losses, and of how many examples."""
 
+    @classmethod
+    def complete(cls, settings: Any) -> None:
+        """Set what follows from other settings of the module, in place, before anything is made of them."""
+
     def learn(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a training batch."""
         raise NotImplementedError
