@@ -81,10 +81,14 @@ def worth_lines(summary: Mapping[str, Any], split: str, noun: str, try_next: Seq
     )
     if split == "val":
         first += " They also chose the epoch and the thresholds: new data will do a little worse."
-    if not summary["beaten_by"]:
-        return [first]
-    return [
-        first,
-        f"NOT WORTH SERVING YET: as far as these {noun}s tell, the model is no better than "
-        f"{' or '.join(summary['beaten_by'])}. What to try next: {'; '.join(try_next)}.",
-    ]
+    behind = [name for name in summary["beaten_by"] if summary["value"] <= summary["baselines"][name] < 1]
+    help_ = f"What to try next: {'; '.join(try_next)}."
+    if behind:
+        return [first, f"NOT WORTH SERVING YET: the model is no better than {' or '.join(behind)}. {help_}"]
+    if summary["beaten_by"]:
+        return [
+            first,
+            f"These {summary['examples']:,} {noun}s are too few to tell whether the model is better than "
+            f"{' or '.join(summary['beaten_by'])}: hold more back, with --data.test_share or a test set of your own.",
+        ]
+    return [first]

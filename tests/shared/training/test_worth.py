@@ -40,8 +40,15 @@ def test_a_good_model_gets_one_line_with_interval_and_baselines():
     )
 
 
-@pytest.mark.parametrize(("right", "baseline"), [(40, 40), (41, 40), (5, 90)])
-def test_a_model_that_is_not_surely_better_is_not_worth_serving(right: int, baseline: int):
+@pytest.mark.parametrize(("right", "baseline"), [(41, 40), (100, 100), (100, 99)])
+def test_too_few_examples_are_said_to_be_too_few(right: int, baseline: int):
+    found = worth(right, baseline)
+    _, line = worth_lines(found.summary(), "test", "utterance", found.try_next)
+    assert line.startswith("These 100 utterances are too few to tell whether the model is better than always the same")
+
+
+@pytest.mark.parametrize(("right", "baseline"), [(40, 40), (39, 40), (5, 90)])
+def test_a_model_that_is_no_better_is_not_worth_serving(right: int, baseline: int):
     found = worth(right, baseline)
     _, line = worth_lines(found.summary(), "test", "utterance", found.try_next)
     assert line.startswith("NOT WORTH SERVING YET")
