@@ -32,14 +32,15 @@ _PAGE = Path(str(files("vision.page")))
 SAMPLES = (
     render.Sample("A dahlia", _PAGE / "samples" / "dahlia.jpg", "dahlia by vultilion"),
     render.Sample("A lion", MEDIA_ROOT / "images" / "lion.jpg"),
-    render.Sample("A pagoda", _PAGE / "samples" / "pagoda.jpg", "pagoda by danielbuechele"),
+    render.Sample("A pavilion", _PAGE / "samples" / "pagoda.jpg", "pavilion by danielbuechele"),
     render.Sample("A cheetah", MEDIA_ROOT / "images" / "cheetah1.jpg"),
-    render.Sample("A tower", MEDIA_ROOT / "images" / "tower.jpg"),
 )
 """Photos to try: our own, and some from Gradio's package, as long as it has them."""
 MAX_MAPS = 8
 """Heat maps that may wait in one worker; further ones are refused for now."""
 REPLACED = notice("I know other things now", "another model took my place since you chose this photo.")
+
+_ANOTHER_NUMBER = "Please choose another number, or each tag's own threshold."
 
 _log = logging.getLogger(__name__)
 _ADDRESS_OF = "(photo) => photo?.path ?? ''"
@@ -53,11 +54,15 @@ element.addEventListener('click', (event) => {
   trigger('select', { index: Number(button.dataset.index) });
 });
 """
+# The map takes the photo's place until somebody wants the photo back.
 _INTO_VIEW = """
 watch('value', () => requestAnimationFrame(() => {
-  const shown = element.querySelector('.p-heat');
+  const shown = element.querySelector('.p-heat, .p-notice');
   if (shown) shown.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
 }));
+element.addEventListener('click', (event) => {
+  if (event.target.closest('.p-back')) element.querySelector('.p-heat').remove();
+});
 """
 # No input is read by Gradio: what a stranger sends in the place of one must not fail there.
 _QUIET: dict[str, Any] = {
@@ -83,7 +88,7 @@ class TaggerPage:
         answer = gr.Textbox(visible=False, elem_classes="kept-answer")
         address = gr.Textbox(visible=False, elem_id="photo-address")
         with gr.Row(elem_classes="p-columns"):
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(scale=6, min_width=320, elem_classes="p-pictures"):
                 photo = gr.Image(
                     type="filepath",
                     image_mode=None,
@@ -95,13 +100,13 @@ class TaggerPage:
                     elem_id="photo",
                     elem_classes="p-card",
                 )
+                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
                 gr.HTML(render.samples(self.samples), elem_id="samples")
             with gr.Column(scale=5, min_width=320):
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
                 with gr.Group(elem_classes=["p-thresholds", "p-card"]):
                     use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
                     threshold = gr.Slider(1, 99, value=50, step=1, label="Or one threshold for all tags, in percent")
-                heat = gr.HTML("", js_on_load=_INTO_VIEW, elem_id="heat")
         with gr.Accordion("Call it from your program", open=False):
             gr.HTML(render.how_to_call())
         with gr.Accordion("What it knows", open=False):
@@ -125,6 +130,9 @@ class TaggerPage:
         try:
             engine = self.engine()
             min_score = _min_score(use_own, threshold)
+        except InputError as error:
+            return "", notice("This threshold cannot be used", str(error), _ANOTHER_NUMBER), ""
+        try:
             seen = await engine.look_at(self._read(photo))
         except PerceptError as error:
             return "", _explain(error), ""
@@ -149,8 +157,8 @@ class TaggerPage:
             return REPLACED if kept else WAITING
         try:
             return TagView(engine.predictor).result(answer, _min_score(use_own, threshold))
-        except PerceptError as error:
-            return _explain(error)
+        except InputError as error:
+            return notice("This threshold cannot be used", str(error), _ANOTHER_NUMBER)
 
     def filter_by_slider(self, kept: object, threshold: object) -> tuple[bool, str]:
         """Return that the labels' own thresholds are off, and the tags at the slider's threshold."""
@@ -239,8 +247,9 @@ def _min_score(use_own: object, threshold: object) -> float | None:
     """
     if use_own is True:
         return None
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 100:
-        raise InputError("the threshold must be a number from 0 to 100.")
+    if not isinstance(threshold, int | float) or not 1 <= threshold <= 99:
+        came = "none" if threshold is None else f"{threshold}"[:20]
+        raise InputError(f"it must be a number from 1 to 99, in percent; came {came}.")
     return threshold / 100
 
 

@@ -84,7 +84,10 @@ class ReplyView:
         if reply.lookup is not None:
             best = reply.lookup.answer
             source = best and (best.passage.title or best.passage.document)
-            parts.append(f"Answer: {best.text}, from {source}." if best else "No answer found.")
+            if best:  # first, as on the card
+                parts.insert(0, f"Answer: {best.text}, from {source}.")
+            else:
+                parts.append("No answer found.")
         elif reply.wants_documents:
             parts.append("There is no document to search for an answer.")
         return " ".join(parts)

@@ -68,9 +68,9 @@ def lowered(score: float, drop: float) -> float:
     return 1 / (1 + math.exp(drop) * (1 - held) / held)
 
 
-def notice(title: str, message: str) -> str:
-    """Return what a person reads when a photo cannot be used and another one, or the same again, can."""
-    return str(_PAGE.notice(title, message[:1].upper() + message[1:]))
+def notice(title: str, message: str, what_to_do: str = "Please choose another photo.") -> str:
+    """Return what a person reads when something cannot be used, and what to do about it."""
+    return str(_PAGE.notice(title, message[:1].upper() + message[1:], what_to_do))
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -160,18 +160,46 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-class PageHeaders:
-    """ASGI middleware: the headers of a page on every answer."""
+_PREVIEW = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^"]*"\s+content="[^"]*"\s*/>')
+"""How Gradio describes a page to whoever is sent a link to it: as Gradio's, with a picture from another host."""
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class PageHeaders:
+    """ASGI middleware: the headers of a page on every answer, and in the page's head what we say of it.
+
+    Args:
+        app: the page's.
+        head: HTML, in the place of Gradio's own descriptions. Gradio's `head` is added by a script, which whoever shows
+            a preview of a link never runs.
+    """
+
+    def __init__(self, app: ASGIApp, head: str = "") -> None:
         self.app = app
+        self._head = head.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start: Message | None = None
+        page = b""
+
         async def send_guarded(message: Message) -> None:
+            nonlocal start, page
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in PAGE_HEADERS.items():
                     headers[name] = value
+                if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+                    start = message  # its length is known once the page is
+                    return
+            elif start is not None:
+                page += message.get("body", b"")
+                if message.get("more_body"):
+                    return
+                page = _PREVIEW.sub(b"", page).replace(b"<head>", b"<head>" + self._head, 1)
+                MutableHeaders(scope=start)["content-length"] = str(len(page))
+                await send(start)
+                start, message = None, {"type": "http.response.body", "body": page}
             await send(message)
 
+        if scope["type"] == "http":  # compressed, the page could not be read on its way
+            scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
         await self.app(scope, receive, send_guarded)

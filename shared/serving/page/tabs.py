@@ -20,6 +20,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import gradio as gr
 from fastapi import FastAPI
@@ -128,11 +129,12 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         mcp_server=False,
         pwa=False,
         theme=_theme(),
-        head=str(_PARTS.icon()),
+        favicon_path=_HERE / "icon.svg",
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
     app.add_middleware(PageGuard, path=path, config=demo.get_config_file())
-    app.add_middleware(PageHeaders)
+    icon, about = quote(_text("icon.svg").strip()), " ".join(page.title for page in pages)
+    app.add_middleware(PageHeaders, head=str(_PARTS.head(icon, _title(pages), about)))
     return app
 
 
@@ -165,8 +167,7 @@ def _add_files(app: FastAPI, path: str, pages: Sequence[Page], uploads: Uploads)
 def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
     """Return the pages as Gradio draws them."""
     is_alone = len(pages) == 1
-    title = f"{BRAND}: {pages[0].title}" if is_alone else BRAND
-    with gr.Blocks(title=title, analytics_enabled=False) as demo:
+    with gr.Blocks(title=_title(pages), analytics_enabled=False) as demo:
         if is_alone:
             parts = _draw(pages[0], is_alone=True, has_docs=has_docs)
         else:
@@ -199,6 +200,13 @@ def _draw(page: Page, *, is_alone: bool, has_docs: bool) -> list[Part]:
 def heading(page: Page, *, is_alone: bool, has_docs: bool = True) -> str:
     """Return the page's title with its summary and its models' names and versions."""
     return str(_PARTS.heading(page, BRAND, is_alone, has_docs))
+
+
+def _title(pages: Sequence[Page]) -> str:
+    """Return what the browser's tab and a link's preview are called."""
+    return (
+        f"{BRAND}: {pages[0].title}" if len(pages) == 1 else f"{BRAND}: {', '.join(page.tab for page in pages).lower()}"
+    )
 
 
 def _text(name: str) -> str:
