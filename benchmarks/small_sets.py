@@ -27,7 +27,7 @@ from shared.runtime.cpu import OnnxRuntime
 from shared.training.metrics import calibration_error
 from vision.images import open_photo
 from vision.tagging.offline import find_photos
-from vision.tagging.predictor import TagPredictor
+from vision.tagging.predictor import OUTPUT, TagPredictor
 
 CLASSES = 5
 LEAST_PHOTOS = 60
@@ -49,10 +49,11 @@ def train(photos: dict[str, list[Path]], folder: Path) -> Path:
     return folder / "run" / "bundle"
 
 
-def logits_of(predictor: TagPredictor, files: list[Path]) -> np.ndarray:
-    """Return float32 [N, num_labels]."""
+def outputs_of(predictor: TagPredictor, files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits, float32 [N, num_labels], and which photos are foreign to the model, bool [N]."""
     photos = (open_photo(file.read_bytes(), predictor.preprocessor.resize_px).pixels for file in files)
-    return np.stack([predictor.infer([predictor.preprocess(photo)])[0]["logits"] for photo in photos])
+    outputs = [predictor.infer([predictor.preprocess(photo)])[0] for photo in photos]
+    return np.stack([row[OUTPUT] for row in outputs]), np.array([predictor.is_foreign(row) for row in outputs])
 
 
 def likeliest_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -87,12 +88,12 @@ def measure(root: Path, count: int, seed: int) -> dict[str, float]:
     validated = max(CLASSES, round(0.1 * count))
     val, test = unseen[:validated], unseen[validated : validated + HELD_OUT]
     index = bundle.config.label2id
-    val_logits = logits_of(predictor, [file for file, _ in val])
-    test_logits = logits_of(predictor, [file for file, _ in test])
+    val_logits, _ = outputs_of(predictor, [file for file, _ in val])
+    test_logits, lost = outputs_of(predictor, [file for file, _ in test])
     targets = np.array([index[name] for _, name in test])
-    foreign_logits = logits_of(predictor, foreign[:FOREIGN])
+    foreign_logits, refused = outputs_of(predictor, foreign[:FOREIGN])
     likeliest = likeliest_temperature(val_logits, np.array([index[name] for _, name in val]))
-    result = {"photos": each * CLASSES, "validated": validated, "held_out": len(test),
+    result = {"photos": each * CLASSES, "validated": validated, "held_out": len(test), "lost": float(lost.mean()),
               "accuracy": float((test_logits.argmax(axis=1) == targets).mean())}  # fmt: skip
     for name, temperature in (("likeliest", likeliest), ("shipped", bundle.config.decision.temperature)):
         scores = scipy.special.softmax(test_logits / temperature, axis=1)
@@ -102,6 +103,7 @@ def measure(root: Path, count: int, seed: int) -> dict[str, float]:
             f"{name}_temperature": temperature,
             f"{name}_ece": float(error or 0),
             f"{name}_sure": float(sure.mean()),
+            f"{name}_given": float((sure & ~refused).mean()),
         }
     return result
 
@@ -119,11 +121,14 @@ def main(photos: Path, sizes: str, seeds: str, output: Path) -> None:
     for size, seed in tqdm(todo, unit="training"):
         found.append({"size": size, "seed": seed, **measure(photos.resolve(), size, seed)})
         output.write_text(json.dumps(found, indent=1))
-    print("| photos | validate | accuracy | ECE, likeliest | ECE, shipped | foreign > 0.9, likeliest | shipped |")
+    print(
+        "| photos | validate | accuracy | ECE, likeliest | ECE, shipped | foreign > 0.9, likeliest | shipped | "
+        "and given | own lost |"
+    )
     for size in dict.fromkeys(size for size, _ in todo):
         rows = [row for row in found if row["size"] == size]
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        names = ("accuracy", "likeliest_ece", "shipped_ece", "likeliest_sure", "shipped_sure")
+        names = ("accuracy", "likeliest_ece", "shipped_ece", "likeliest_sure", "shipped_sure", "shipped_given", "lost")
         cells = " | ".join(f"{means[name]:.3f}" for name in names)
         print(f"| {size} | {means['validated']:.0f} | {cells} |")
 

@@ -18,7 +18,7 @@ from vision.tagging.predictor import TagPredictor
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "models" / "tagger"
 MAX_BYTES = 12_000_000
-EXPECTED = {"A lion": "lion", "A pagoda": "structure", "A cheetah": "big cat", "A dahlia": "flower"}
+EXPECTED = {"A lion": "lion", "A pavilion": "structure", "A cheetah": "big cat", "A dahlia": "flower"}
 """Sample photo of the page -> a tag that it must get."""
 
 

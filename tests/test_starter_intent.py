@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nlp.intent.predictor import IntentPredictor
+from nlp.page import render
 from shared.bundle.layout import WEIGHTS
 from shared.bundle.read import Bundle, read_bundle
 from shared.runtime.cpu import OnnxRuntime
@@ -28,9 +29,11 @@ EXPECTED = {
     "is there a nice place to eat thai food around here": "restaurant_suggestion",
     "someone stole my visa": "report_lost_card",
     "bye for now": "goodbye",
+    **{text: label for label, text in render.IN_SCOPE.items()},  # what the page offers to press
 }
 """Written for this, none of it from CLINC150: an utterance and the intent it must get."""
 OUTSIDE = (
+    *render.OUT_OF_SCOPE,  # what the page offers to press
     "who was the second person to walk on the moon",
     "write me a poem about an old lighthouse",
     "how do bees find their way home",

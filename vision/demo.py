@@ -248,7 +248,9 @@ def _min_score(use_own: object, threshold: object) -> float | None:
     if use_own is True:
         return None
     if not isinstance(threshold, int | float) or not 1 <= threshold <= 99:
-        came = "none" if threshold is None else f"{threshold}"[:20]
+        came = (
+            f"{threshold:g}" if isinstance(threshold, int | float) else "none"
+        )  # text of a stranger's is not repeated
         raise InputError(f"it must be a number from 1 to 99, in percent; came {came}.")
     return threshold / 100
 

@@ -129,7 +129,6 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         mcp_server=False,
         pwa=False,
         theme=_theme(),
-        favicon_path=_HERE / "icon.svg",
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
     app.add_middleware(PageGuard, path=path, config=demo.get_config_file())
@@ -156,6 +155,10 @@ def _add_files(app: FastAPI, path: str, pages: Sequence[Page], uploads: Uploads)
     async def uploaded(address: str) -> FileResponse:
         file = await asyncio.to_thread(uploads.find, address)
         return FileResponse(file, media_type=media_type(file), headers={"cache-control": "private"})
+
+    @app.get(path + "/favicon.ico")
+    async def favicon() -> FileResponse:
+        return FileResponse(_HERE / "icon.svg", media_type="image/svg+xml")
 
     @app.get(path + "/samples/{name}")
     async def sample(name: str) -> FileResponse:

@@ -146,7 +146,7 @@ def test_markdown_of_a_document_is_shown_as_it_stands(view: ReplyView):
 
 def test_screen_reader_hears_the_outcome(view: ReplyView):
     lookup = found(answer("It is ada.", "ada"))
-    assert view.summary(replied(intent(), lookup)) == ("Intent: card declined, 91%, in scope. Answer: ada, from Guide.")
+    assert view.summary(replied(intent(), lookup)) == ("Answer: ada, from Guide. Intent: card declined, 91%, in scope.")
     assert view.summary(replied(intent(None), Lookup(None, None, [], []))) == (
         "Out of scope: none of the known intents. No answer found."
     )
