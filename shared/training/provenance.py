@@ -15,7 +15,7 @@ from shared.bundle.read import Bundle
 from shared.bundle.seen import read_seen
 from shared.errors import DataError
 from shared.sources.splits import SPLITS
-from shared.training.data import TaskData, examples_of
+from shared.training.data import TaskData
 
 PACKAGES = (
     "percept",
@@ -57,7 +57,8 @@ def describe_run(
 def leave_out_seen(bundle: Bundle, data: TaskData, split: str, noun: str) -> list[str]:
     """Leave out of the data what a bundle has learned from, and return the lines that say how much that was.
 
-    Nothing is left out of "train". What chose the best epoch, the temperature and the thresholds is no test either.
+    An example that the bundle has seen is in the split where it was then, however the data is divided now. Nothing is
+    left out of "train". What chose the best epoch, the temperature and the thresholds is no test either.
 
     Args:
         bundle: says what it has seen; of format 1, only a warning is possible.
@@ -82,18 +83,18 @@ def leave_out_seen(bundle: Bundle, data: TaskData, split: str, noun: str) -> lis
         return []
     guarded = ("train",) if split == "val" else ("train", "val")
     counts: Counter[str] = Counter()
-    total = len(examples_of(data.splits, split))
-    for name in SPLITS if split == "all" else (split,):
-        kept = []
-        for example in data.splits[name]:
-            part = seen.split_of(data.digest(example))
-            if part is not None and part in guarded:
-                counts[part] += 1
-            else:
-                kept.append(example)
-        data.splits[name] = kept
-    if not counts:
+    chosen: dict[str, list[Any]] = {name: [] for name in SPLITS}
+    for now, part in data.splits.items():
+        for example in part:
+            then = seen.split_of(data.digest(example))
+            if then is not None and then in guarded:
+                counts[then] += split in ("all", now)
+            elif split in ("all", then or now):
+                chosen[now if split == "all" else split].append(example)
+    data.splits.update(chosen if split == "all" else {split: chosen[split]})
+    if not counts.total():
         return []
+    total = counts.total() + sum(map(len, chosen.values()))
     shares = " and ".join(f"{counts[part]:,} it was {DONE[part]} on" for part in guarded if counts[part])
     overlap = f"of {total:,} {noun}s, the bundle has seen {counts.total():,}: {shares}"
     if counts.total() == total:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -203,16 +204,36 @@ def test_what_was_trained_on_is_never_called_test(tmp_path: Path, tagger_bundle:
         "other 3 are measured." in result.stderr
     )
     assert json.loads(result.stdout)["overall"]["examples"] == 3
-    other = evaluate(tmp_path, bundle, "--data.source", photos, "--data.seed", "7", "--json")
+    assert json.loads(result.stdout)["split"] == "all"
+
+
+def test_divided_in_another_way_what_was_held_back_then_is_measured(
+    tmp_path: Path, tagger_bundle: Bundle, photos: Path
+):
+    bundle = with_splits(tagger_bundle, photos, tmp_path / "bundle")
+    seen = Seen(bundle)
     data = TaggingData(str(photos), seed=7)
     data.setup()
-    seen = Seen(bundle)
-    unseen = sum(seen.split_of(digest) == "test" for digest in data.digests()["test"])
-    if unseen:
-        assert json.loads(other.stdout)["overall"]["examples"] == unseen
-    else:
-        assert other.exit_code == 2
-        assert "Nothing is left to measure" in other.stderr
+    counts = Counter(seen.split_of(digest) for digest in data.digests()["test"])
+    assert counts["train"], "else there is nothing to see"
+    result = evaluate(tmp_path, bundle, "--data.source", photos, "--data.seed", "7", "--json")
+    assert result.exit_code == 0, result.output
+    assert f"{counts['train']} it was trained on" in result.stderr
+    assert json.loads(result.stdout)["overall"]["examples"] == 3
+
+
+def test_where_all_was_trained_on_nothing_is_measured(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
+    data = TaggingData(str(photos))
+    data.setup()
+    everything = {"train": [digest for digests in data.digests().values() for digest in digests]}
+    bundle = rewrite_bundle(
+        tagger_bundle, tmp_path / "bundle", tagger_bundle.config, onnx=tagger_bundle.file("model.onnx"),
+        files={SPLITS_FILE: seen_file(everything)},
+    )  # fmt: skip
+    result = evaluate(tmp_path, bundle, "--data.source", photos)
+    assert result.exit_code == 2
+    assert "Nothing is left to measure" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_copy_of_the_training_data_under_another_name_is_known(tmp_path: Path, tagger_bundle: Bundle, photos: Path):
