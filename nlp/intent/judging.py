@@ -144,7 +144,10 @@ class IntentJudging(Judging[Judged, Rule]):
         compared = compare(detectors, val, acceptance)
         detector = detectors[choose_detector(compared, wanted)]
         knows_wordless = any(e.label is not None and is_wordless(e.text) for e in train.examples)
-        decision = fit_decision(val, detector, acceptance).model_copy(update={"knows_wordless": knows_wordless})
+        changes: dict[str, object] = {"knows_wordless": knows_wordless}
+        if module.folds_temperature:  # `module.trained` has divided the logits
+            changes["temperature"] = 1.0
+        decision = fit_decision(val, detector, acceptance).model_copy(update=changes)
         chosen = {"detectors": compared, "cross_fitted": cross_fitted(val, detector, acceptance, self.data.seed)}
         return Fitted(Rule(detector, decision), decision, files=detector.file(), metrics=chosen)
 

@@ -22,6 +22,7 @@ from nlp.intent.network import BILSTM, SCALE, Classifier, FirstTokenEncoder, Hea
 from nlp.intent.predictor import FEATURES, LOGITS, Detector
 from nlp.starting import load_start, start_bundle, start_from_bundle
 from nlp.text import ATTENTION_MASK, INPUT_IDS
+from shared.bundle.calibration import fit_temperature
 from shared.errors import ConfigError
 from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
 
@@ -179,6 +180,8 @@ class IntentModule(TaskModule):
         network, encoder = self.network, data.encoder
         if isinstance(network, MeanEncoder | FirstTokenEncoder):
             network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+        if self.folds_temperature:
+            self._fold_temperature(data)
         inner = getattr(network, "model", network)
         return Trained(
             network=network,
@@ -195,6 +198,22 @@ class IntentModule(TaskModule):
             start_weights=Path(self.hparams["encoder"]).name,
             files=encoder.files(data.tokenizer_settings),
         )
+
+    @property
+    def folds_temperature(self) -> bool:
+        """Whether the head makes honest confidences of its own: other programs read networks of Hugging Face's."""
+        return isinstance(self.network, FirstTokenEncoder)
+
+    @torch.no_grad()
+    def _fold_temperature(self, data: IntentData) -> None:
+        """Divide the head by the temperature that makes its confidences honest on validation utterances."""
+        examples = [example for example in data.splits["val"] if example.label is not None]
+        rows = [(self(batch)[0], batch["target"]) for batch in data.plain_dataloader(examples)]
+        logits, targets = (torch.cat(part).numpy() for part in zip(*rows, strict=True))
+        temperature = fit_temperature(logits, targets, "single_label_classification")
+        for head in (self.network.head, self.rejection):
+            for values in head.parameters() if head is not None else ():
+                values.div_(temperature)
 
     def learned_detector(self) -> Detector | None:
         """Return the logit of "none" as a detector; None where there is none."""

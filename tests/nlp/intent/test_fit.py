@@ -113,6 +113,12 @@ def test_transformers_loads_a_bundle_of_the_first_token_and_gives_its_logits(fir
     predictor = IntentPredictor(first_token_bundle, OnnxRuntime(first_token_bundle))
     ids = AutoTokenizer.from_pretrained(path)("Pay Bela now")["input_ids"]
     assert ids == predictor.encoder.encode("Pay Bela now").input_ids.tolist()
+    with torch.no_grad():
+        probabilities = model(torch.tensor([ids])).logits.softmax(dim=-1)[0]
+    ranking = predictor.predict(["Pay Bela now"])[0].ranking
+    assert {model.config.id2label[i]: float(p) for i, p in enumerate(probabilities)} == pytest.approx(
+        {each.name: each.confidence for each in ranking}, abs=1e-4
+    )
 
 
 def test_transformers_refuses_a_bundle_that_it_would_read_wrongly(bundle: Bundle):
