@@ -19,6 +19,7 @@ PERMISSIONS = ["camera", "clipboard-read", "clipboard-write"]
 HOSTILE = '<img src=x onerror="window.wasRun=1">${window.wasRun=1}{{value}}'
 CLEAR = "Remove Image"
 """The cross on Gradio's image."""
+BACK = "Show the photo again"
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "grey": (128, 128, 128)}
 DRAWN = "#samples button"
 
@@ -131,8 +132,14 @@ def test_pressed_tag_shows_its_heat_map(page: Page, photos: dict[str, Path]):
     expect(page.locator("#heat figcaption")).to_contain_text("“cat”")
     assert page.locator("#heat img").get_attribute("src").startswith("data:image/jpeg")
     expect(page.locator("#tags [aria-pressed=true]")).to_contain_text("cat")
-    page.get_by_role("button", name=CLEAR).click()
+    expect(page.locator("#photo")).to_be_hidden()  # the map is in its place
+    page.get_by_role("button", name=BACK).click()
     expect(page.locator("#heat figure")).to_have_count(0)
+    expect(page.locator("#photo")).to_be_visible()
+    page.locator("#tags .p-tag").first.click()  # the same map once more
+    page.locator("#heat img").wait_for()
+    page.get_by_role("button", name=BACK).click()
+    page.get_by_role("button", name=CLEAR).click()
     expect(page.locator("#tags")).to_contain_text("Choose a photo")
 
 
@@ -153,6 +160,7 @@ def test_every_worker_can_answer_every_event(page: Page, photos: dict[str, Path]
         expect(page.locator("#tags .p-group .p-tree .p-label")).to_have_text("cat" if attempt % 2 else "dog")
         page.locator("#tags .p-tag").first.click()
         page.locator("#heat img").wait_for()
+        page.get_by_role("button", name=BACK).click()
         page.get_by_role("button", name=CLEAR).click()
         expect(page.locator("#heat img")).to_have_count(0)
         assert [url for url, _, status in answers if status >= 500] == []
