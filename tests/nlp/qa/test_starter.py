@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
+from nlp.engine import LanguageEngine
+from nlp.page.render import ABOUT_PERCEPT
 from nlp.qa.predictor import AnswerPredictor
 from shared.bundle.read import Bundle, read_bundle
 from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.golden import check_golden
+from shared.serving.settings import Settings
 from tests.test_architecture import MACHINE_PATHS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,3 +111,26 @@ def test_questions_on_new_texts_are_answered(predictor: AnswerPredictor, questio
 )
 def test_what_the_text_does_not_say_is_not_answered(predictor: AnswerPredictor, question: str, context: str):
     assert predictor.answer(question, context) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"), [(ABOUT_PERCEPT[0], r"Apache"), (ABOUT_PERCEPT[1], r"Python 3\.1\d")], ids=ABOUT_PERCEPT
+)
+def test_the_questions_that_the_page_offers_are_answered_from_our_documents(
+    question: str, expected: str, tmp_path: Path
+):
+    settings = Settings(
+        device="cpu", intent="none", qa=STARTER, knowledge=tmp_path / "k.sqlite", knowledge_documents="own"
+    )
+
+    async def ask() -> str:
+        engine = LanguageEngine.load(settings)
+        try:
+            understood = await engine.understand(question)
+        finally:
+            await engine.close()
+        assert understood.asked is not None
+        assert understood.asked.answer is not None, "no answer"
+        return understood.asked.answer.text
+
+    assert re.search(expected, asyncio.run(ask()))
