@@ -23,6 +23,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, PerceptError, TrainingCutOff
 from shared.task import Task, resolve
+from shared.training.data import TaskData
 from shared.training.module import ExponentialMovingAverage, TaskModule
 from shared.training.packing import CardOptions, Run, pack
 from shared.training.peers import PeerWatch, lost_peer
@@ -139,6 +140,7 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
     checkpoints = Path(config.checkpoint.dirpath)
     ckpt_path = str(checkpoints / "last.ckpt") if config.ckpt_path == "last" else config.ckpt_path
     _check_run(config, ckpt_path)
+    logger.info("%s", cast("TaskData", cli.datamodule).sizes())
     if ckpt_path is not None and trainer.is_global_zero:
         _keep_curves(run_dir)
     if config.trainer.logger is None:

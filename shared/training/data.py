@@ -150,8 +150,11 @@ class TaskData(LightningDataModule):
                 logger.warning("%s: left out %d: %s", source.name, source.left_out.total(), reasons)
         for line in self._unmeasured():
             logger.warning(line)
-        sizes = ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items())
-        logger.info("%s: %s", " + ".join(source.name for source in self.sources), sizes)
+
+    def sizes(self) -> str:
+        """Return the names of the sets and how many examples each split has, in one line."""
+        counts = ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items())
+        return f"{' + '.join(source.name for source in self.sources)}: {counts}"
 
     def strata(self, example: Any) -> Sequence[str]:
         """Return the labels of an example that every split should have."""

@@ -106,11 +106,12 @@ class Hierarchy:
         return np.concatenate(below), starts
 
     @cached_property
-    def _above(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ancestors of all labels that have any in one row, int64 [sum], and where those of each begin."""
-        above = [[self.index[name] for name in names] for names in self.ancestors if names]
+    def _above(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The labels that have ancestors, these in one row, int64 [sum], and where those of each begin."""
+        children = np.array([i for i, names in enumerate(self.ancestors) if names])
+        above = [[self.index[name] for name in self.ancestors[i]] for i in children]
         starts = np.cumsum([0, *map(len, above[:-1])])
-        return np.concatenate(above), starts
+        return children, np.concatenate(above), starts
 
     def targets(self, labels: Iterable[str], known: np.ndarray) -> np.ndarray:
         """Return int8 [num_labels]: 1 holds, 0 does not hold, -1 unknown.
@@ -149,8 +150,7 @@ class Hierarchy:
         below, starts = self._descendants
         sure = reached & (scores >= LIKELY)
         result[..., self.inner] |= np.logical_or.reduceat(sure[..., below], starts, axis=-1)
-        children = [i for i, above in enumerate(self.ancestors) if above]
-        above, starts = self._above
+        children, above, starts = self._above
         result[..., children] &= np.logical_and.reduceat(result[..., above], starts, axis=-1)
         return result
 
