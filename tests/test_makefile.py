@@ -25,6 +25,7 @@ EXTRAS_OF = {
     "shared/sources/tables.py": ["batch", "train"],
     "vision/images.py": ["heic"],
     "nlp/encoders.py": ["train", "gpu"],
+    "nlp/starting.py": ["train"],
     "nlp/tables.py": ["train"],
     "*/*/data.py": ["train"],
     "*/*/decision.py": ["train"],

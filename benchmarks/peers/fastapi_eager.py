@@ -95,6 +95,7 @@ class Tags:
     def __call__(self, body: bytes) -> list[dict[str, Any]]:
         pixels = self.transform(Image.open(io.BytesIO(body)).convert("RGB"))
         with torch.inference_mode():
-            scores = self.network(pixels[None]).sigmoid()[0]
+            logits, _ = self.network(pixels[None])
+            scores = logits.sigmoid()[0]
         best = scores.topk(min(5, len(scores)))
         return [{"label": self.labels[i], "score": s} for s, i in zip(*(v.tolist() for v in best), strict=True)]
