@@ -68,9 +68,8 @@ def load_start(network: nn.Module, bundle: Bundle) -> None:
         found = _named_alike(name, state)
         if found is not None and found.shape == tuple(value.shape):
             fitting[name] = torch.from_numpy(np.array(found)).to(value.dtype)
-    body = {name for name in own if ".encoder.layer" in name or ".layer." in name or "embeddings." in name}
-    missing = sorted(body - set(fitting))
-    missing = [name for name in missing if not name.endswith("position_ids")]
+    body = [name for name in own if ".layer." in name or "embeddings." in name]
+    missing = [name for name in body if name not in fitting and not name.endswith("position_ids")]
     if missing or not body:
         raise ConfigError(
             f"the weights of {bundle.path} are not those of this network: {len(missing)} of its parts are missing or "
@@ -86,9 +85,8 @@ def _named_alike(name: str, state: dict[str, np.ndarray]) -> np.ndarray | None:
     for part in ("embeddings.", "encoder.", "transformer.", "qa_outputs."):
         place = name.find(part)
         if place >= 0:
-            found = [
-                value for other, value in state.items() if other.endswith("." + name[place:]) or other == name[place:]
-            ]
+            end = f".{name[place:]}"
+            found = [value for other, value in state.items() if f".{other}".endswith(end)]
             if len(found) == 1:
                 return found[0]
     return None

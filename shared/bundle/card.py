@@ -88,6 +88,8 @@ def front_matter(config: BundleConfig) -> dict[str, Any]:
     front: dict[str, Any] = {"license": str(said).lower() if known else "other" if said else "unknown"}
     if said and not known:
         front["license_name"] = str(said)
+    if config.languages:
+        front["language"] = config.languages
     front["library_name"] = "percept"
     if pipeline:
         front["pipeline_tag"] = pipeline

@@ -15,6 +15,8 @@ from shared.bundle.read import Bundle, read_arrays
 from shared.errors import BundleError
 
 SPLITS_FILE = "splits.npz"
+_SPLITS = ("test", "val", "train")
+"""Of two that share an example the later one counts: what was trained on is trained on."""
 _DIGITS = 16
 
 
@@ -39,9 +41,12 @@ class Seen:
 
     def __init__(self, bundle: Bundle) -> None:
         arrays = read_arrays(bundle.file(SPLITS_FILE))
-        if any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays.values()):
-            raise BundleError(f"{bundle.path}/{SPLITS_FILE} must hold lists of 64 bits. Copy the bundle again.")
-        self._split_of = {digest: split for split, array in arrays.items() for digest in array.tolist()}
+        if set(arrays) - set(_SPLITS) or any(array.dtype != np.uint64 or array.ndim != 1 for array in arrays.values()):
+            raise BundleError(
+                f"{bundle.path}/{SPLITS_FILE} must hold 64 bits for each example of {', '.join(_SPLITS)}; it holds "
+                f"{sorted(arrays)}. Copy the bundle again from where it was made."
+            )
+        self._split_of = {digest: split for split in _SPLITS if split in arrays for digest in arrays[split].tolist()}
 
     def split_of(self, digest: str) -> str | None:
         """Return the split that an example was in; None if it was in none.

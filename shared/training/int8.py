@@ -27,6 +27,7 @@ from shared.training.smoothing import smooth
 LAYERS = ("Conv", "Gemm", "MatMul")
 """Nodes with weights, which int8 makes small and fast."""
 
+_PRODUCTS = ("MatMul", "MatMulInteger")
 _ROWS = 64
 """Enough to tell which layer is the worst."""
 _LEAST_MENDED = 0.02
@@ -150,21 +151,19 @@ def dequantise(path: Path) -> dict[str, np.ndarray]:
         if "." in name:
             found[name] = real(name)
     for node in graph.node:
-        if node.op_type not in ("MatMul", "MatMulInteger") or node.input[1] not in values:
+        if node.op_type not in _PRODUCTS or node.input[1] not in values:
             continue
         name = node.input[1]
-        weight = real(name.removesuffix("_quantized")) if node.op_type == "MatMulInteger" else values[name]
-        before = makers.get(node.input[0])  # the quantiser of the input, where there is one
-        evened = (
-            makers.get(before.input[0]) if before is not None and before.op_type == "DynamicQuantizeLinear" else before
-        )
-        if evened is not None and evened.name.endswith("_evened"):
-            weight = weight * values[evened.input[1]][:, np.newaxis]
-        after = node
-        while (
-            after.op_type in ("MatMul", "MatMulInteger", "Cast", "Mul") and len(readers.get(after.output[0], ())) == 1
-        ):
-            [after] = readers[after.output[0]]
+        weight = values[name] if node.op_type == "MatMul" else real(name.removesuffix("_quantized"))
+        before = makers.get(node.input[0])
+        if before is not None and before.op_type == "DynamicQuantizeLinear":
+            before = makers.get(before.input[0])
+        if before is not None and before.name.endswith("_evened"):
+            weight = weight * values[before.input[1]][:, np.newaxis]
+        after, following = node, readers.get(node.output[0], [])
+        while after.op_type in (*_PRODUCTS, "Cast", "Mul") and len(following) == 1:
+            after = following[0]
+            following = readers.get(after.output[0], [])
         bias = next((name for name in after.input if name in values and name.endswith(".bias")), None)
         if after.op_type == "Add" and bias is not None:
             found[bias.removesuffix("bias") + "weight"] = np.ascontiguousarray(weight.T)

@@ -228,7 +228,8 @@ def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
             provenance=provenance,
             decision=fitted.decision.model_dump(),
             metrics=metrics,
-            card={key: value for key, value in asdict(run.card).items() if value},
+            card={key: value for key, value in asdict(run.card).items() if value and key != "languages"},
+            languages=run.card.languages,
             files={
                 **fitted.files,
                 **judging.reference(judged["val"], fitted.rule).file(),
@@ -279,11 +280,10 @@ def write(
     weights: StoredWeights = "float32",
     metrics: Mapping[str, Any],
     card: Mapping[str, Any],
+    languages: Sequence[str] = (),
     files: Mapping[str, bytes],
 ) -> Bundle:
     """Return the bundle, written to `output`."""
-    said = dict(card)
-    languages = said.pop("languages", [])
     config = BundleConfig.model_validate(
         {
             **trained.fields,
@@ -298,8 +298,8 @@ def write(
             "onnx": exported.onnx,
             "provenance": provenance,
             "metrics": metrics,
-            "card": said,
-            "languages": languages,
+            "card": card,
+            "languages": list(languages),
         }
     )
     stored = save(stored_state(trained.model, weights), metadata={"format": "pt"})
@@ -346,7 +346,7 @@ def reexport(
     """
     has_weights = WEIGHTS in read_bundle(path, verify=False).config.files
     bundle = read_bundle(path, verify=not has_weights)
-    if not has_weights and data is None:
+    if not has_weights and (data is None or int8):
         bundle.file(WEIGHTS)  # says what is missing
     judging: Judging[Any, Any] | None = None
     if data is not None:

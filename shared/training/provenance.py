@@ -92,14 +92,14 @@ def leave_out_seen(bundle: Bundle, data: TaskData, split: str, noun: str) -> lis
             elif split in ("all", then or now):
                 chosen[now if split == "all" else split].append(example)
     data.splits.update(chosen if split == "all" else {split: chosen[split]})
-    if not counts.total():
+    left = sum(map(len, chosen.values()))
+    if left and not counts.total():
         return []
-    total = counts.total() + sum(map(len, chosen.values()))
     shares = " and ".join(f"{counts[part]:,} it was {DONE[part]} on" for part in guarded if counts[part])
-    overlap = f"of {total:,} {noun}s, the bundle has seen {counts.total():,}: {shares}"
-    if counts.total() == total:
+    overlap = f"of {counts.total() + left:,} {noun}s, the bundle has seen {counts.total():,}: {shares or 'none'}"
+    if not left:
         raise DataError(f"{overlap}. Nothing is left to measure: name other data, or another part with --split.")
-    return [f"{overlap}. They are left out; the other {total - counts.total():,} are measured."]
+    return [f"{overlap}. They are left out; the other {left:,} are measured."]
 
 
 def _git_commit() -> str | None:

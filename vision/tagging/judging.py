@@ -81,7 +81,7 @@ class Rule:
 
     decision: TagDecision
     centres: np.ndarray | None = None
-    """float16 [num_labels, D] where `decision.abstain_below` is set."""
+    """float32 [num_labels, D], as float16 holds them, where `decision.abstain_below` is set."""
 
     def foreign(self, judged: Judged) -> np.ndarray:
         """Return bool [N]: the photos that are unlike all that were learned."""
@@ -94,7 +94,7 @@ class Rule:
         if self.centres is None:
             return {}
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, centres=self.centres)
+        np.savez(buffer, allow_pickle=False, centres=self.centres.astype(np.float16))
         return {CENTRES_FILE: buffer.getvalue()}
 
 
@@ -224,9 +224,11 @@ class TagJudging(Judging[Judged, Rule]):
         known = judged.targets[rows][:, leaves] != UNKNOWN
         pool = self._few_of_each(CENTRE_PHOTOS)
         taught = np.stack([self._targets(example)[leaves] == 1 for example in pool])
-        sums = taught.T.astype(float) @ np.stack([self._colours(example) for example in pool])
+        photos = [*pool, *(judged.examples[row] for row in rows)]
+        colours = np.stack([self._colours(photo) for photo in tqdm(photos, desc="by colours", unit="photo")])
+        sums = taught.T.astype(float) @ colours[: len(pool)]
         centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
-        seen = np.stack([self._colours(judged.examples[row]) for row in rows]) @ centres.T
+        seen = colours[len(pool) :] @ centres.T
         frequent = Counter(label for example in self.data.splits["train"] for label in example.labels)
         counts = np.array([frequent[self.hierarchy.labels[leaf]] for leaf in leaves], dtype=float)
 
@@ -404,12 +406,19 @@ class TagJudging(Judging[Judged, Rule]):
 
 
 def fit_centres(judged: Judged) -> np.ndarray:
-    """Return float16 [num_labels, D]: the mean direction of each label's features; 0 for a label without a photo."""
+    """Return the mean direction of each label's features; 0 for a label without a photo.
+
+    float32 [num_labels, D], as float16 holds them: so they are stored.
+    """
     assert judged.features is not None, "networks give features since format 2"
     features = judged.features.astype(np.float64)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     sums = (judged.targets == 1).T @ features
-    return np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)).astype(np.float16)
+    return (
+        np.asarray(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
+        .astype(np.float16)
+        .astype(np.float32)
+    )
 
 
 def fit_abstention(decision: TagDecision, judged: Judged, centres: np.ndarray, acceptance: float) -> TagDecision:

@@ -116,19 +116,18 @@ class TagPredictor:
 
 
 def likeness(features: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return float64 [N]: the cosine between each photo's features and the nearest label's centre.
+    """Return float32 [N]: the cosine between each photo's features and the nearest label's centre.
 
     Args:
         features: float32 [N, D].
-        centres: float [num_labels, D], each of length 1, or 0 where a label has none.
+        centres: float32 [num_labels, D], each of length 1, or 0 where a label has none.
     """
-    values = features.astype(np.float64)
-    lengths = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    return np.asarray((values / lengths @ centres.astype(np.float64).T).max(axis=1))
+    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return np.asarray((features / lengths @ centres.T).max(axis=1))
 
 
 def read_centres(bundle: Bundle) -> np.ndarray | None:
-    """Return the labels' centres, float16 [num_labels, D]; None of a bundle whose decision needs none.
+    """Return the labels' centres, float32 [num_labels, D]; None of a bundle whose decision needs none.
 
     Raises:
         BundleError: they are missing, or do not fit the labels and the network.
@@ -142,4 +141,4 @@ def read_centres(bundle: Bundle) -> np.ndarray | None:
     if centres is None or centres.shape != expected or centres.dtype.kind != "f" or not np.isfinite(centres).all():
         came = "no array centres" if centres is None else f"{centres.dtype} {list(centres.shape)}"
         raise BundleError(f"{bundle.path}/{CENTRES_FILE} holds {came}; expected finite numbers {list(expected)}.")
-    return centres
+    return centres.astype(np.float32)

@@ -169,15 +169,19 @@ class PageHeaders:
 
     Args:
         app: the page's.
+        path: where the page is.
         head: HTML, in the place of Gradio's own descriptions. Gradio's `head` is added by a script, which whoever shows
             a preview of a link never runs.
     """
 
-    def __init__(self, app: ASGIApp, head: str = "") -> None:
+    def __init__(self, app: ASGIApp, path: str = "", head: str = "") -> None:
         self.app = app
+        self._path = path.rstrip("/")
         self._head = head.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = scope.get("path", "").removeprefix(scope.get("root_path", "")).rstrip("/")
+        is_page = scope["type"] == "http" and scope["method"] == "GET" and route == self._path
         start: Message | None = None
         page = b""
 
@@ -187,7 +191,7 @@ class PageHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in PAGE_HEADERS.items():
                     headers[name] = value
-                if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+                if is_page and headers.get("content-type", "").startswith("text/html"):
                     start = message  # its length is known once the page is
                     return
             elif start is not None:
@@ -200,6 +204,6 @@ class PageHeaders:
                 start, message = None, {"type": "http.response.body", "body": page}
             await send(message)
 
-        if scope["type"] == "http":  # compressed, the page could not be read on its way
+        if is_page:  # compressed, it could not be read on its way
             scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
         await self.app(scope, receive, send_guarded)

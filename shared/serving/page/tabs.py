@@ -133,7 +133,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
     )
     app.add_middleware(PageGuard, path=path, config=demo.get_config_file())
     icon, about = quote(_text("icon.svg").strip()), " ".join(page.title for page in pages)
-    app.add_middleware(PageHeaders, head=str(_PARTS.head(icon, _title(pages), about)))
+    app.add_middleware(PageHeaders, path=path, head=str(_PARTS.head(icon, _title(pages), about)))
     return app
 
 

@@ -46,3 +46,10 @@ def test_other_arrays_are_refused(tagger_bundle: Bundle, tmp_path: Path):
         np.savez(file, allow_pickle=False, train=np.ones((2, 2)))
     with pytest.raises(BundleError, match=r"splits\.npz must hold"):
         read_seen(with_file(tagger_bundle, tmp_path / "b", (tmp_path / "other.npz").read_bytes()))
+
+
+def test_what_was_trained_on_counts_as_trained_wherever_else_it_was(tagger_bundle: Bundle, tmp_path: Path):
+    both = {"train": [digest("a")], "val": [digest("a")], "test": [digest("a"), digest("b")]}
+    seen = read_seen(with_file(tagger_bundle, tmp_path / "b", seen_file(both)))
+    assert seen is not None
+    assert (seen.split_of(digest("a")), seen.split_of(digest("b"))) == ("train", "test")
