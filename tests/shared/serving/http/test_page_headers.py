@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.testclient import TestClient
 
 from shared.serving.app import make_app, with_edge
@@ -114,3 +114,28 @@ def test_below_a_root_path_all_that_the_service_says_of_itself_begins_with_it(pr
 def test_a_root_path_that_is_none_is_refused(root_path: str):
     with pytest.raises(ValueError, match="root_path"):
         Settings(root_path=root_path)
+
+
+GRADIOS = (
+    '<head><meta property="og:title" content="Gradio" /><meta\n name="twitter:creator"\n content="@Gradio" /></head>'
+)
+
+
+def test_the_page_says_what_it_is_and_only_the_page_is_read_on_its_way():
+    app = FastAPI()
+
+    @app.get("/ui/")
+    @app.get("/ui/other")
+    def page(request: Request) -> Response:
+        asked = request.headers.get("accept-encoding", "nothing")
+        return Response(GRADIOS, media_type="text/html", headers={"asked-for": asked})
+
+    app.add_middleware(PageHeaders, path="/ui", head="<title>Ours</title>")
+    with TestClient(app) as client:
+        shown = client.get("/ui/", headers={"accept-encoding": "br"})
+        assert shown.text == "<head><title>Ours</title></head>"
+        assert shown.headers["content-length"] == str(len(shown.content))
+        assert shown.headers["asked-for"] == "nothing"
+        other = client.get("/ui/other", headers={"accept-encoding": "br"})
+        assert other.text == GRADIOS
+        assert other.headers["asked-for"] == "br", "scripts and pictures of the page stay compressed"
