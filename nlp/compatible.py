@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
@@ -35,6 +35,8 @@ RASA_VERSION = "3.6.0"
 """Whose routes these are."""
 _PAYLOAD = re.compile(r"/(?P<intent>[^{@\s/][^{@\s]*)(?:@[0-9.]+)?(?P<entities>\{.*\})?", re.DOTALL)
 """What a button sends. Source: Rasa Open Source 3.6, YAMLStoryReader.unpack_regex_message."""
+TRUNCATED = "X-Truncated-Inputs"
+"""Header that names the texts, counted from 0, of which the middle was left out: "0, 2"."""
 _NO_EFFECT = "Sent by clients; has no effect here: the bundle decides it."
 _ERRORS = error_responses(400, 404, 413, 415, 422, 429, 503, 504)
 
@@ -283,21 +285,24 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         responses=_ERRORS,
         openapi_extra=json_body(TextClassificationRequest),
     )
-    async def classify_text(request: Request) -> list[list[LabelScore]]:
+    async def classify_text(request: Request, response: Response) -> list[list[LabelScore]]:
         """For `huggingface_hub.InferenceClient(model=".../hf/text-classification").text_classification(…)`.
 
-        This shape cannot say "none of these": use /v1/intent if that matters.
+        This shape cannot say "none of these": use /v1/intent if that matters. If the middle of a long text was left
+        out, the header `X-Truncated-Inputs` names its place among the inputs.
         """
         model = engine().needed_intent()
         answered_by(request, model)
         asked = await read_json(request, TextClassificationRequest)
         parameters = asked.parameters or TextClassificationParameters()
         temperature = model.predictor.decision.temperature
-        answers = []
-        for found in await model.run_texts(_checked_texts(model, asked.inputs)):
+        answers, cut = [], []
+        for place, found in enumerate(await model.run_texts(_checked_texts(model, asked.inputs))):
             if isinstance(found, InputError):
                 raise found
-            outputs, _ = found
+            outputs, encoding = found
+            if encoding.is_cut:
+                cut.append(str(place))
             answers.append(
                 label_scores(
                     model.labels,
@@ -307,6 +312,8 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
                     top_k=parameters.top_k,
                 )
             )
+        if cut:
+            response.headers[TRUNCATED] = ", ".join(cut)
         return answers
 
     @router.post(

@@ -17,6 +17,7 @@ from typing import Any
 
 import gradio as gr
 
+from nlp.api import understand_text
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
 from nlp.page import render
@@ -85,6 +86,10 @@ class LanguagePage:
 
         return [reply, add_file, add_text, forget, greet]
 
+    async def understand(self, text: str) -> dict[str, Any]:
+        """Return what a message wants and, if it asks something, the answer, as POST /v1/understand does."""
+        return (await understand_text(self.engine(), text)).model_dump()
+
     async def reply(self, text: object, visitor: object) -> dict[str, str]:
         """Return the card for a message and what a screen reader says about it, or a notice."""
         try:
@@ -147,12 +152,14 @@ def page(engine: Callable[[], LanguageEngine]) -> Page:
     """Return the page of a language service; `engine` gives the one that answers now."""
     folder = document_folder()
     kept = VisitorDocuments(folder.path, Uploads(upload_folder().path))
+    shown = LanguagePage(engine, kept)
     return Page(
         tab="Language",
         title="What does this message want?" if engine().intent else "What do you want to know?",
         summary=lambda: " ".join(_summaries(engine())),
         models=lambda: [(model.name, model.version) for model in engine().models],
-        fill=LanguagePage(engine, kept).fill,
+        fill=shown.fill,
+        calls=[shown.understand],
         max_file_bytes=min(MAX_FILE_BYTES, engine().settings.max_body_bytes),
         css=(_PAGE / "page.css").read_text("utf-8"),
         kept=[folder],

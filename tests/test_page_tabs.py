@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -119,3 +122,31 @@ def test_phone_shows_the_whole_width_and_everything_has_a_name(page: Page, tab: 
     assert page.evaluate(NAMELESS) == []
     expect(page.locator("h1:visible")).to_have_count(1)
     expect(page.get_by_role("tab")).to_have_count(2)
+
+
+def test_gradios_own_client_finds_and_calls_the_pages_by_name(server: str, photo: Path):
+    client = Client(f"{server}/ui", verbose=False, analytics_enabled=False)
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/tag", "/understand"}
+    with ThreadPoolExecutor(8) as pool:  # so that both workers answer some, and results wait where the other reads
+        calls = [
+            pool.submit(client.predict, handle_file(str(photo)), api_name="/tag")
+            if place % 2
+            else pool.submit(client.predict, "play a song", api_name="/understand")
+            for place in range(40)
+        ]
+        answers = [call.result(timeout=60) for call in calls]
+    for place, answer in enumerate(answers):
+        if place % 2:
+            assert (answer["width"], answer["height"]) == (40, 30)
+            assert answer["tags"]
+        else:
+            assert answer["intent"]["intent"] == "play_music"
+
+
+def test_gradios_own_client_is_told_what_is_wrong(server: str):
+    client = Client(f"{server}/ui", verbose=False, analytics_enabled=False)
+    with pytest.raises(AppError, match="blank"):
+        client.predict("  ", api_name="/understand")
+    with pytest.raises(AppError, match="no longer here"):
+        client.predict("no-upload.jpg", api_name="/tag")
+    assert client.predict("play a song", api_name="/understand")["intent"]["intent"] == "play_music"

@@ -105,7 +105,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PERCEPT_BUNDLES": str(folder / "others"),
     }
     paths = [bundle.path for bundle in bundles]
-    with serving(paths, folder / "log", "--no-ui", workers=1, models=3, **settings) as running:
+    with serving(paths, folder / "log", workers=1, models=3, **settings) as running:
         yield running.url
 
 

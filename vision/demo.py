@@ -21,6 +21,7 @@ from shared.errors import InputError, NotFound, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S, upload_folder
 from shared.serving.page.tabs import Page, Part
 from shared.serving.page.uploads import Uploads
+from vision.api import tag_images
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
 from vision.images import decode_image
@@ -123,6 +124,11 @@ class TaggerPage:
         tags.select(self.explain, [address, answer], heat, **{**_QUIET, "show_progress": "full"})
         return [knows, limits]
 
+    async def tag(self, photo: str) -> dict[str, Any]:
+        """Tag a photo, `gradio_client.handle_file("photo.jpg")`; returns what POST /v1/tag returns for one."""
+        [found] = (await tag_images(self.engine(), [self._read(photo)])).results
+        return found.model_dump()
+
     async def look(self, photo: object, use_own: object, threshold: object) -> tuple[str, str, str]:
         """Return answer, tags and an empty heat map for a dropped photo, or what is wrong with it."""
         if not photo:
@@ -207,12 +213,14 @@ def page(engine: Callable[[], TaggingEngine]) -> Page:
         text = engine().bundle.config.card.get("summary")
         return text if isinstance(text, str) else ""
 
+    shown = TaggerPage(engine, Uploads(upload_folder().path))
     return Page(
         tab="Photos",
         title="What is in this photo?",
         summary=summary,
         models=lambda: [(engine().name, engine().version)],
-        fill=TaggerPage(engine, Uploads(upload_folder().path)).fill,
+        fill=shown.fill,
+        calls=[shown.tag],
         max_file_bytes=engine().settings.max_body_bytes,
         css=(_PAGE / "page.css").read_text("utf-8"),
         js=(_PAGE / "page.js").read_text("utf-8"),

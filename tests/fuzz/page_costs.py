@@ -18,7 +18,9 @@ from tests.fuzz.costs import FORM, Sent, encoded, hostile_forms, photo_of, words
 from tests.nlp.knowledge.pdfs import make_pdf, nested_bookmarks
 from tests.server import Server
 
-EVENT, CALL, UPLOAD = (f"/ui/gradio_api/{name}" for name in ("run/predict", "component_server", "upload"))
+EVENT, CALL, UPLOAD, JOIN = (
+    f"/ui/gradio_api/{name}" for name in ("run/predict", "component_server", "upload", "queue/join")
+)
 PASTED = 300_000
 """Characters of a pasted text."""
 
@@ -34,7 +36,8 @@ class _Page:
     def __init__(self, server: Server) -> None:
         config = server.get("/ui/config").json
         self.parts = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-        self.events = {tuple(each["targets"][0]): each["id"] for each in config["dependencies"] if each["backend_fn"]}
+        self.named = {each["api_name"]: each["id"] for each in config["dependencies"] if not each["targets"]}
+        self.events = {tuple(each["targets"][0]): each["id"] for each in config["dependencies"] if each["targets"]}
 
     def call(self, name: str, kind: str, data: dict[str, Any], honest: Sent | None = None) -> Sent:
         return Sent(CALL, kind, b"", honest=honest, made=lambda _: self._called(name, data))
@@ -52,6 +55,20 @@ class _Page:
 
     def look(self, kind: str, content: bytes, honest: Sent | None = None) -> Sent:
         return Sent(EVENT, kind, b"", honest=honest, made=partial(self._looked, content))
+
+    def tag(self, kind: str, content: bytes, honest: Sent | None = None) -> Sent:
+        return Sent(
+            JOIN, kind, b"", honest=honest, made=lambda server: self._join("tag", _upload(server, "a", content))
+        )
+
+    def understand(self, kind: str, text: str, honest: Sent | None = None) -> Sent:
+        return Sent(JOIN, kind, b"", honest=honest, made=lambda _: self._join("understand", text))
+
+    def _join(self, name: str, value: str) -> bytes:
+        """Return a call by name, of a session that was never here."""
+        return json.dumps(
+            {"fn_index": self.named[name], "data": [value], "session_hash": secrets.token_hex(16)}
+        ).encode()
 
     def _looked(self, content: bytes, server: Server) -> bytes:
         data = [_upload(server, "a.png", content), True, 50]
@@ -73,18 +90,22 @@ class _Page:
 def page_requests(server: Server) -> Iterator[Sent]:
     """Yield honest and hostile requests to the page of a server that has the starter models."""
     page = _Page(server)
-    photo, message, heat, pasted, document, pdf = honest = (
+    photo, message, heat, pasted, document, pdf, tagged, understood = honest = (
         page.look("a photo of 1 megapixel on the page", photo_of(1000)),
         page.call("reply", "a message of 2,000 characters on the page", {"text": words_of(2000)}),
         page.explain("a heat map of a photo of 1 megapixel", photo_of(1000)),
         page.call("add_text", f"a pasted text of {PASTED:,} characters", {"text": words_of(PASTED)}),
         page.add("a.txt", "a text of 2 million characters, dropped", words_of(MAX_CHARACTERS).encode()),
         page.add("a.pdf", "a PDF of 100 pages, dropped", make_pdf(["\n".join([words_of(80)] * 50)] * 100)),
+        page.tag("a photo of 1 megapixel, by name", photo_of(1000)),
+        page.understand("a message of 2,000 characters, by name", words_of(2000)),
     )
     yield from honest
     large = Image.new("RGBA", (6300, 6300), (200, 10, 10, 128))
     yield page.look("a PNG of 39 megapixels with alpha on the page", encoded(large, "PNG"))
     yield page.explain("a heat map of a PNG of 39 megapixels", encoded(large, "PNG"), heat)
+    yield page.tag("a PNG of 39 megapixels, by name", encoded(large, "PNG"), tagged)
+    yield page.understand("a message of 5 MB, by name", "漢字 " * 500_000, understood)
     for kind, text in {
         "punctuation": "a.,;" * 500,
         "ideographs": "漢字" * 1000,
@@ -121,7 +142,7 @@ def page_requests(server: Server) -> Iterator[Sent]:
         "nested arrays": b"[" * 500_000 + b"]" * 500_000,
         "400,000 values": b'{"fn_index": 1, "data": [' + b"0," * 400_000 + b"0]}",
     }.items():
-        for route in (EVENT, CALL):
+        for route in (EVENT, CALL, JOIN):
             yield Sent(route, f"an event of {kind}", body, honest=message)
     for sent in hostile_forms():
         yield Sent(UPLOAD, sent.kind, sent.body.replace(b'name="image"', b'name="files"'), FORM, photo)

@@ -35,6 +35,13 @@ def test_several_texts_give_one_list_each(client: TestClient):
     assert classify(client, []) == []
 
 
+def test_a_header_names_the_texts_that_were_cut(client: TestClient):
+    texts = ["play", "play " * 40]
+    response = client.post("/hf/text-classification", json={"inputs": texts})
+    assert response.headers["x-truncated-inputs"] == "1"
+    assert "x-truncated-inputs" not in client.post("/hf/text-classification", json={"inputs": "play"}).headers
+
+
 def test_scores_are_calibrated_unless_a_function_is_asked_for(client: TestClient):
     logits = np.array([4.0, 0.0, 0.0])
     softmax = np.exp(logits) / np.exp(logits).sum()

@@ -147,6 +147,9 @@ def test_no_event_of_the_page_fetches_an_address(site: Site):
         answer = post_json(site.server, f"/ui/gradio_api/{path}", body)
         assert answer.status < 600
         sent += 1
+        if "fn_index" in body:
+            joined = {**body, "session_hash": "s"}
+            assert post_json(site.server, "/ui/gradio_api/queue/join", joined).status < 600
     assert sent > 20
     assert site.canary.hits == []
 

@@ -48,6 +48,9 @@ def test_a_path_that_no_page_has_is_4xx_and_leaves_no_trace(site: Site):
         "static/%00",
         f"samples/{SECRET}.jpg",
         f"svelte/{SECRET}.js",
+        f"gradio_api/queue/data?session_hash=../{SECRET}",
+        f"gradio_api/queue/data?session_hash={SECRET * 10}",
+        f"gradio_api/queue/data?session={SECRET}",
     ):
         answer = site.server.get(f"/ui/{path}")
         assert 400 <= answer.status < 500, path

@@ -44,7 +44,14 @@ CLIENT_HEADERS = (
     "Inference-Header-Content-Length",
     "traceparent",
 )
-ANSWER_HEADERS = ("X-Request-ID", "X-Model-Name", "X-Model-Version", "Retry-After", "Inference-Header-Content-Length")
+ANSWER_HEADERS = (
+    "X-Request-ID",
+    "X-Model-Name",
+    "X-Model-Version",
+    "Retry-After",
+    "Inference-Header-Content-Length",
+    "X-Truncated-Inputs",
+)
 _BASIC = {"www-authenticate": 'Basic realm="Percept: any name, and a key as the password", charset="UTF-8"'}
 _SAME_SITE = {b"same-origin", b"none"}
 

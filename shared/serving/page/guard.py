@@ -3,7 +3,7 @@
 Gradio brings routes that fetch any address (`/gradio_api/file=https://…`, `/proxy=…`), edit code, or wait in a queue
 that lives in one process; it keeps something for each name of a session, and fails where an event has another shape
 than its page sends. So an event is read here, and Gradio gets one that is sure to be of a page, without a session.
-Files never reach Gradio: `tabs` answers the routes for them.
+Files and the calls of other programs never reach Gradio: `tabs` answers the routes for them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ MAX_EVENT_BYTES = 1_000_000
 """An event carries a path, kept scores, a message or pasted text: some kilobytes, seldom more."""
 _GET = re.compile(
     r"/?|/(config|info|theme\.css|favicon\.ico|manifest\.json|robots\.txt|(assets|static|svelte)/[^\0]{1,200})/?"
-    r"|/gradio_api/(info|app_id|startup-events|theme\.css|file=[\w.]{1,60})/?|/samples/[\w.-]{1,60}"
+    r"|/gradio_api/(info|app_id|startup-events|theme\.css|queue/data|file=[\w.]{1,60})/?|/samples/[\w.-]{1,60}"
 )
-_UPLOAD = "/gradio_api/upload"
+_OURS = ("/gradio_api/upload", "/gradio_api/queue/join")
+"""Routes that `tabs` answers itself."""
 _EVENT = re.compile(r"/gradio_api/(?:run/predict|(component_server))/?")
 
 
@@ -63,7 +64,7 @@ class PageGuard:
     def __init__(self, app: ASGIApp, path: str, config: Mapping[str, Any]) -> None:
         self.app = app
         self.path = path.rstrip("/")
-        events = [each for each in config["dependencies"] if each["backend_fn"]]
+        events = [each for each in config["dependencies"] if each["backend_fn"] and each["api_visibility"] == "private"]
         self._inputs: dict[int, int] = {each["id"]: len(each["inputs"]) for each in events}
         parts = config["components"]
         self._functions = {part["id"]: set(part["props"].get("server_fns") or ()) for part in parts}
@@ -84,7 +85,7 @@ class PageGuard:
                 receive = _replayed(self._checked(body, is_call=kind[1] is not None), receive)
                 headers = [(name, value) for name, value in scope["headers"] if name not in _OF_THE_BODY]
                 scope = {**scope, "query_string": b"", "headers": [*headers, (b"content-type", b"application/json")]}
-            elif not (route == _UPLOAD if scope["method"] == "POST" else _is_shown(scope["method"], route)):
+            elif not (route in _OURS if scope["method"] == "POST" else _is_shown(scope["method"], route)):
                 raise NotFound("no such page")
         except PerceptError as error:
             await error_response(error, scope)(scope, receive, send)

@@ -13,7 +13,7 @@ Only a package's `demo` may import this module, because it imports Gradio, which
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +24,14 @@ from urllib.parse import quote
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.events import api
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from shared.errors import InputError, NotFound, TooLarge
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.http.requests import read_form
+from shared.serving.page.calls import Call, Calls, result_folder
 from shared.serving.page.guard import PageGuard, PageHeaders
 from shared.serving.page.kept_files import KeptFolder, keep_sweeping, upload_folder
 from shared.serving.page.uploads import Uploads, media_type
@@ -82,8 +84,10 @@ class Page:
     """Runs once, when the heading is drawn, in its own scope."""
     sample_files: Sequence[Path] = ()
     """Files that the page may serve, each as `samples/NAME` below its own address."""
+    calls: Sequence[Call] = ()
+    """What programs that know Gradio may call by name."""
     kept: Sequence[KeptFolder] = ()
-    """Folders that are swept while the page is open, besides the one for uploads."""
+    """Folders that are swept while the page is open, besides those for uploads and results of calls."""
 
     @property
     def address(self) -> str:
@@ -101,8 +105,8 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         has_docs: whether to link to the documentation.
     """
     assert pages, "no page to show"
-    uploaded = upload_folder()
-    kept = [uploaded, *(folder for page in pages for folder in page.kept)]
+    uploaded, results = upload_folder(), result_folder()
+    kept = [uploaded, results, *(folder for page in pages for folder in page.kept)]
 
     @asynccontextmanager
     async def sweeping(_: FastAPI) -> AsyncIterator[None]:
@@ -115,6 +119,8 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
     install_error_handlers(app)
     _add_files(app, path, pages, Uploads(uploaded.path))
     demo = build_blocks(pages, has_docs=has_docs)
+    config = demo.get_config_file()
+    _add_calls(app, path, Calls(results.path, _numbered(pages, config)))
     gr.mount_gradio_app(
         app,
         demo,
@@ -131,7 +137,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         theme=_theme(),
         css="\n".join([_text("look.css"), *(page.css for page in pages)]),
     )
-    app.add_middleware(PageGuard, path=path, config=demo.get_config_file())
+    app.add_middleware(PageGuard, path=path, config=config)
     icon, about = quote(_text("icon.svg").strip()), " ".join(page.title for page in pages)
     app.add_middleware(PageHeaders, path=path, head=str(_PARTS.head(icon, _title(pages), about)))
     return app
@@ -167,6 +173,25 @@ def _add_files(app: FastAPI, path: str, pages: Sequence[Page], uploads: Uploads)
         return FileResponse(samples[name])
 
 
+def _add_calls(app: FastAPI, path: str, calls: Calls) -> None:
+    """Add the routes by which Gradio's clients call; Gradio's own would keep a queue in each process."""
+
+    @app.post(f"{path}/gradio_api/queue/join")
+    async def join(request: Request) -> dict[str, str]:
+        return await calls.join(request)
+
+    @app.get(f"{path}/gradio_api/queue/data")
+    async def stream(session_hash: str) -> StreamingResponse:
+        return await calls.stream(session_hash)
+
+
+def _numbered(pages: Sequence[Page], config: Mapping[str, Any]) -> dict[int, tuple[Call, int]]:
+    """Return the number that the configuration gives each call -> the call, and how many values it takes."""
+    calls = {call.__name__: call for page in pages for call in page.calls}
+    named = [each for each in config["dependencies"] if each["api_visibility"] == "public"]
+    return {each["id"]: (calls[each["api_name"]], len(each["inputs"])) for each in named}
+
+
 def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
     """Return the pages as Gradio draws them."""
     is_alone = len(pages) == 1
@@ -180,6 +205,8 @@ def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
                 for page in pages:
                     with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
                         parts += _draw(page, is_alone=False, has_docs=has_docs)
+        for call in (call for page in pages for call in page.calls):
+            api(call, api_name=call.__name__, queue=False)
         demo.load(
             lambda: {part.component: part.now() for part in parts},
             None,

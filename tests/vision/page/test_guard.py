@@ -69,8 +69,8 @@ def test_what_the_page_needs_is_there(client: TestClient, path: str):
         ("GET", "/ui/gradio_api/file=https://example.com/a.png"),
         ("GET", "/ui/gradio_api/file=file:///etc/hostname"),
         ("GET", "/ui/gradio_api/proxy=https://example.hf.space/a.png"),
-        ("GET", "/ui/gradio_api/queue/data?session_hash=a"),
-        ("POST", "/ui/gradio_api/queue/join"),
+        ("POST", "/ui/gradio_api/queue/data?session_hash=a"),
+        ("GET", "/ui/gradio_api/queue/status"),
         ("GET", "/ui/gradio_api/heartbeat/a"),
         ("POST", "/ui/gradio_api/call/look"),
         ("POST", "/ui/gradio_api/vibe-edit"),
@@ -92,8 +92,8 @@ def test_files_of_the_server_are_not_handed_out(client: TestClient, secret: str)
     assert client.get(f"/ui/gradio_api/file={secret}").status_code in (403, 404)
 
 
-def test_no_event_is_offered_as_an_api(client: TestClient):
-    assert client.get("/ui/gradio_api/info").json()["named_endpoints"] == {}
+def test_only_what_is_named_is_offered_as_an_api(client: TestClient):
+    assert set(client.get("/ui/gradio_api/info").json()["named_endpoints"]) == {"/tag"}
     assert client.get("/ui/gradio_api/info").json()["unnamed_endpoints"] == {}
     assert all(not event["queue"] for event in client.get("/ui/config").json()["dependencies"])
 
@@ -176,14 +176,15 @@ def test_any_value_in_an_event_gets_an_answer(
     client: TestClient, event_data: object, capfd: pytest.CaptureFixture[str]
 ):
     config = client.get("/ui/config").json()
-    for event in (each for each in config["dependencies"] if each["backend_fn"]):
+    for event in config["dependencies"]:
         for value in VALUES:
             data = [value] * len(event["inputs"])
             body = {"data": data, "fn_index": event["id"], "event_data": event_data}
             answer = client.post(
                 EVENT, content=json.dumps(body)
             )  # in ASCII: half a surrogate pair can be sent like this
-            assert answer.status_code == 200, (event["id"], value, answer.text)
+            is_offered = event["backend_fn"] and event["api_visibility"] == "private"
+            assert answer.status_code == (200 if is_offered else 400), (event["id"], value, answer.text)
     assert "Traceback" not in "".join(capfd.readouterr())
 
 

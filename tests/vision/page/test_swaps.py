@@ -31,7 +31,7 @@ class Visitor:
     def __init__(self, client: AsyncClient, config: dict[str, Any]) -> None:
         self.client = client
         self.parts = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
-        self.events = {tuple(event["targets"][0]): event["id"] for event in config["dependencies"]}
+        self.events = {tuple(event["targets"][0]): event["id"] for event in config["dependencies"] if event["targets"]}
 
     async def send(self, part: str, event: str, *data: object, **more: object) -> list[Any]:
         body = {"data": data, "fn_index": self.events[self.parts[part], event], "session_hash": "test", **more}
