@@ -9,7 +9,9 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from nlp import compatible, knowledge_api
-from nlp.engine import MAX_PASSAGES, Asked, IntentEngine, LanguageEngine, SourcedAnswer
+from nlp.answering import SourcedAnswer
+from nlp.engine import DEFAULT_PASSAGES, MAX_PASSAGES, Asked, IntentEngine, LanguageEngine
+from nlp.knowledge.passages import Kind
 from nlp.qa.predictor import Answer
 from nlp.text import checked_text
 from shared.errors import InputError, TooLarge
@@ -22,7 +24,6 @@ from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 
 DEFAULT_TOP_K = 5
-DEFAULT_PASSAGES = 5
 _UTTERANCE = "Say what a person says, in their words."
 Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 """An item of a batch. Its type is checked when it is answered, so that a wrong one does not affect the others."""
@@ -114,7 +115,10 @@ class AnswerRequest(_Request):
         default=None, description="The text with the answer. Without one, the knowledge base is searched."
     )
     passages: Whole = Field(
-        default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="How many passages of the knowledge base to read."
+        default=DEFAULT_PASSAGES,
+        ge=1,
+        le=MAX_PASSAGES,
+        description="How many passages of the knowledge base to read at most.",
     )
 
 
@@ -124,6 +128,9 @@ class SourceOut(BaseModel):
     document: str = Field(description="Its id, for GET /v1/knowledge/{document}.")
     title: str
     headings: list[str] = Field(description="Above the passage, the outermost first.")
+    kind: Kind = Field(description="Prose, the answer to a question of the document's own, a table's row, or code.")
+    lead: str = Field(description="That question, or the words that introduce the code or the table; else empty.")
+    page: int | None = Field(description="Of a document with pages, counted from 1.")
 
 
 class AnswerOut(BaseModel):
@@ -140,11 +147,14 @@ class AnswerOut(BaseModel):
 
 
 class PassageOut(BaseModel):
-    """A passage of the knowledge base that was read for a question."""
+    """A passage of the knowledge base that was looked at for a question."""
 
     document: str
     title: str
     headings: list[str]
+    kind: Kind
+    lead: str
+    page: int | None
     text: str
     start: int
     end: int = Field(description="Where it is in the document's plain text.")
@@ -164,7 +174,7 @@ class AnswerResponse(BaseModel):
 
     model: ModelInfo
     answer: AnswerOut | None = Field(description="Null if nothing is sure enough, which is a normal answer.")
-    passages: list[PassageOut] = Field(description="Those that were read, the nearest first.")
+    passages: list[PassageOut] = Field(description="Those that were looked at, the nearest first.")
 
 
 class UnderstandRequest(_Request):
@@ -191,7 +201,7 @@ class UnderstandResponse(BaseModel):
     intent: IntentOut | None = Field(description="Null if the service has no intent model.")
     is_question: bool = Field(description="Whether it reads like a question.")
     answer: AnswerOut | None = Field(description="Null if nothing was looked up, or nothing was sure enough.")
-    passages: list[PassageOut] = Field(description="Those that were read; none if nothing was looked up.")
+    passages: list[PassageOut] = Field(description="Those that were looked at; none if nothing was looked up.")
 
 
 def create_app(lifecycle: Lifecycle[LanguageEngine], settings: Settings, **options: Any) -> DirectApi:

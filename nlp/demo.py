@@ -151,7 +151,9 @@ class LanguagePage:
 def page(engine: Callable[[], LanguageEngine]) -> Page:
     """Return the page of a language service; `engine` gives the one that answers now."""
     folder = document_folder()
-    kept = VisitorDocuments(folder.path, Uploads(upload_folder().path))
+    knowledge = engine().knowledge
+    encoder = knowledge.encoder if knowledge else None
+    kept = VisitorDocuments(folder.path, Uploads(upload_folder().path), encoder)
     shown = LanguagePage(engine, kept)
     return Page(
         tab="Language",

@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from nlp.answering import SourcedAnswer, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
-from nlp.knowledge import KnowledgeBase, Passage, SentenceReranker, open_knowledge
+from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledge
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
@@ -39,8 +40,16 @@ from shared.serving.observe import metrics
 from shared.serving.observe.metrics import ModelMetrics
 from shared.serving.settings import Settings
 
+DEFAULT_PASSAGES = 3
 MAX_PASSAGES = 20
 """Most passages that are read for one question."""
+LOOKED_AT = 20
+"""Passages that are found for one question; only prose is read."""
+READ_AT_ONCE = 2
+SURE, ENOUGH = 0.9, 0.5
+"""Nothing is read beside an answer as sure as the former, and nothing more beside one as sure as the latter."""
+GIVEN_FROM = 0.38
+"""Chance that an answer from the knowledge base must have to be given."""
 _OUTCOME = {False: "in_scope", True: "out_of_scope"}
 """Whether an utterance is out of scope -> its name in the metrics."""
 LONG_TEXT = 2_000
@@ -67,16 +76,6 @@ Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
-class SourcedAnswer(Answer):
-    """An answer from the knowledge base. Its place is one in the document's plain text.
-
-    `knowledge.text(passage.document)[start:end] == text`, and so is `passage.text`, counted from `passage.start`.
-    """
-
-    passage: Passage
-
-
-@dataclass(frozen=True)
 class Asked:
     """What the knowledge base says to a question."""
 
@@ -85,7 +84,7 @@ class Asked:
     best: SourcedAnswer | None
     """The most probable answer, however improbable; None if no passage was found."""
     passages: list[Passage]
-    """Those that were read, the nearest first."""
+    """Those that were looked at, the nearest first."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,9 @@ class LanguageEngine:
         qa = AnswerEngine.load(qa_path, settings) if qa_path else None
         if intent and qa and intent.name == qa.name:
             raise ConfigError(f"both bundles are called {qa.name!r}; models are asked for by name. Rename one.")
-        reranker = None
-        if qa and settings.reranker:
-            reranker = _load_reranker(settings.reranker, settings)
-        knowledge = open_knowledge(settings, reranker) if qa else None
+        encoder_path = settings.bundle("encoder") if qa else None
+        encoder = _load_encoder(encoder_path, settings) if encoder_path else None
+        knowledge = open_knowledge(settings, encoder) if qa else None
         return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
 
     def replaced(self, task: str, path: Path) -> LanguageEngine:
@@ -155,7 +153,7 @@ class LanguageEngine:
     @staticmethod
     def check(settings: Settings) -> None:
         """Refuse settings without a bundle, or with one that cannot be read; raises as `load`."""
-        for path in (*_bundles(settings), settings.reranker):
+        for path in (*_bundles(settings), settings.bundle("encoder")):
             if path is not None:
                 read_bundle(path)
 
@@ -169,15 +167,17 @@ class LanguageEngine:
         """Whether it answers questions without a context."""
         return self.qa is not None and self.knowledge is not None
 
-    async def ask(self, question: str, *, passages: int = 5, knowledge: KnowledgeBase | None = None) -> Asked:
+    async def ask(
+        self, question: str, *, passages: int = DEFAULT_PASSAGES, knowledge: KnowledgeBase | None = None
+    ) -> Asked:
         """Return what the knowledge base says to a question.
 
-        The best passages are found and read, each under its headings. The answer is the one with the highest score; of
-        two that are equal, the one in the nearer passage.
+        Of what is found, the documents' own questions with their answers, rows of tables and commands are judged as
+        they are. Prose is read under its headings, the nearest first, until an answer is sure.
 
         Args:
             question: as for `AnswerEngine.answer`.
-            passages: how many are read, 1 to `MAX_PASSAGES`.
+            passages: how many are read at most, 1 to `MAX_PASSAGES`.
             knowledge: what is searched; None for the service's own.
 
         Raises:
@@ -188,21 +188,37 @@ class LanguageEngine:
         searched = self.needed_knowledge() if knowledge is None else knowledge
         start = time.perf_counter()
         async with qa.admission.admitted():
-            found: list[Passage] = await self.in_thread(searched.search, question, min(passages, MAX_PASSAGES))
+            found: list[Passage] = await self.in_thread(searched.search, question, LOOKED_AT)
+            answers = whole_answers(question, found)
             metrics.STAGE_SECONDS.labels(qa.name, "search").observe(time.perf_counter() - start)
-            # Headings say what a passage is about when its text takes that for granted.
-            above = [f"{' – '.join((passage.title, *passage.headings))}\n" for passage in found]
-            contexts = [heading + passage.text for heading, passage in zip(above, found, strict=True)]
-            answers = await qa.read(question, contexts, above=[len(heading) for heading in above])
-        sourced = []
-        for passage, heading, of_passage in zip(found, above, answers, strict=True):
-            moved = passage.start - len(heading)
-            sourced += [SourcedAnswer(a.text, a.score, a.start + moved, a.end + moved, passage) for a in of_passage]
-        best = max(sourced, key=lambda answer: answer.score, default=None)
-        qa.count(best)
-        return Asked(best if best is not None and qa.is_answer(best) else None, best, found)
+            prose = [passage for passage in found if passage.kind == "prose"][: min(passages, MAX_PASSAGES)]
+            read = 0
+            while read < len(prose) and max((a.score for a in answers), default=0.0) < (ENOUGH if read else SURE):
+                next_ones = prose[read : read + (1 if not read else READ_AT_ONCE)]
+                answers += await self._read(qa, question, next_ones)
+                read += len(next_ones)
+        best = max(answers, key=lambda answer: answer.score, default=None)
+        is_given = best is not None and best.score >= GIVEN_FROM
+        qa.count(best, is_given=is_given)
+        looked_at = [each for each in found if each in prose[:read] or each.kind != "prose"][:passages]
+        if best is not None and best.passage not in looked_at:
+            looked_at = [best.passage, *looked_at[: passages - 1]]
+        return Asked(best if is_given else None, best, looked_at)
 
-    async def understand(self, text: str, *, top_k: int | None = None, passages: int = 5) -> Understood:
+    @staticmethod
+    async def _read(qa: AnswerEngine, question: str, passages: Sequence[Passage]) -> list[SourcedAnswer]:
+        """Return the best answer in each passage of prose, as far as there is one."""
+        # Headings say what a passage is about when its text takes that for granted.
+        above = [f"{' – '.join((passage.title, *passage.headings))}\n" for passage in passages]
+        contexts = [heading + passage.text for heading, passage in zip(above, passages, strict=True)]
+        answers = await qa.read(question, contexts, above=[len(heading) for heading in above])
+        return [
+            read_answer(passage, answer.start - len(heading), answer.end - len(heading), answer.score)
+            for passage, heading, of_passage in zip(passages, above, answers, strict=True)
+            for answer in of_passage
+        ]
+
+    async def understand(self, text: str, *, top_k: int | None = None, passages: int = DEFAULT_PASSAGES) -> Understood:
         """Return what an utterance wants; if it is out of scope or a question, also what the knowledge base says.
 
         Args:
@@ -271,12 +287,12 @@ def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
     return paths
 
 
-def _load_reranker(path: Path, settings: Settings) -> SentenceReranker:
+def _load_encoder(path: Path, settings: Settings) -> SentenceEncoder:
     bundle, runtime = load_runtime(path, EMBEDDING, settings)
     with answering_an_example(bundle):
-        reranker = SentenceReranker(bundle, runtime)
-        reranker.predictor.infer([reranker.predictor.encoder.longest()])
-    return reranker
+        encoder = SentenceEncoder(bundle, runtime)
+        encoder.predictor.infer([encoder.predictor.encoder.longest()])
+    return encoder
 
 
 def _missing(what: str) -> NotFound:
@@ -547,9 +563,14 @@ class AnswerEngine(TextModel[Logits]):
         """Whether it is sure enough to be given; if not, the context holds no answer, which is a normal answer."""
         return self.predictor.is_answer(answer)
 
-    def count(self, best: Answer | None) -> None:
-        """Count the best answer to one question, or that there is none, in the metrics."""
-        is_answered = best is not None and self.is_answer(best)
+    def count(self, best: Answer | None, *, is_given: bool | None = None) -> None:
+        """Count the best answer to one question, or that there is none, in the metrics.
+
+        Args:
+            best: the most probable one.
+            is_given: whether it is sure enough; None for the bundle's own threshold.
+        """
+        is_answered = best is not None and (self.is_answer(best) if is_given is None else is_given)
         self.metrics.answer("answered" if is_answered else "unanswerable", score=best.score if best else None)
 
     async def read(
@@ -599,6 +620,7 @@ class AnswerEngine(TextModel[Logits]):
                     context,
                     of_one,
                     [next(logits) for _ in of_one],
+                    question=question,
                     above=heading,
                     top_k=top_k,
                     max_answer_tokens=max_answer_tokens,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from nlp.engine import LanguageEngine
 from nlp.knowledge import DocumentInfo
-from nlp.knowledge.documents import HTML, MARKDOWN, PDF, PLAIN
+from nlp.knowledge.documents import HTML, MARKDOWN, PDF, PLAIN, WORD
 from shared.errors import InputError
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
@@ -25,7 +25,7 @@ _HOW = (
 )
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "required": [FIELD], "properties": {FIELD: _FILE, "title": {"type": "string"}}}
-_BODIES = {**dict.fromkeys((MARKDOWN, PLAIN, HTML, PDF), _FILE), "multipart/form-data": _FORM}
+_BODIES = {**dict.fromkeys((MARKDOWN, PLAIN, HTML, PDF, WORD), _FILE), "multipart/form-data": _FORM}
 _PUT_BODY = {
     "requestBody": {
         "required": True,

@@ -12,7 +12,6 @@ import bentoml
 from pydantic import Field
 
 from nlp.api import (
-    DEFAULT_PASSAGES,
     DEFAULT_TOP_K,
     AnswerResponse,
     IntentResponse,
@@ -21,7 +20,7 @@ from nlp.api import (
     classify_texts,
     understand_text,
 )
-from nlp.engine import MAX_PASSAGES, LanguageEngine
+from nlp.engine import DEFAULT_PASSAGES, MAX_PASSAGES, LanguageEngine
 
 
 class LanguageMethods:

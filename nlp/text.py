@@ -368,6 +368,89 @@ def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+_TECHNICAL = re.compile(r"[@_=\\]|://|^[-/.~$]|\w/\w*[/.]|\w\.\w+[(/]|\w{2}\.\w{2}")
+"""In an option, path, address, name of a setting or file: such a word is cut nowhere inside."""
+_AROUND_WORDS = "\"'“”‘’«»„`()[]{}<>,;:!?…|*"
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Thai, Lao, Burmese, Khmer, kana and ideographs: written without spaces, so that no border shows where a word ends."""
+_LONGEST_WORD = 200
+
+
+def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a span that begins and ends where words do, without blanks at its ends.
+
+    A word ends where neither letter, digit nor underscore goes on. Options, paths, addresses and names of settings stay
+    whole, and so do numbers with their signs: `--ckpt_path`, `help@shop.example`, `4.90`, `$5`, `18 %`.
+
+    >>> text = "Pass --ckpt_path last, or pay $1,024.50 to help@shop.example."
+    >>> [text[slice(*whole_words(text, text.index(part), text.index(part) + len(part)))]
+    ...  for part in ("path", "1", "shop", "las")]
+    ['--ckpt_path', '$1,024.50', 'help@shop.example', 'last']
+    """
+    start, end = whole_characters(text, start, end)
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    if start >= end:
+        return start, end
+    return _word_start(text, start), _word_end(text, end)
+
+
+def _word_start(text: str, start: int) -> int:
+    first, last = _around(text, start)
+    if _TECHNICAL.search(text[first:last]):
+        return first
+    while start > first and _goes_on(text, start):
+        start -= 1
+    if start > first and text[start - 1] in "$€£¥#+-−±~" and text[start].isdigit():
+        start -= 1
+    return start
+
+
+def _word_end(text: str, end: int) -> int:
+    first, last = _around(text, end - 1)
+    if _TECHNICAL.search(text[first:last]):
+        return last
+    while end < last and _goes_on(text, end):
+        end += 1
+    if end < len(text) and text[end - 1].isdigit() and text[end] in "%‰°€$£¥":
+        end += 1
+    elif text[end - 1 : end].isdigit() and text[end : end + 2] in (" %", "\u00a0%", "\u202f%"):
+        end += 2
+    return end
+
+
+def _around(text: str, place: int) -> tuple[int, int]:
+    """Return what stands between blanks around a place, without quotes, brackets and final marks at its ends."""
+    first, last = place, place + 1
+    while first > 0 and not text[first - 1].isspace() and place - first < _LONGEST_WORD:
+        first -= 1
+    while last < len(text) and not text[last].isspace() and last - place < _LONGEST_WORD:
+        last += 1
+    while first < place and text[first] in _AROUND_WORDS:
+        first += 1
+    while last > place + 1 and text[last - 1] in _AROUND_WORDS + ".":
+        last -= 1
+    return first, last
+
+
+def _goes_on(text: str, place: int) -> bool:
+    """Whether a word goes on from the character before `place` to the one at it."""
+    before, here = text[place - 1], text[place]
+    if _UNSPACED.match(before) or _UNSPACED.match(here):
+        return False
+    if _is_of_word(before) and _is_of_word(here):
+        return True
+    if here in ".,:" and before.isdigit():
+        return text[place + 1 : place + 2].isdigit()
+    return before in ".,:" and here.isdigit() and text[place - 2 : place - 1].isdigit()
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or character in "_\u200c\u200d" or unicodedata.category(character)[0] == "M"
+
+
 def _is_joined(text: str, place: int) -> bool:
     """Whether the character at `place` belongs to the one before it."""
     here, before = text[place], text[place - 1]

@@ -81,6 +81,12 @@ class Source:
     document: str
     title: str
     headings: tuple[str, ...]
+    kind: str
+    """prose, answer (to a question of the document's own), row (of a table) or code."""
+    lead: str
+    """That question, or the words that introduce the code or the table."""
+    page: int | None
+    """Of a document with pages, counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,9 @@ class Passage:
     document: str
     title: str
     headings: tuple[str, ...]
+    kind: str
+    lead: str
+    page: int | None
     text: str
     start: int
     end: int

@@ -3,7 +3,7 @@
 `KnowledgeBase(path)` is all a service needs. Needs neither torch nor transformers.
 """
 
-from nlp.knowledge.search import Passage, SentenceReranker
+from nlp.knowledge.search import Passage, SentenceEncoder
 from nlp.knowledge.store import DocumentInfo, KnowledgeBase, open_knowledge
 
-__all__ = ["DocumentInfo", "KnowledgeBase", "Passage", "SentenceReranker", "open_knowledge"]
+__all__ = ["DocumentInfo", "KnowledgeBase", "Passage", "SentenceEncoder", "open_knowledge"]

@@ -18,12 +18,26 @@ from shared.errors import ConfigError, NotReady, ServiceError
 
 APPLICATION_ID = 0x50435054
 """ASCII "PCPT": tells our file from other programs' databases."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 15.0
 """How long a writer waits for another process's; the largest accepted document takes about 5 s to write."""
 
 _FTS5 = "fts5"
 _TOKENS = "unicode61 remove_diacritics 2"
+_COLUMNS = "title, headings, lead, text, pieces"
+_INDEX = (
+    f"""CREATE VIRTUAL TABLE stems USING fts5 (
+        {_COLUMNS}, content = 'passages', content_rowid = 'key', tokenize = 'porter {_TOKENS}')""",
+    f"""CREATE VIRTUAL TABLE forms USING fts5 (
+        {_COLUMNS}, content = 'passages', content_rowid = 'key', tokenize = '{_TOKENS}')""",
+)
+# How many passages have a word, looked up by the word itself.
+_VOCABULARY = "CREATE VIRTUAL TABLE vocabulary USING fts5vocab (forms, row)"
+_STATE = (
+    # `changes` goes up with each document that is put or removed; `encoder` names whose embeddings are kept.
+    "CREATE TABLE state (changes INTEGER NOT NULL, encoder TEXT NOT NULL)",
+    "INSERT INTO state VALUES (0, '')",
+)
 _SCHEMA = (
     """CREATE TABLE documents (
         key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT NOT NULL, media_type TEXT NOT NULL,
@@ -32,15 +46,33 @@ _SCHEMA = (
     """CREATE TABLE passages (
         key INTEGER PRIMARY KEY, document INTEGER NOT NULL REFERENCES documents (key), title TEXT NOT NULL,
         path TEXT NOT NULL, headings TEXT NOT NULL, text TEXT NOT NULL,
-        start INTEGER NOT NULL, end INTEGER NOT NULL)""",
+        start INTEGER NOT NULL, end INTEGER NOT NULL, kind TEXT NOT NULL DEFAULT 'prose',
+        lead TEXT NOT NULL DEFAULT '', pieces TEXT NOT NULL DEFAULT '', page INTEGER,
+        cells TEXT NOT NULL DEFAULT '[]', embedding BLOB)""",
     "CREATE INDEX passages_by_document ON passages (document)",
-    f"""CREATE VIRTUAL TABLE stems USING fts5 (
-        title, headings, text, content = 'passages', content_rowid = 'key', tokenize = 'porter {_TOKENS}')""",
-    f"""CREATE VIRTUAL TABLE forms USING fts5 (
-        title, headings, text, content = 'passages', content_rowid = 'key', tokenize = '{_TOKENS}')""",
+    *_INDEX,
+    _VOCABULARY,
+    *_STATE,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_FROM_1 = (
+    "ALTER TABLE passages ADD COLUMN kind TEXT NOT NULL DEFAULT 'prose'",
+    "ALTER TABLE passages ADD COLUMN lead TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE passages ADD COLUMN pieces TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE passages ADD COLUMN page INTEGER",
+    "ALTER TABLE passages ADD COLUMN cells TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE passages ADD COLUMN embedding BLOB",
+    "DROP TABLE stems",
+    "DROP TABLE forms",
+    *_INDEX,
+    "INSERT INTO stems (stems) VALUES ('rebuild')",
+    "INSERT INTO forms (forms) VALUES ('rebuild')",
+    _VOCABULARY,
+    *_STATE,
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+"""Format 1 knew only prose; its documents stay, and are read anew when they are put again."""
 _DAMAGED = "the knowledge base is damaged; whoever runs the service must restore or rebuild it."
 _MESSAGES = {
     sqlite3.SQLITE_FULL: "the knowledge base's disk is full. Nothing was changed; try again when there is room.",
@@ -165,9 +197,8 @@ def _open(path: Path) -> sqlite3.Connection:
             _check_fts5(connection)
             # One transaction: of several processes that open a new file, one makes the tables; none sees half of them.
             with _transaction(connection, "BEGIN IMMEDIATE"):
-                if not _has_our_tables(connection, path):
-                    for statement in _SCHEMA:
-                        connection.execute(statement)
+                for statement in {0: _SCHEMA, 1: _FROM_1, SCHEMA_VERSION: ()}[_version(connection, path)]:
+                    connection.execute(statement)
             # Readers go on while one writes, and a crash in mid-write leaves what was there before.
             _use_write_ahead_log(connection)
         except (sqlite3.Error, OSError) as error:
@@ -176,13 +207,13 @@ def _open(path: Path) -> sqlite3.Connection:
         return connection
 
 
-def _has_our_tables(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the tables are there; False for a new file. Raises ConfigError for a file that is not ours."""
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the format of our tables, or 0 for a new file. Raises ConfigError for a file that is not ours."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application == APPLICATION_ID and version == SCHEMA_VERSION:
-        return True
+    if application == APPLICATION_ID and 1 <= version <= SCHEMA_VERSION:
+        return int(version)
     if application == APPLICATION_ID:
         raise ConfigError(
             f"{path} is a knowledge base of format {version}; this version of Percept reads format {SCHEMA_VERSION}. "
@@ -190,7 +221,7 @@ def _has_our_tables(connection: sqlite3.Connection, path: Path) -> bool:
         )
     if tables or application or version:
         raise ConfigError(f"{path} is another program's database, not a knowledge base. Name another file; it is made.")
-    return False
+    return 0
 
 
 def _check_fts5(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Files to plain text with sections, whether Markdown, plain text, HTML or PDF; and what a document may be called."""
+"""Files to plain text with sections: Markdown, plain text, HTML, PDF and Word; and what a document may be called."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from nlp.knowledge.markdown import read_markdown
-from nlp.knowledge.passages import MAX_HEADING_CHARS, Document, Section, normalise, one_line
+from nlp.knowledge.passages import BLANK_LINE, MAX_HEADING_CHARS, Builder, Document, normalise, one_line, rejoined
 from nlp.knowledge.pdf import FOR_OPERATORS, PdfLimits, read_pdf
 from nlp.knowledge.webpage import read_webpage
+from nlp.knowledge.word import read_word
 from shared.errors import InputError, UnsupportedMedia
+from shared.sources.charsets import is_western
 
 MARKDOWN, PLAIN, HTML, PDF = "text/markdown", "text/plain", "text/html", "application/pdf"
-SUFFIXES = {".md": MARKDOWN, ".markdown": MARKDOWN, ".txt": PLAIN, ".html": HTML, ".htm": HTML, ".pdf": PDF}
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+SUFFIXES = {
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
+    ".txt": PLAIN,
+    ".html": HTML,
+    ".htm": HTML,
+    ".pdf": PDF,
+    ".docx": WORD,
+}
 """The end of a document's name -> what it is."""
 MAX_ID_CHARS = 200
 _OTHER_NAMES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML, "application/x-pdf": PDF}
 _UNSAID = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream"})
 """What clients send as the type of a file that they do not know, `curl --data-binary` among them."""
-_ACCEPTED = f"Accepted are {MARKDOWN}, {PLAIN}, {HTML} and {PDF}."
+_ACCEPTED = f"Accepted are {MARKDOWN}, {PLAIN}, {HTML}, {PDF} and Word's .docx."
 _NOT_IN_IDS = "\\\ufffd"
 """The backslash is another system's path; U+FFFD replaces bytes that are not UTF-8, so different ids would be equal."""
 _ID_EXAMPLE = "Name it like guides/serving.md."
@@ -65,6 +76,8 @@ def read_document(
     kind = media_type_of(name, content, said)
     if kind == PDF:
         document = read_pdf(content, pdf_limits).document(PDF)
+    elif kind == WORD:
+        document = read_word(content).document(WORD)
     else:
         text = decode(content, _declared_charset(kind, content, said))
         if kind == MARKDOWN:
@@ -72,8 +85,10 @@ def read_document(
         elif kind == HTML:
             document = read_webpage(text).document(HTML)
         else:
-            text = normalise(text)
-            document = Document(PLAIN, None, text, (Section((), 0, len(text)),))
+            builder = Builder()
+            for paragraph in BLANK_LINE.split(rejoined(normalise(text))):
+                builder.paragraph(paragraph)
+            document = builder.document(PLAIN)
     if not any(character.isalnum() for character in document.text):
         raise InputError(f"the document has no words: {len(content)} bytes of {kind} came. Send a document with text.")
     return document
@@ -110,11 +125,14 @@ def media_type_of(name: str, content: bytes, said: str | None) -> str:
 
 
 def decode(content: bytes, charset: str | None) -> str:
-    """Return bytes as text: UTF-8 unless a byte order mark or the sender says otherwise. Nothing is guessed.
+    """Return bytes as text: in the charset that a byte order mark or the sender names, else as what it can only be.
+
+    That is UTF-8, UTF-16 if every other byte is zero, or Windows-1252 if its letters make words of a Western European
+    language.
 
     Args:
         content: a byte order mark at its start overrides `charset`.
-        charset: as a media type or a page's <meta> names it; None for UTF-8.
+        charset: as a media type or a page's <meta> names it; None if neither does.
 
     Raises:
         InputError: the charset is unknown, or the bytes do not fit it.
@@ -122,6 +140,8 @@ def decode(content: bytes, charset: str | None) -> str:
     for mark, name in _BYTE_ORDER_MARKS:
         if content.startswith(mark):
             return _decode(content[len(mark) :], name)
+    if charset is None:
+        charset = _charset_of(content)
     encoding = _CHARSETS.get((charset or "utf-8").strip().strip("\"'").lower())
     if encoding is None:
         raise InputError(
@@ -129,6 +149,18 @@ def decode(content: bytes, charset: str | None) -> str:
             "ISO-8859-15 and Windows-1252 work too if the content type names them."
         )
     return _decode(content, encoding)
+
+
+def _charset_of(content: bytes) -> str:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        is_one = is_western(line for line in content.splitlines() if not line.isascii())
+        return "cp1252" if is_one and b"\0" not in content else "utf-8"
+    zeros = [content[start:4096:2].count(0) for start in (0, 1)]
+    if max(zeros) > 10 * min(zeros) and max(zeros) > min(len(content), 4096) // 4:
+        return "utf-16be" if zeros[0] > zeros[1] else "utf-16le"
+    return "utf-8"
 
 
 def charset_of_page(content: bytes) -> str | None:

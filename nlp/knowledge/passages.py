@@ -1,8 +1,8 @@
 """A document's plain text, the sections it has, and the passages it is cut into: short enough to read for one question.
 
-Text is cut between paragraphs where that gives 80 to 180 words, at sentence ends inside longer paragraphs, at spaces
-inside longer sentences. Every piece is the document's own text from `start` to `end`: nothing is moved, added or
-repeated.
+A passage knows what it is: prose, the answer to a question, a row of a table, or code. Prose is cut between paragraphs
+where that gives 80 to 180 words, at sentence ends inside longer paragraphs, at spaces inside longer sentences. Every
+piece is the document's own text from `start` to `end`: nothing is moved, added or repeated.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Literal, NamedTuple
 
 from nlp.text import check_marks
 
@@ -29,7 +31,7 @@ _INVISIBLE = re.compile(
 )
 _WORD = re.compile(r"\S+")
 _SOME_WORDS = re.compile(r"\S+(?:\s+\S+){0,7}")
-_PARAGRAPH_BORDER = re.compile(r"\n[^\S\n]*\n\s*")
+BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_BORDER = re.compile(
     r"(?<=[.!?…])\s++(?!»)"
     r"|(?<=[.!?…][\"'”’»)\]])\s+"
@@ -45,6 +47,10 @@ _ABBREVIATION = re.compile(
 )
 
 
+Kind = Literal["prose", "answer", "row", "code"]
+"""Running text, the answer to a question that the document asks itself, a row of a table, or code."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A piece of a document's plain text, `text[start:end]`, with the headings above it."""
@@ -53,6 +59,14 @@ class Section:
     """From the outermost to the nearest; their own lines are not part of the piece."""
     start: int
     end: int
+    kind: Kind = "prose"
+    lead: str = ""
+    """What comes before it and says what it is: the question of an answer, the words that introduce code."""
+    page: int | None = None
+    """Of a document with pages, counted from 1."""
+    cells: tuple[tuple[str, int, int], ...] = ()
+    """Pieces that stay whole, with start and end counted from this one's start: of a row its cells, each with its
+    column's name; of prose what is set as code."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,37 @@ def normalise(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+_DIVIDED = re.compile(r"(?<=[^\W\d_]{2})-\n[ \t]*(?=[^\W\d_]{2})")
+_WHOLE_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+
+
+def rejoined(text: str) -> str:
+    r"""Return the text with the words joined that are divided at the end of a line.
+
+    A word that has its hyphen elsewhere in the text keeps it.
+
+    >>> rejoined("The new instal-\nlation is well-known and a well-\nknown case.")
+    'The new installation is well-known and a well-known case.'
+    """
+    if "-\n" not in text:
+        return text
+    known = {word.casefold() for word in _WHOLE_WORD.findall(text) if "-" in word}
+
+    def joined(border: re.Match[str]) -> str:
+        before = _LAST_LETTERS.search(text, max(0, border.start() - 40), border.start())
+        after = _FIRST_LETTERS.match(text, border.end(), border.end() + 40)
+        if before is None or after is None:
+            return border[0]
+        hyphenated = f"{before[0]}-{after[0]}".casefold()
+        return "-" if hyphenated in known or not after[0][0].islower() else ""
+
+    return _DIVIDED.sub(joined, text)
+
+
+_LAST_LETTERS = re.compile(r"[^\W\d_]+\Z")
+_FIRST_LETTERS = re.compile(r"[^\W\d_]+")
+
+
 def one_line(text: str, max_chars: int = MAX_HEADING_CHARS) -> str:
     """Return a title or heading on one line, cut off after `max_chars`.
 
@@ -90,84 +135,331 @@ def one_line(text: str, max_chars: int = MAX_HEADING_CHARS) -> str:
     return " ".join(normalise(text).split())[:max_chars].rstrip()
 
 
+_LABELS = r"(?:{})[ \t]*\d{{0,3}}[ \t]*[:.)][ \t]*(?=\S)"
+_ASKED = re.compile(_LABELS.format("q|question|frage|vraag|pregunta"), re.IGNORECASE)
+_ANSWERED = re.compile(_LABELS.format("a|answer|antwort|antwoord|réponse|respuesta"), re.IGNORECASE)
+_QUESTION_MARK = re.compile(r"[?？؟՞][\"'”’»)]*(?=\s|$)")
+MAX_QUESTION_CHARS = 300
+MAX_LEAD_CHARS = 400
+SHELLS = frozenset({"sh", "bash", "shell", "console", "zsh", "shell-session", "powershell", "ps1", "cmd", "bat"})
+"""Languages of which each line is a command of its own."""
+
+
+def is_question(text: str) -> bool:
+    """Whether a heading, a term or a bold line asks something.
+
+    >>> is_question("What does it cost?"), is_question("Costs")
+    (True, False)
+    """
+    text = text.rstrip()
+    marks = list(_QUESTION_MARK.finditer(text[-MAX_QUESTION_CHARS:]))
+    return len(text) <= MAX_QUESTION_CHARS and bool(marks) and marks[-1].end() == len(text)
+
+
+class _Block(NamedTuple):
+    """A heading, a question, a paragraph, a row or a piece of code, in the order of the text."""
+
+    kind: Literal["heading", "question", "lead"] | Kind
+    start: int
+    end: int
+    part: int
+    """Neighbouring paragraphs of the same part belong together."""
+    headings: tuple[str, ...]
+    lead: str
+    page: int | None
+    level: int = 0
+    cells: tuple[tuple[str, int, int], ...] = ()
+
+    def section(self, end: int | None = None, kind: Kind = "prose") -> Section:
+        return Section(self.headings, self.start, end or self.end, kind, self.lead, self.page, self.cells)
+
+
 class Builder:
-    """Collects headings and paragraphs in reading order and makes the document."""
+    """Collects headings, paragraphs, rows and code in reading order and makes the document."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._length = 0
         self._path: list[tuple[int, str]] = []
         """Level and text of the headings above what comes next."""
-        self._heading: Section | None = None
-        """The heading's own line, until the section below it ends."""
-        self._start: int | None = None
-        """Where the section's text starts; None while it has none."""
-        self._sections: list[Section] = []
+        self._question: str | None = None
+        """The question that what comes next answers."""
+        self._blocks: list[_Block] = []
+        self._part = 0
+        self._page: int | None = None
+        self._table_lead = ""
         self.title: str | None = None
 
     @property
     def is_empty(self) -> bool:
         return not self._parts
 
+    @property
+    def questions(self) -> list[str]:
+        """The questions that have an answer so far."""
+        return list(dict.fromkeys(block.lead for block in self._blocks if block.kind == "answer"))
+
     def heading(self, level: int, text: str) -> None:
-        """Add a heading and begin its section; the first of level 1 is the title."""
-        text = one_line(text)
+        """Add a heading and begin its section; the first of level 1 is the title.
+
+        What follows a heading that is a question answers it.
+        """
+        text = one_line(_unmarked(text)[0])
         if not text:
             return
-        self._close(level)
+        self.end_answer()
         self._path = [(above, name) for above, name in self._path if above < level]
-        self._heading = Section(self._headings(), *self._add(text, "\n\n"))
+        self._add("heading", text, "\n\n", level=level)
         self._path.append((level, text))
         if level == 1 and self.title is None:
             self.title = text
+        if is_question(text):
+            self._question = text
 
-    def paragraph(self, text: str, *, is_tight: bool = False) -> None:
-        """Add a paragraph; a tight one, such as a list item, follows on the next line."""
+    def question(self, text: str) -> None:
+        """Add a question that is no heading; what follows answers it, up to the next question or heading."""
+        text = one_line(_unmarked(text)[0])
+        if not text:
+            return
+        self.end_answer()
+        self._add("question", text, "\n\n")
+        self._question = text
+
+    def end_answer(self) -> None:
+        """What follows answers no question."""
+        self._question = None
+        self._part += 1
+
+    def paragraph(self, text: str, *, is_tight: bool = False, is_strong: bool = False) -> None:
+        """Add a paragraph; a tight one, such as a list item, follows on the next line.
+
+        Args:
+            text: of "Q: …" and "A: …", the latter becomes the answer to the former.
+            is_tight: whether it follows on the next line.
+            is_strong: whether all of it is bold: a question in bold has its answer below.
+        """
         text = normalise(text).strip("\n").rstrip()
         if not text.strip():
             return
-        start, _ = self._add(text, "\n" if is_tight and self._start is not None else "\n\n")
-        if self._start is None:
-            self._start = start
+        if label := _ASKED.match(text):
+            question, text = _divided(text[label.end() :])
+            self.question(question)
+            if not text:
+                return
+        elif is_strong and is_question(text):
+            self.question(text)
+            return
+        elif self._question is not None and self._blocks[-1].kind in ("question", "heading"):
+            label = _ANSWERED.match(text)
+            text = text[label.end() :] if label else text
+        text, places = _unmarked(text)
+        follows = bool(self._blocks) and self._blocks[-1].part == self._part and self._blocks[-1].kind != "heading"
+        border = "\n" if is_tight and follows else "\n\n"
+        self._add("answer" if self._question else "prose", text, border, cells=places)
 
-    def page(self, headings: tuple[str, ...], text: str) -> None:
+    def row(self, header: Sequence[str], cells: Sequence[str], *, is_first: bool = False) -> None:
+        """Add a row of a table, readable alone: "Team plan: price 29 EUR; seats 10".
+
+        Args:
+            header: names of the columns; empty if the table has none.
+            cells: of the row.
+            is_first: whether it is the table's first; what stands above the table introduces all rows.
+        """
+        text, places = readable_row(header, [_unmarked(normalise(cell))[0] for cell in cells])
+        if self._question is not None or not header or len(text) > _MAX_CHARS:
+            self.paragraph(text, is_tight=not is_first)
+        elif text.strip():
+            if is_first:
+                self._table_lead = self._lead()
+            self._part += 1
+            self._add("row", text, "\n\n" if is_first else "\n", lead=self._table_lead, cells=places)
+            self._part += 1
+
+    def code(self, text: str, language: str = "") -> None:
+        """Add code as it is written; each line of a shell's is a command of its own.
+
+        Args:
+            text: one or more lines.
+            language: as a fence names it.
+        """
+        text = normalise(text).strip("\n").rstrip()
+        if self._question is not None:
+            self.paragraph(text)
+        elif text.strip():
+            lead = self._lead()
+            self._part += 1
+            pieces = _commands(text) if language.lower() in SHELLS else [("", text)]
+            for place, (note, command) in enumerate(pieces):
+                self._add("code", command, "\n" if place else "\n\n", lead=f"{lead} {note}".strip())
+            self._part += 1
+
+    def page(self, number: int, headings: tuple[str, ...], text: str) -> None:
         """Add a page as a section of its own, under headings that are not part of the text."""
-        self._close(0)
+        self.end_answer()
+        self._page = number
         self._path = list(enumerate(headings, 1))
-        self.paragraph(text)
+        for paragraph in BLANK_LINE.split(text):
+            self.paragraph(paragraph)
 
     def document(self, media_type: str) -> Document:
         """Return what was collected."""
-        self._close(0)
-        return Document(media_type, self.title, "".join(self._parts), tuple(self._sections))
+        return Document(media_type, self.title, "".join(self._parts), tuple(_sections(self._blocks)))
 
-    def _add(self, text: str, border: str) -> tuple[int, int]:
+    def _add(
+        self,
+        kind: Literal["heading", "question"] | Kind,
+        text: str,
+        border: str,
+        *,
+        lead: str = "",
+        level: int = 0,
+        cells: tuple[tuple[str, int, int], ...] = (),
+    ) -> None:
         if self._parts:
             self._parts.append(border)
             self._length += len(border)
         start = self._length
         self._parts.append(text)
         self._length += len(text)
-        return start, self._length
+        path = self._path
+        if kind == "answer":
+            lead = self._question or ""
+            path = path[:-1] if path and path[-1][1] == lead else path
+        headings = tuple(name for _, name in path)
+        self._blocks.append(_Block(kind, start, self._length, self._part, headings, lead, self._page, level, cells))
 
-    def _close(self, next_level: int) -> None:
-        if self._start is not None:
-            self._sections.append(Section(self._headings(), self._start, self._length))
-        elif self._heading is not None and next_level <= self._path[-1][0]:
-            self._sections.append(self._heading)  # nothing is below it, so its own line says it all: "Call 0800 123456"
-        self._heading = self._start = None
+    def _lead(self) -> str:
+        """Return the paragraph before, which says what comes."""
+        if not self._blocks or self._blocks[-1].kind != "prose" or self._blocks[-1].part != self._part:
+            return ""
+        if _ITEM.match(self._parts[-1]):
+            return ""
+        if self._parts[-1].endswith(":"):  # it says nothing alone
+            self._blocks[-1] = self._blocks[-1]._replace(kind="lead")
+        return one_line(self._parts[-1][-MAX_LEAD_CHARS:], MAX_LEAD_CHARS)
 
-    def _headings(self) -> tuple[str, ...]:
-        return tuple(name for _, name in self._path)
+
+def readable_row(header: Sequence[str], cells: Sequence[str]) -> tuple[str, tuple[tuple[str, int, int], ...]]:
+    """Return a table's row as a line that can be read alone, and each cell's column and place in it.
+
+    >>> readable_row(["Plan", "Price", ""], ["Team plan", "29 EUR", "popular"])
+    ('Team plan: Price 29 EUR; popular', (('Plan', 0, 9), ('Price', 17, 23), ('', 25, 32)))
+    >>> readable_row(["status", "when"], ["415", "a format that is not accepted"])[0]
+    'status 415: when a format that is not accepted'
+    >>> readable_row([], ["a", "b"])[0]
+    'a | b'
+    """
+    if not header:
+        return " | ".join(cells), ()
+    text = ""
+    places: list[tuple[str, int, int]] = []
+    for name, cell in zip_longest(header, (one_line(cell, _MAX_CHARS) for cell in cells), fillvalue=""):
+        if not cell:
+            continue
+        text += "" if not text else ": " if len(places) == 1 else "; "
+        if name and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", cell, re.IGNORECASE):
+            text += f"{name} "
+        places.append((name, len(text), len(text) + len(cell)))
+        text += cell
+    return text, tuple(places)
+
+
+CODE_START, CODE_END = "\ufdd0", "\ufdd1"
+"""Around what is set as code in a paragraph, for `Builder`; no text has these."""
+_ITEM = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s")
+_CODE = re.compile(f"{CODE_START}([^{CODE_START}{CODE_END}]*){CODE_END}|[{CODE_START}{CODE_END}]")
+
+
+def _unmarked(text: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
+    """Return a text without the marks of code, and where the code is.
+
+    >>> _unmarked(f"Run {CODE_START}make{CODE_END}.")
+    ('Run make.', (('code', 4, 8),))
+    """
+    if CODE_START not in text and CODE_END not in text:
+        return text, ()
+    parts, places, length, last = [], [], 0, 0
+    for mark in _CODE.finditer(text):
+        for part in (text[last : mark.start()], mark[1] or ""):
+            parts.append(part)
+            length += len(part)
+        if mark[1] and mark[1].strip():
+            places.append(("code", length - len(mark[1]), length))
+        last = mark.end()
+    return "".join((*parts, text[last:])), tuple(places)
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Return question and answer of a paragraph that begins with a question; the answer may come later."""
+    mark = _QUESTION_MARK.search(text)
+    question, answer = (text[: mark.end()], text[mark.end() :]) if mark else text.partition("\n")[::2]
+    answer = answer.strip("*_ \t\n")
+    label = _ANSWERED.match(answer)
+    return question, answer[label.end() :] if label else answer
+
+
+def _commands(text: str) -> list[tuple[str, str]]:
+    r"""Return the commands of a shell's lines, each with the comments above and behind it.
+
+    >>> _commands("# first\nmake demo\nls \\\n  -l")
+    [('first', '# first\nmake demo'), ('', 'ls \\\n  -l')]
+    """
+    found: list[tuple[str, str]] = []
+    waiting: list[str] = []
+    for line in text.split("\n"):
+        waiting.append(line)
+        if not line.strip() or line.lstrip().startswith("#") or line.endswith("\\"):
+            continue
+        notes = [each.lstrip(" #") for each in waiting if each.lstrip().startswith("#")]
+        found.append((" ".join(notes), "\n".join(waiting)))
+        waiting = []
+    if waiting:
+        found.append(("", "\n".join(waiting)))
+    return [(note, command.strip("\n")) for note, command in found if command.strip()]
+
+
+def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:
+    for place, block in enumerate(blocks):
+        following = blocks[place + 1] if place + 1 < len(blocks) else None
+        if block.kind == "heading":
+            # Nothing is below it, so its own line says it all: "Call 0800 123456".
+            if following is None or (following.kind == "heading" and following.level <= block.level):
+                yield block.section()
+        elif block.kind == "question":
+            if following is None or following.kind != "answer":
+                yield block.section()
+        elif block.kind == "lead":
+            continue
+        elif block.kind in ("row", "code"):
+            yield block.section(kind=block.kind)
+        elif place and blocks[place - 1].kind == block.kind and blocks[place - 1].part == block.part:
+            continue  # the first of its part has taken it
+        else:
+            last = place
+            while last + 1 < len(blocks) and blocks[last + 1][0] == block.kind and blocks[last + 1].part == block.part:
+                last += 1
+            cells = tuple(
+                (name, start + each.start - block.start, end + each.start - block.start)
+                for each in blocks[place : last + 1]
+                for name, start, end in each.cells
+            )
+            yield replace(block.section(blocks[last].end, block.kind), cells=cells)
 
 
 def split_passages(text: str, sections: Iterable[Section]) -> list[Section]:
     """Return a document's passages in the order of its text; no passage crosses a section's border."""
     return [
-        Section(section.headings, span.start, span.end)
+        replace(section, start=span.start, end=span.end, cells=_inside(section, span))
         for section in sections
         for span in _packed(_units(text, section))
     ]
+
+
+def _inside(section: Section, span: _Span) -> tuple[tuple[str, int, int], ...]:
+    """Return the cells of a section that lie in a piece of it, counted from that piece's start."""
+    moved = section.start - span.start
+    places = ((name, start + moved, end + moved) for name, start, end in section.cells)
+    return tuple(place for place in places if place[1] >= 0 and place[2] <= span.end - span.start)
 
 
 @dataclass(frozen=True)
@@ -195,7 +487,7 @@ def _packed(units: Iterable[_Span]) -> list[_Span]:
 
 def _units(text: str, section: Section) -> Iterator[_Span]:
     """Return paragraphs, long ones cut into pieces of about equal length."""
-    for span in _between(text, section.start, section.end, _PARAGRAPH_BORDER):
+    for span in _between(text, section.start, section.end, BLANK_LINE):
         if span.words <= MAX_WORDS:
             yield span
             continue

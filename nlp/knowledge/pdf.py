@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp.knowledge import pdf_process
-from nlp.knowledge.passages import Builder, one_line
+from nlp.knowledge.passages import Builder, normalise, one_line, rejoined
 from shared.errors import InputError, ServiceError, TooLarge
 
 MAX_PAGES = 2000
@@ -63,7 +63,7 @@ def read_pdf(content: bytes, limits: PdfLimits = FOR_OPERATORS) -> Builder:
         for level, title in bookmarks.get(index, ()):
             path = [each for each in path if each[0] < level] + [(level, title)]
         headings = tuple(title for _, title in path if title)
-        builder.page((*headings, f"Page {index + 1}"), text.translate(_LIGATURES))
+        builder.page(index + 1, (*headings, f"Page {index + 1}"), rejoined(normalise(text.translate(_LIGATURES))))
     if builder.is_empty:
         raise InputError("the PDF has no text, as is usual for scans. Send one with recognised text (OCR).")
     builder.title = one_line(found["title"]) or None

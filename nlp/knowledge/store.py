@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from nlp.knowledge import documents, search
 from nlp.knowledge.database import Database
 from nlp.knowledge.passages import Section, split_passages
 from nlp.knowledge.pdf import FOR_OPERATORS, PdfLimits
-from nlp.knowledge.search import Passage, SentenceReranker
+from nlp.knowledge.search import Embeddings, Passage, SentenceEncoder
 from shared.errors import ConfigError, InputError, NotFound, ServiceError, TooLarge
 from shared.project import PROJECT_ROOT
 from shared.serving.settings import Settings
@@ -37,7 +39,10 @@ MAX_PASSAGES = 20_000
 MAX_HEADING_CHARS = 2_000_000
 """Of the headings above all passages of one document: each passage has its own, and 79 KB of bookmarks were 162 MB."""
 MAX_LIMIT = 100
-_READER_VERSION = 2
+MAX_EMBEDDED_CHARS = 2_000_000
+"""Of what embeddings are made of, when a document is put: about 10 ms for `search.KEY_CHARS`. The rest of a longer one
+is found by its words, and embedded at the next start."""
+_READER_VERSION = 3
 """Goes up when documents are read, cut or indexed differently: `put` and `add_folder` then redo unchanged files."""
 OWN_FOLDER = "percept"
 """What the ids of this project's own documentation begin with."""
@@ -63,6 +68,9 @@ class DocumentInfo:
 _FIELDS = "id, title, media_type, passages, characters, sha256, updated"
 _INFO = f"SELECT {_FIELDS} FROM documents WHERE id = ?"  # noqa: S608 our own names
 _UNCHANGED = f"{_INFO} AND fingerprint = ?"
+_UNEMBEDDED = """
+SELECT key, title, path, text, kind, lead FROM passages WHERE embedding IS NULL ORDER BY random() LIMIT 64
+"""
 _LIST = f"SELECT {_FIELDS} FROM documents ORDER BY id"  # noqa: S608
 _INSERT = f"INSERT INTO documents ({_FIELDS}, fingerprint, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
@@ -72,7 +80,9 @@ class KnowledgeBase:
 
     Args:
         path: on a local disk: SQLite's write-ahead log needs memory that processes share.
-        reranker: sorts what BM25 found; None for BM25's own order.
+        encoder: finds what means nearly the same; None to search by words alone.
+        max_embedded_chars: of what the embeddings of one document are made of; its other passages are found by their
+            words.
         max_documents: the limit of documents.
         max_bytes: the limit of one document's file.
         max_characters: the limit of one document's text.
@@ -86,18 +96,23 @@ class KnowledgeBase:
         self,
         path: str | Path,
         *,
-        reranker: SentenceReranker | None = None,
+        encoder: SentenceEncoder | None = None,
+        max_embedded_chars: int = MAX_EMBEDDED_CHARS,
         max_documents: int = MAX_DOCUMENTS,
         max_bytes: int = MAX_BYTES,
         max_characters: float = math.inf,
         pdf_limits: PdfLimits = FOR_OPERATORS,
     ) -> None:
-        self.reranker = reranker
+        self.encoder = encoder
+        self.max_embedded_chars = max_embedded_chars
         self.max_documents = max_documents
         self.max_bytes = max_bytes
         self.max_characters = max_characters
         self.pdf_limits = pdf_limits
         self._database = Database(Path(path))
+        self._embeddings: Embeddings | None = None
+        if encoder is not None:
+            self._use_embeddings_of(encoder.name)
 
     def put(
         self,
@@ -148,12 +163,12 @@ class KnowledgeBase:
         return str(self._one("SELECT text FROM documents WHERE id = ?", id)[0])
 
     def search(self, query: str, limit: int = 5) -> list[Passage]:
-        """Return the passages that fit best, best first; none if no word of the query is known.
+        """Return the passages that fit best, best first; without an encoder none if no word of the query is known.
 
         A passage that says nearly the same as a better one is left out.
 
         Args:
-            query: any text. Its words count, not their order.
+            query: any text. Its words count, not their order, and with an encoder its meaning.
             limit: the most passages to return, 1 to 100.
 
         Raises:
@@ -162,15 +177,36 @@ class KnowledgeBase:
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise InputError(f"limit is {limit}; it must be 1 to {MAX_LIMIT}.")
-        expression = search.match_expression(query)
-        if expression is None:
-            return []
-        wanted = max(limit, search.RERANKED) if self.reranker else limit
+        question = self.encoder.embed([query])[0] if self.encoder else None
         with self._database.reading() as connection:
-            found = list(islice(search.distinct(search.ranked(connection, expression)), wanted))
-        if self.reranker and found:
-            found = search.reranked(self.reranker, query, found)
-        return found[:limit]
+            if question is not None:
+                self._embeddings = search.all_embeddings(connection, self._embeddings)
+            found = search.ranked(connection, query, question, self._embeddings)
+        return search.distinct(found, limit)
+
+    def embed_missing(self) -> int:
+        """Embed the passages that have no embedding, as after a change of the encoder; return how many.
+
+        Raises:
+            ServiceError: as `put`.
+        """
+        done = 0
+        while self.encoder is not None:
+            with self._database.reading() as connection:
+                found = connection.execute(_UNEMBEDDED).fetchall()
+            if not found:
+                break
+            keys = [
+                search.key_text(title, text, Section(tuple(json.loads(path)), 0, len(text), kind, lead))
+                for _, title, path, text, kind, lead in found
+            ]
+            rows = search.packed(self.encoder.embed(keys))
+            with self._database.transaction() as connection:
+                pairs = [(row, key) for row, (key, *_) in zip(rows, found, strict=True)]
+                connection.executemany("UPDATE passages SET embedding = ? WHERE key = ?", pairs)
+                connection.execute("UPDATE state SET changes = changes + 1")
+            done += len(found)
+        return done
 
     def add_folder(self, folder: Path) -> list[DocumentInfo]:
         """Put every document of a folder and return those that were new or changed; broken ones are logged and skipped.
@@ -243,10 +279,20 @@ class KnowledgeBase:
             sha256=sha256,
             updated=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
-        return self._write(info, fingerprint, document.text, passages)
+        embeddings = None
+        if self.encoder is not None and passages:
+            keys = [search.key_text(info.title, document.text, each) for each in passages]
+            room = np.cumsum([len(key) for key in keys]) <= self.max_embedded_chars
+            embeddings = self.encoder.embed(keys[: int(room.sum())])
+        return self._write(info, fingerprint, document.text, passages, embeddings)
 
     def _write(
-        self, info: DocumentInfo, fingerprint: str, text: str, passages: Sequence[Section]
+        self,
+        info: DocumentInfo,
+        fingerprint: str,
+        text: str,
+        passages: Sequence[Section],
+        embeddings: np.ndarray | None,
     ) -> tuple[DocumentInfo, Change]:
         with self._database.transaction() as connection:
             known = _unchanged(connection, info.id, fingerprint)
@@ -258,8 +304,17 @@ class KnowledgeBase:
             elif connection.execute("SELECT count(*) FROM documents").fetchone()[0] >= self.max_documents:
                 raise TooLarge(f"the knowledge base is full: {self.max_documents} documents. Remove some first.")
             cursor = connection.execute(_INSERT, (*astuple(info), fingerprint, text))
-            search.add(connection, int(cursor.lastrowid or 0), info.title, text, passages)
+            search.add(connection, int(cursor.lastrowid or 0), info.title, text, passages, embeddings)
         return info, "replaced" if old else "new"
+
+    def _use_embeddings_of(self, name: str) -> None:
+        """Forget the embeddings of another encoder."""
+        with self._database.reading() as connection:
+            (kept,) = connection.execute("SELECT encoder FROM state").fetchone()
+        if kept != name:
+            with self._database.transaction() as connection:
+                connection.execute("UPDATE passages SET embedding = NULL")
+                connection.execute("UPDATE state SET encoder = ?, changes = changes + 1", (name,))
 
     def _one(self, statement: str, name: str) -> Any:
         with self._database.reading() as connection:
@@ -269,7 +324,7 @@ class KnowledgeBase:
         return found
 
 
-def open_knowledge(settings: Settings, reranker: SentenceReranker | None = None) -> KnowledgeBase:
+def open_knowledge(settings: Settings, encoder: SentenceEncoder | None = None) -> KnowledgeBase:
     """Return the knowledge base of a service, with the documents that its settings name put into it.
 
     Every worker does this at its start; what is there already stays untouched. Our own documentation is removed again
@@ -278,7 +333,7 @@ def open_knowledge(settings: Settings, reranker: SentenceReranker | None = None)
     Raises:
         ConfigError: the file cannot be opened, or there is no such folder of documents.
     """
-    knowledge = KnowledgeBase(settings.knowledge_file, reranker=reranker)
+    knowledge = KnowledgeBase(settings.knowledge_file, encoder=encoder)
     wanted = settings.knowledge_documents
     try:
         if isinstance(wanted, Path):
@@ -289,6 +344,7 @@ def open_knowledge(settings: Settings, reranker: SentenceReranker | None = None)
             else:
                 with contextlib.suppress(NotFound):
                     knowledge.delete(name)
+        knowledge.embed_missing()
     except (InputError, ServiceError, OSError) as error:  # another worker may have done it; questions can be answered
         _log.warning("the first documents were not put into the knowledge base: %s", error)
     return knowledge

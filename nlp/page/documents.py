@@ -13,7 +13,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from nlp.knowledge import DocumentInfo, KnowledgeBase
+from nlp.knowledge import DocumentInfo, KnowledgeBase, SentenceEncoder
 from nlp.knowledge.documents import SUFFIXES
 from nlp.knowledge.pdf import PdfLimits
 from shared.errors import InputError, NotFound, TooLarge, UnsupportedMedia
@@ -24,6 +24,8 @@ KEEP_S = 60 * 60
 KEEP_BYTES = 1 << 30
 """For all visitors' documents together; beyond it, those not asked about for longest go early."""
 MAX_DOCUMENTS = 20
+MAX_EMBEDDED_CHARS = 12_000
+"""Of a dropped document, of what its embeddings are made of: 40 passages, or 120 questions, in about half a second."""
 MAX_FILE_BYTES = 5 << 20
 MAX_CHARACTERS = 2_000_000
 """Of one document, about a thousand pages; a visitor who has more than that takes no further one. Indexing as many
@@ -51,11 +53,13 @@ class VisitorDocuments:
     Args:
         folder: where they are kept.
         uploads: what visitors dropped; no other file is read.
+        encoder: finds what means the same; None to search by words alone.
     """
 
-    def __init__(self, folder: Path, uploads: Uploads) -> None:
+    def __init__(self, folder: Path, uploads: Uploads, encoder: SentenceEncoder | None = None) -> None:
         self.folder = folder
         self.uploads = uploads
+        self.encoder = encoder
 
     def open(self, visitor: object) -> KnowledgeBase | None:
         """Return the visitor's knowledge base for the caller to close, or None if there is none.
@@ -67,7 +71,7 @@ class VisitorDocuments:
         if not file.is_file():
             return None
         os.utime(file)  # its time starts again
-        knowledge = _opened(file)
+        knowledge = self._opened(file)
         if knowledge.list():
             return knowledge
         knowledge.close()  # none that was sent could be read
@@ -104,7 +108,7 @@ class VisitorDocuments:
         document = hashlib.sha256(title.encode("utf-8", "replace")).hexdigest()[:16]
         file = self._file(visitor)
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        with closing(_opened(file)) as knowledge:
+        with closing(self._opened(file)) as knowledge:
             others = [each for each in knowledge.list() if each.id != document]
             if len(others) >= MAX_DOCUMENTS:
                 raise TooLarge(f"you have {len(others)} documents here, which is the limit. Remove one first.")
@@ -140,6 +144,17 @@ class VisitorDocuments:
         if is_empty:
             shutil.rmtree(self._file(visitor).parent, ignore_errors=True)
 
+    def _opened(self, file: Path) -> KnowledgeBase:
+        return KnowledgeBase(
+            file,
+            encoder=self.encoder,
+            max_embedded_chars=MAX_EMBEDDED_CHARS,
+            max_documents=MAX_DOCUMENTS,
+            max_bytes=MAX_FILE_BYTES,
+            max_characters=MAX_CHARACTERS,
+            pdf_limits=PDF_LIMITS,
+        )
+
     def _file(self, visitor: object) -> Path:
         if not isinstance(visitor, str) or not _VISITOR.fullmatch(visitor):
             raise InputError("this browser has no name here. Load the page again.")
@@ -154,13 +169,3 @@ def shown_name(name: object) -> str:
         suffix = Path(shown).suffix[:12]
         shown = shown[: MAX_NAME_CHARS - len(suffix) - 1] + "…" + suffix
     return shown or "Untitled"
-
-
-def _opened(file: Path) -> KnowledgeBase:
-    return KnowledgeBase(
-        file,
-        max_documents=MAX_DOCUMENTS,
-        max_bytes=MAX_FILE_BYTES,
-        max_characters=MAX_CHARACTERS,
-        pdf_limits=PDF_LIMITS,
-    )

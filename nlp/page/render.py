@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nlp.engine import LanguageEngine, SourcedAnswer
+from nlp.answering import SourcedAnswer
+from nlp.engine import GIVEN_FROM, LanguageEngine
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.knowledge.documents import SUFFIXES
 from nlp.page.documents import KEEP_S, MAX_DOCUMENTS, MAX_FILE_BYTES
@@ -67,7 +68,7 @@ class ReplyView:
     def __init__(self, engine: LanguageEngine) -> None:
         self.intents = len(engine.intent.labels) if engine.intent else 0
         self.out_above = 1 - engine.intent.predictor.decision.abstain_below if engine.intent else 1.0
-        self.answer_from = engine.qa.predictor.decision.abstain_below if engine.qa else 0.0
+        self.answer_from = GIVEN_FROM
 
     def reply(self, reply: Reply) -> str:
         """Return the card of one message."""

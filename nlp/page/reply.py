@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from nlp.engine import Asked, LanguageEngine, SourcedAnswer, is_question
+from nlp.answering import SourcedAnswer
+from nlp.engine import Asked, LanguageEngine, is_question
 from nlp.intent.predictor import IntentResult
 from nlp.knowledge import Passage
 from nlp.page.documents import VisitorDocuments
@@ -16,8 +17,6 @@ from nlp.text import checked_text
 
 RANKED = 5
 """Intents that are shown."""
-READ_PASSAGES = 5
-"""Read in each knowledge base, for one question."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Lookup:
     best: SourcedAnswer | None
     """The most probable answer, however improbable."""
     own: Sequence[Passage]
-    """Passages that were read in the visitor's documents, the nearest first."""
+    """Passages that were looked at in the visitor's documents, the nearest first."""
     others: Sequence[Passage]
-    """Those that were read in the service's documents."""
+    """Those of the service's documents."""
 
     @classmethod
     def of(cls, own: Asked | None, others: Asked | None) -> Lookup:
@@ -99,7 +98,7 @@ class Replier:
         documents = await asyncio.to_thread(self.documents.open, visitor)
         if documents is not None:
             with closing(documents):
-                own = await self.engine.ask(question, passages=READ_PASSAGES, knowledge=documents)
+                own = await self.engine.ask(question, knowledge=documents)
         if is_open and self.engine.can_ask and not (own and own.answer):
-            others = await self.engine.ask(question, passages=READ_PASSAGES)
+            others = await self.engine.ask(question)
         return Lookup.of(own, others) if own or others else None

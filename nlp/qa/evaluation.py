@@ -11,7 +11,7 @@ from torchmetrics.functional.text import squad
 
 from nlp.qa.data import Windowed
 from nlp.qa.sources import Example
-from nlp.qa.spans import best_spans
+from nlp.qa.spans import CANDIDATES, best_spans, whole_answers
 from shared.training.metrics import DIGITS, auroc, calibration_error, ratio, reliability_rows
 
 RIGHT_FROM_F1 = 0.5
@@ -63,7 +63,9 @@ def decode(
             [logits[window.index][0] for window in own],
             [logits[window.index][1] for window in own],
             max_answer_tokens=max_answer_tokens,
+            top_k=CANDIDATES,
         )
+        spans = whole_answers(example.question, example.context, spans, 1)
         if not spans:
             found.append(Prediction("", 0, 0, -np.inf, 0.0, 0.0))
             continue

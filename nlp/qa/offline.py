@@ -41,7 +41,9 @@ def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: Pr
     for question in inputs:
         try:
             windows = predictor.windows(question, context)
-            found = predictor.decide(context, windows, predictor.infer(windows), top_k=options.top_k or 1)
+            found = predictor.decide(
+                context, windows, predictor.infer(windows), question=question, top_k=options.top_k or 1
+            )
         except InputError as error:
             yield Predicted({"question": question, "error": str(error)}, f"{question!r}: {error}")
             continue
@@ -82,7 +84,11 @@ class BatchAnswerer:
         logits = []
         for start in range(0, len(windows), BATCH):
             logits += self._predictor.infer(windows[start : start + BATCH])
-        found = [each for each in self._predictor.decide(context, windows, logits) if self._predictor.is_answer(each)]
+        found = [
+            each
+            for each in self._predictor.decide(context, windows, logits, question=question)
+            if self._predictor.is_answer(each)
+        ]
         return {**answered, "answer": asdict(found[0]) if found else None}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp.qa.spans import Span, best_spans
+from nlp.qa.spans import CANDIDATES, Span, best_spans, whole_answers
 from nlp.text import Encoding, TextEncoder
 from shared.bundle.calibration import probabilities_from_logits
 from shared.bundle.layout import AnswerDecision
@@ -74,6 +74,7 @@ class AnswerPredictor:
         windows: Sequence[Encoding],
         logits: Sequence[Logits],
         *,
+        question: str = "",
         above: int = 0,
         top_k: int = 1,
         max_answer_tokens: int | None = None,
@@ -84,6 +85,7 @@ class AnswerPredictor:
             context: what the windows were made of.
             windows: from `windows`.
             logits: from `infer`, one pair per window.
+            question: its own words are no answer.
             above: as for `windows`.
             top_k: at most this many.
             max_answer_tokens: longer ones are no candidates; None for the bundle's own limit, which is also the most.
@@ -92,7 +94,9 @@ class AnswerPredictor:
         longest = self.decision.max_answer_tokens
         longest = min(longest, max_answer_tokens or longest)
         answers = []
-        for span in best_spans(context, windows, starts, ends, max_answer_tokens=longest, top_k=top_k):
+        count = CANDIDATES * top_k
+        spans = best_spans(context, windows, starts, ends, max_answer_tokens=longest, top_k=count)
+        for span in whole_answers(question, context, spans, top_k):
             start = max(span.start, above)  # an accent at the very start of the text would be joined to the heading
             answers.append(Answer(context[start : span.end], self.score(span), start, span.end))
         return answers
@@ -109,5 +113,5 @@ class AnswerPredictor:
     def answer(self, question: str, context: str) -> Answer | None:
         """Return the answer, or None if the context holds none; for notebooks and `percept predict`."""
         windows = self.windows(question, context)
-        found = self.decide(context, windows, self.infer(windows))
+        found = self.decide(context, windows, self.infer(windows), question=question)
         return found[0] if found and self.is_answer(found[0]) else None

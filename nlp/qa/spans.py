@@ -6,12 +6,13 @@ tries every pair.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp.text import Encoding, whole_characters
+from nlp.text import Encoding, whole_characters, whole_words
 
 NO_ANSWER = 0
 """The token whose start and end logits mean no answer: the first, [CLS]."""
@@ -60,6 +61,44 @@ def best_spans(
             if place not in found or margin > found[place].margin:
                 found[place] = Span(*place, margin=margin, window=index)
     return sorted(found.values(), key=lambda span: (-span.margin, span.start, span.end))[:top_k]
+
+
+CANDIDATES = 20
+"""Spans that are looked at for each answer that is wanted: many are pieces of one another."""
+
+
+def whole_answers(question: str, context: str, spans: Sequence[Span], top_k: int) -> list[Span]:
+    """Return distinct answers, best first: whole words, none inside another, none that only repeats the question.
+
+    Args:
+        question: its own words are no answer, unless it offers them as a choice.
+        context: where the spans are.
+        spans: candidates, the best first, as `best_spans` returns them.
+        top_k: at most this many.
+    """
+    asked = _words(question)
+    is_choice = " or " in f" {' '.join(asked)} "
+    found: list[Span] = []
+    for span in spans:
+        start, end = whole_words(context, span.start, span.end)
+        if start >= end or any(start < other.end and other.start < end for other in found):
+            continue
+        if not is_choice and _repeats(_words(context[start:end]), asked):
+            continue
+        found.append(replace(span, start=start, end=end))
+        if len(found) == top_k:
+            break
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _repeats(words: Sequence[str], asked: Sequence[str]) -> bool:
+    """Whether two or more words stand in the question, side by side."""
+    length = len(words)
+    return length > 1 and any(list(asked[place : place + length]) == list(words) for place in range(len(asked)))
 
 
 def _of_window(

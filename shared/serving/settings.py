@@ -32,7 +32,7 @@ _ALMOST = 0.85
 """Likeness of two names, as difflib counts it."""
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 CONFIG_FILE = f"{PREFIX}CONFIG"
-BundleSetting = Literal["tagger", "intent", "qa"]
+BundleSetting = Literal["tagger", "intent", "qa", "encoder"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task of a bundle -> the setting that names it."""
 BundlePath = Literal["none"] | Path
@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """Bundle with which the language service recognises intents."""
     qa: BundlePath = PROJECT_ROOT / "models" / "qa"
     """Bundle with which the language service answers questions."""
+    encoder: BundlePath = PROJECT_ROOT / "models" / "encoder"
+    """Bundle of a sentence encoder, from `percept import-encoder`: finds in the knowledge base what means the same."""
     bundles: Path | None = None
     """Folder of bundles that `PUT /v1/model` may put in place of those that serve."""
     follow_links: bool = False
@@ -112,8 +114,6 @@ class Settings(BaseSettings):
     """File of the knowledge base, created if missing; None for `knowledge_file` of the user who serves."""
     knowledge_documents: Literal["own", "none"] | Path = "own"
     """What the knowledge base starts with: a folder, this project's own documentation, or nothing."""
-    reranker: Path | None = None
-    """Bundle of a sentence encoder, from `percept import-encoder`, that sorts what the knowledge base finds."""
     admin_key: SecretStr | None = None
     """Key that may change the knowledge base; without it, and without an admin's key in the file below, nobody may."""
     api_keys_file: Path | None = None

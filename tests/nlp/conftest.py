@@ -42,6 +42,7 @@ def language_settings(intent_bundle: Bundle, qa_bundle: Bundle) -> Callable[...,
             "qa": qa_bundle.path,
             "knowledge": folder / "knowledge.sqlite",
             "knowledge_documents": "none",
+            "encoder": "none",
             "admin_key": ADMIN_KEY,
         }
         return Settings(**{**chosen, **changes})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nlp.engine import AnswerEngine, LanguageEngine
-from nlp.knowledge import SentenceReranker
+from nlp.knowledge import SentenceEncoder
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError, InputError, NotFound, TooLarge
@@ -192,12 +192,12 @@ def test_batch_sizes_follow_the_settings_and_else_the_device(with_engine):
     with_engine(use, max_batch_size=2)
 
 
-def test_what_is_found_is_sorted_by_the_reranker_that_the_settings_name(
+def test_what_is_found_is_compared_by_the_encoder_that_the_settings_name(
     language_settings: MakeSettings, embedding_bundle: Bundle, tmp_path: Path
 ):
-    engine = LanguageEngine.load(language_settings(tmp_path, reranker=embedding_bundle.path))
+    engine = LanguageEngine.load(language_settings(tmp_path, encoder=embedding_bundle.path))
     assert engine.knowledge is not None
-    assert isinstance(engine.knowledge.reranker, SentenceReranker)
+    assert isinstance(engine.knowledge.encoder, SentenceEncoder)
     engine.knowledge.put("moteur.md", DOCUMENT)
     asked = asyncio.run(engine.ask("qui a décrit le moteur"))
     assert asked.answer is not None
@@ -205,9 +205,9 @@ def test_what_is_found_is_sorted_by_the_reranker_that_the_settings_name(
     asyncio.run(engine.close())
 
 
-def test_a_reranker_of_another_task_is_refused(language_settings: MakeSettings, qa_bundle: Bundle, tmp_path: Path):
+def test_an_encoder_of_another_task_is_refused(language_settings: MakeSettings, qa_bundle: Bundle, tmp_path: Path):
     with pytest.raises(BundleError, match="expected one for embedding"):
-        LanguageEngine.load(language_settings(tmp_path, reranker=qa_bundle.path))
+        LanguageEngine.load(language_settings(tmp_path, encoder=qa_bundle.path))
 
 
 def test_a_context_that_takes_too_many_tokens_to_read_is_413(with_engine):

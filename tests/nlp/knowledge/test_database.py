@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_newer_file_is_refused_and_left_alone(file: Path):
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(
-        ConfigError, match=r"knowledge\.sqlite is a knowledge base of format 99; .* reads format 1\. Update"
+        ConfigError, match=r"knowledge\.sqlite is a knowledge base of format 99; .* reads format 2\. Update"
     ):
         KnowledgeBase(file)
 
@@ -241,4 +242,36 @@ def test_writers_of_one_process_do_not_wait_for_each_other_without_end(file: Pat
     with knowledge._database._writing, pytest.raises(ServiceError, match="is busy with other documents"):
         knowledge.put("a.txt", b"the lamp burns oil")
     assert knowledge.put("a.txt", b"the lamp burns oil")[1]
+    knowledge.close()
+
+
+def test_a_file_of_format_1_goes_on_and_its_documents_stay(file: Path):
+    knowledge = KnowledgeBase(file)
+    knowledge.put("a.md", b"# Lamp\n\nThe lamp is lit at nine.")
+    knowledge.close()
+    with closing(sqlite3.connect(file)) as connection, connection:
+        for statement in (
+            "DROP TABLE vocabulary",
+            "DROP TABLE stems",
+            "DROP TABLE forms",
+            "DROP TABLE state",
+            *(
+                f"ALTER TABLE passages DROP COLUMN {name}"
+                for name in ("kind", "lead", "pieces", "page", "cells", "embedding")
+            ),
+            *(
+                f"CREATE VIRTUAL TABLE {name} USING fts5 "
+                "(title, headings, text, content = 'passages', content_rowid = 'key')"
+                for name in ("stems", "forms")
+            ),
+            "PRAGMA user_version = 1",
+        ):
+            connection.execute(statement)
+    knowledge = KnowledgeBase(file)
+    (found,) = knowledge.search("When is the lamp lit?")
+    assert (found.text, found.kind, found.headings) == ("The lamp is lit at nine.", "prose", ())
+    knowledge.put("b.md", b"# Prices\n\n| Plan | Price |\n|---|---|\n| Team | 29 EUR |\n")
+    assert knowledge.search("price of the team plan")[0].text == "Plan Team: Price 29 EUR"
+    knowledge.delete("a.md")
+    assert knowledge.search("lamp") == []
     knowledge.close()

@@ -42,10 +42,10 @@ def test_kind_is_what_is_said_else_the_names_end_else_the_first_bytes(
     assert media_type_of(name, content, said) == expected
 
 
-@pytest.mark.parametrize(("name", "said"), [("a.docx", None), ("a.md", "image/png"), ("a", "application/json")])
+@pytest.mark.parametrize(("name", "said"), [("a.odt", None), ("a.md", "image/png"), ("a", "application/json")])
 def test_other_kinds_are_refused_and_the_accepted_ones_named(name: str, said: str | None):
     with pytest.raises(
-        UnsupportedMedia, match=r"Accepted are text/markdown, text/plain, text/html and application/pdf"
+        UnsupportedMedia, match=r"Accepted are text/markdown, text/plain, text/html, application/pdf and Word's"
     ):
         read_document(name, b"words", said)
 
@@ -61,9 +61,9 @@ def test_binary_file_is_refused_as_no_text():
         read_document("a.txt", b"\x89PNG\r\n\x1a\n\x00\x00")
 
 
-def test_plain_text_stays_as_it_came_but_for_line_ends_and_what_cannot_be_seen():
+def test_plain_text_stays_as_it_came_but_for_line_ends_blank_lines_and_what_cannot_be_seen():
     document = read_document("a.txt", b"\xef\xbb\xbfun  deux\r\ntrois\rquatre\x00\x07  \n\n\n cinq\n")
-    assert document.text == "un  deux\ntrois\nquatre  \n\n\n cinq\n"
+    assert document.text == "un  deux\ntrois\nquatre\n\ncinq"
     assert document.title is None
 
 
@@ -92,11 +92,14 @@ def test_other_charsets_are_read_where_they_are_named(charset: str):
     assert decode(TEXT.encode(encoding), charset) == TEXT
 
 
-def test_nothing_is_guessed():
+def test_a_charset_is_found_where_only_one_fits_and_else_asked_for():
+    assert decode("Où est la mairie ?".encode("cp1252"), None) == "Où est la mairie ?"
+    assert decode("Where is it? Nine euros".encode("utf-16-le"), None) == "Where is it? Nine euros"
+    assert decode("Where is it? Nine euros".encode("utf-16-be"), None) == "Where is it? Nine euros"
     with pytest.raises(
         InputError, match=r"is not UTF-8 text: byte 1 does not fit\. Save it as UTF-8, or name its charset"
     ):
-        decode("Où".encode("latin-1"), None)
+        decode("příliš žluťoučký kůň".encode("cp1250"), None)
 
 
 def test_unknown_charset_is_named():

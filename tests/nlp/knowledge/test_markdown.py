@@ -55,7 +55,7 @@ def test_markup_goes_and_words_stay():
     assert document.title == "The lighthouse"
     assert document.text == (
         "The lighthouse\n\nLit every night since 1891, never always dark.\nSee a map and lamp --on.\n\n"
-        "Visits\n\n1. by boat\n2. on foot\n  - at low tide\n\nday | hours\nSunday | 9 to 5\n\n"
+        "Visits\n\n1. by boat\n2. on foot\n  - at low tide\n\nday Sunday: hours 9 to 5\n\n"
         "# no heading\nlight()\n\nMade of stone\n\nCall\n0800 123.\n\nEmpty\n\nLast words"
     )
 
@@ -66,6 +66,9 @@ def test_sections_have_the_path_of_headings_and_a_bare_heading_is_a_section():
     assert sections == [
         (("The lighthouse",), "Lit every ni"),
         (("The lighthouse", "Visits"), "1. by boat\n2"),
+        (("The lighthouse", "Visits"), "day Sunday: "),
+        (("The lighthouse", "Visits"), "# no heading"),
+        (("The lighthouse", "Visits"), "Made of ston"),
         (("The lighthouse", "Visits"), "Empty"),
         (("The lighthouse",), "Last words"),
     ]

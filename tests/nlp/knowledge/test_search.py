@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp.embedding.predictor import EMBEDDINGS
-from nlp.knowledge import KnowledgeBase, Passage, search
-from nlp.knowledge.search import MAX_WORDS, RERANKED, SentenceReranker, match_expression, reranked, words_of
+from nlp.knowledge import KnowledgeBase, SentenceEncoder, search
+from nlp.knowledge.passages import Section
+from nlp.knowledge.search import KEY_CHARS, MAX_WORDS, key_text, match_expression, packed, unpacked, words_of
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.layout import BundleConfig, TensorSignature
 from shared.bundle.read import Bundle, Golden
@@ -63,48 +63,6 @@ def test_no_question_is_a_syntax_error(index: sqlite3.Connection, question: str)
     expression = match_expression(question)
     if expression is not None:
         index.execute("SELECT * FROM stems WHERE stems MATCH ?", (expression,)).fetchall()
-
-
-class Loudest:
-    """Likes passages with exclamation marks."""
-
-    def __init__(self) -> None:
-        self.seen: list[Sequence[str]] = []
-
-    def scores(self, query: str, texts: Sequence[str]) -> np.ndarray:
-        self.seen.append(texts)
-        return np.array([text.count("!") / 10 for text in texts], dtype=np.float32)
-
-
-def passage(text: str, score: float) -> Passage:
-    return Passage("a", "A", ("B", "C"), text, 0, len(text), score)
-
-
-def test_passages_are_sorted_by_the_rerankers_scores_and_their_share_of_the_best_bm25():
-    reranker = Loudest()
-    found = reranked(reranker, "query", [passage("best", 4.0), passage("good!!!!!!!!", 2.0), passage("last!", 2.0)])
-    assert [each.text for each in found] == ["good!!!!!!!!", "best", "last!"]
-    assert [each.score for each in found] == pytest.approx([1.3, 1.0, 0.6])
-    assert reranker.seen[0][0] == "A\nB\nC\nbest"
-
-
-def test_of_equal_scores_the_order_of_bm25_holds():
-    found = reranked(Loudest(), "query", [passage("one", 1.0), passage("two", 1.0)])
-    assert [each.text for each in found] == ["one", "two"]
-
-
-def test_reranker_sees_more_passages_than_are_asked_for(file: Path):
-    reranker = Loudest()
-    knowledge = KnowledgeBase(file, reranker=reranker)
-    for number in range(RERANKED + 10):
-        knowledge.put(f"{number}.txt", f"lamp {number} w{number} v{number} u{number} {'!' * number}".encode())
-    found = knowledge.search("lamp", 3)
-    assert [len(texts) for texts in reranker.seen] == [RERANKED]
-    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
-    assert len(found) == 3
-    assert knowledge.search("nowhere") == []
-    assert len(reranker.seen) == 1
-    knowledge.close()
 
 
 SIZE = len(vocabulary())
@@ -168,41 +126,111 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     )
 
 
-def test_score_is_the_cosine_of_the_embeddings(bundle: Bundle):
-    scores = SentenceReranker(bundle, BagOfWords()).scores("play song", ["song play", "play", "rain"])
-    assert scores == pytest.approx([1, 0.5**0.5, 0], abs=0.01)
+@pytest.fixture
+def encoder(bundle: Bundle) -> SentenceEncoder:
+    return SentenceEncoder(bundle, BagOfWords())
 
 
-def test_passages_are_embedded_once_and_the_oldest_forgotten(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(search, "MAX_REMEMBERED", 2)
-    runtime = BagOfWords()
-    reranker = SentenceReranker(bundle, runtime)
-    first = reranker.scores("song", ["play", "rain", "play"])
-    assert first[0] == first[2]
-    assert runtime.rows == 3
-    assert reranker.scores("song", ["rain", "play"]).tolist() == [first[1], first[0]]
-    assert runtime.rows == 4
-    reranker.scores("song", ["who"])
-    reranker.scores("song", ["play"])
-    assert runtime.rows == 7
-    reranker.scores("song", ["rain"])
-    assert runtime.rows == 9
+def test_a_passage_is_found_by_what_it_means_though_it_shares_no_word(encoder: SentenceEncoder, file: Path):
+    same = np.eye(SIZE, dtype=np.float32)[:1]
+    encoder.embed = lambda texts: np.repeat(same, len(texts), axis=0)  # everything means the same
+    with_meaning = KnowledgeBase(file, encoder=encoder)
+    with_meaning.put("a.txt", b"rain forecast")
+    (found,) = with_meaning.search("unheard words")
+    assert (found.text, found.words, found.meaning) == ("rain forecast", 0.0, pytest.approx(1.0, abs=0.01))
+    assert found.score == pytest.approx(search.MEANING_WEIGHT, abs=0.01)
+    with_meaning.close()
+    by_words = KnowledgeBase(file)
+    assert by_words.search("unheard words") == []
+    assert by_words.search("rain")[0].meaning is None
+    by_words.close()
 
 
-def test_nothing_to_score_and_odd_questions_are_no_error(bundle: Bundle):
-    reranker = SentenceReranker(bundle, BagOfWords())
-    assert reranker.scores("song", []).shape == (0,)
-    assert reranker.scores("\ud800 song", ["play"]).shape == (1,)
-
-
-def test_knowledge_base_sorts_with_it(bundle: Bundle, file: Path):
-    knowledge = KnowledgeBase(file, reranker=SentenceReranker(bundle, BagOfWords()))
+def test_passages_are_sorted_by_their_share_of_the_best_bm25_and_their_meaning(encoder: SentenceEncoder, file: Path):
+    knowledge = KnowledgeBase(file, encoder=encoder)
     knowledge.put("a.txt", b"rain rain rain, forecast and a song", title="weather")
     knowledge.put("b.txt", b"song music play", title="music")
-    assert [found.document for found in knowledge.search("play a song, music")] == ["b.txt", "a.txt"]
+    found = knowledge.search("play a song, music")
+    assert [each.document for each in found] == ["b.txt", "a.txt"]
+    assert found[0].words == 1.0
+    assert found[0].score == pytest.approx(1.0 + search.MEANING_WEIGHT * found[0].meaning)
     knowledge.close()
+
+
+def test_a_passage_is_embedded_once_and_in_eight_bits(encoder: SentenceEncoder, file: Path):
+    runtime = encoder.predictor.runtime
+    knowledge = KnowledgeBase(file, encoder=encoder)
+    knowledge.put("a.txt", b"play a song")
+    knowledge.put("a.txt", b"play a song")
+    assert runtime.rows == 1
+    for _ in range(3):
+        knowledge.search("song")
+    assert runtime.rows == 4  # the questions
+    assert knowledge.embed_missing() == 0
+    knowledge.close()
+    rows = np.random.default_rng(0).normal(size=(50, 384)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.abs(unpacked(packed(rows)) @ rows.T - rows @ rows.T).max() < 0.01
+
+
+def test_what_another_encoder_made_is_forgotten_and_made_anew(encoder: SentenceEncoder, file: Path):
+    knowledge = KnowledgeBase(file, encoder=encoder, max_embedded_chars=5)
+    knowledge.put("a.txt", b"play a song")
+    assert [each.meaning for each in knowledge.search("song")] == [0.0]  # no room for its embedding
+    assert knowledge.embed_missing() == 1
+    knowledge.close()
+    encoder.name = "another"
+    knowledge = KnowledgeBase(file, encoder=encoder)
+    assert [each.meaning for each in knowledge.search("song")] == [0.0]
+    assert knowledge.embed_missing() == 1
+    (found,) = knowledge.search("song")
+    assert found.meaning > 0.3
+    knowledge.close()
+
+
+def test_what_several_have_open_is_compared_as_it_is_now(encoder: SentenceEncoder, file: Path):
+    one, other = KnowledgeBase(file, encoder=encoder), KnowledgeBase(file, encoder=encoder)
+    one.put("a.txt", b"play a song")
+    assert other.search("music song")[0].meaning > 0.2
+    one.put("a.txt", b"rain")
+    assert other.search("rain")[0].text == "rain"
+    one.delete("a.txt")
+    assert other.search("rain") == []
+    one.close()
+    other.close()
+
+
+def test_of_very_many_passages_those_are_compared_that_share_a_word(
+    encoder: SentenceEncoder, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(search, "MAX_COMPARED", 1)
+    knowledge = KnowledgeBase(file, encoder=encoder)
+    for name in ("a", "b", "c"):
+        knowledge.put(f"{name}.txt", f"play a song w{name}".encode(), title=name)
+    found = knowledge.search("song")
+    assert len(found) == 3 or found[0].meaning > 0.3
+    assert all(each.meaning > 0.3 for each in found)
+    knowledge.close()
+
+
+def test_an_odd_question_is_no_error(encoder: SentenceEncoder, file: Path):
+    knowledge = KnowledgeBase(file, encoder=encoder)
+    assert knowledge.search("song") == []
+    knowledge.put("a.txt", b"play a song")
+    assert knowledge.search("\ud800 song")
+    knowledge.close()
+
+
+def test_an_embedding_is_made_of_what_says_what_a_passage_is_about():
+    text = "word " * 200
+    answer = Section(("Shop",), 0, len(text), "answer", "When do you open?")
+    assert key_text("Title", text, answer).startswith("When do you open?. word word")
+    row = Section(("Shop", "Prices"), 0, len(text), "row", "In euros:")
+    assert key_text("Title", text, row).startswith("Shop. Prices. In euros:. word")
+    assert key_text("Title", text, Section((), 0, len(text))).startswith("Title. word")
+    assert len(key_text("Title", text, row)) <= KEY_CHARS
 
 
 def test_bundle_of_another_task_is_refused(qa_bundle: Bundle):
     with pytest.raises(BundleError, match="is a bundle for qa; expected one for embedding"):
-        SentenceReranker(qa_bundle, BagOfWords())
+        SentenceEncoder(qa_bundle, BagOfWords())

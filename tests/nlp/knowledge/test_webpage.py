@@ -33,10 +33,16 @@ def test_page_becomes_headings_and_paragraphs_without_scripts_styles_and_navigat
     assert document.media_type == HTML
     assert document.title == "La mairie"
     assert document.text == (
-        "La mairie\n\nOuverte de 9\u00a0h à 17 h\nsauf le dimanche.\n\nTarifs\n\nCarte | Prix\nAdulte | 10 €\n"
+        "La mairie\n\nOuverte de 9\u00a0h à 17 h\nsauf le dimanche.\n\nTarifs\n\nCarte Adulte: Prix 10 €\n\n"
         "- Enfants : gratuit\n- Groupes : 5 €\n\n  code\n    indented\n\nPlan d'accès"
     )
-    assert [section.headings for section in document.sections] == [("La mairie",), ("La mairie", "Tarifs")]
+    assert [(section.headings, section.kind) for section in document.sections] == [
+        (("La mairie",), "prose"),
+        (("La mairie", "Tarifs"), "row"),
+        (("La mairie", "Tarifs"), "prose"),
+        (("La mairie", "Tarifs"), "code"),
+        (("La mairie", "Tarifs"), "prose"),
+    ]
 
 
 def test_title_element_is_the_title_where_there_is_no_first_heading():

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from nlp.engine import LanguageEngine, SourcedAnswer
+from nlp.answering import SourcedAnswer
+from nlp.engine import LanguageEngine
 from nlp.intent.predictor import IntentResult, IntentScore
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.page.render import ReplyView, documents, explain, notice

@@ -48,7 +48,7 @@ def test_environment_and_file_hold_where_no_option_is_given(
     assert settings.tagger == tagger_bundle.path.resolve()
 
 
-@pytest.mark.parametrize("name", ["bundles", "knowledge", "knowledge_documents", "reranker", "api_keys_file"])
+@pytest.mark.parametrize("name", ["bundles", "knowledge", "knowledge_documents", "encoder", "api_keys_file"])
 def test_a_relative_path_in_the_settings_is_relative_to_where_percept_was_started(
     name: str,
     started: list[tuple[str, Settings]],
