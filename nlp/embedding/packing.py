@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from transformers import AutoModel, PretrainedConfig
 
 from nlp.embedding.predictor import EMBEDDINGS
@@ -99,7 +100,10 @@ def pack_encoder(
             provenance=describe_run([], seed=0, start_weights=source, command=f"percept import-encoder {source}"),
             decision={},
             metrics={},
-            card={"summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here."},
+            card={
+                "summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here.",
+                **_licence(folder),
+            },
             files={},
         )
 
@@ -116,6 +120,17 @@ def similarity_loss(expected: np.ndarray, found: np.ndarray) -> float:
     """
     pairs = np.triu_indices(len(expected), k=1)
     return float(np.abs(expected @ expected.T - found @ found.T)[pairs].mean())
+
+
+def _licence(folder: Path) -> dict[str, str]:
+    """Return the licence that the encoder's own card names, for ours."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        said = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else {}
+    except (OSError, UnicodeDecodeError, IndexError, yaml.YAMLError):
+        return {}
+    licence = said.get("license") if isinstance(said, dict) else None
+    return {"license": licence} if isinstance(licence, str) else {}
 
 
 def _check_pooling(folder: Path) -> None:
