@@ -288,7 +288,8 @@ def _bundles(settings: Settings) -> tuple[Path | None, Path | None]:
 
 
 def _load_encoder(path: Path, settings: Settings) -> SentenceEncoder:
-    bundle, runtime = load_runtime(path, EMBEDDING, settings)
+    # It is small and asked in other threads: the GPU stays with the models that answer.
+    bundle, runtime = load_runtime(path, EMBEDDING, settings.model_copy(update={"device": "cpu"}))
     with answering_an_example(bundle):
         encoder = SentenceEncoder(bundle, runtime)
         encoder.predictor.infer([encoder.predictor.encoder.longest()])

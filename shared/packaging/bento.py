@@ -27,7 +27,7 @@ from shared.bundle.write import copy_without_weights
 from shared.errors import BundleError, ConfigError, PerceptError
 from shared.packaging.dockerfile import DOCKERFILE, render_dockerfile
 from shared.project import PROJECT_ROOT
-from shared.serving.settings import PREFIX, SETTING_OF, BundleSetting
+from shared.serving.settings import HELPER_OF, PREFIX, SETTING_OF, BundleSetting
 
 BUILD_FILE = "bentofile.yaml"
 SBOM = "sbom.cdx.json"
@@ -51,8 +51,8 @@ SERVICES = {
     service.name: service
     for service in (
         Service("vision", f"vision/{BUILD_FILE}", ("tagger",)),
-        Service("nlp", f"nlp/{BUILD_FILE}", ("intent", "qa")),
-        Service("all", BUILD_FILE, ("tagger", "intent", "qa")),
+        Service("nlp", f"nlp/{BUILD_FILE}", ("intent", "qa", "encoder")),
+        Service("all", BUILD_FILE, ("tagger", "intent", "qa", "encoder")),
     )
 }
 
@@ -94,24 +94,25 @@ def make_plan(service: Service, bundles: Sequence[Bundle], *, gpu: bool) -> Plan
         BundleError: one lacks the file that its device needs.
     """
     chosen: dict[BundleSetting, Bundle] = {}
-    tasks = [task for task, setting in SETTING_OF.items() if setting in service.settings]
+    settings = {task: name for task, name in (SETTING_OF | HELPER_OF).items() if name in service.settings}
     for bundle in bundles:
         task = bundle.config.task
-        if task not in tasks:
+        if task not in settings:
             raise ConfigError(
-                f"{bundle.path} is a bundle for the task {task!r}; the service {service.name} takes {', '.join(tasks)}."
+                f"{bundle.path} is a bundle for the task {task!r}; the service {service.name} takes "
+                f"{', '.join(settings)}."
             )
-        if SETTING_OF[task] in chosen:
+        if settings[task] in chosen:
             raise ConfigError(f"two bundles are for the task {task!r}; a bento holds one of each. Build two bentos.")
-        needed = WEIGHTS if gpu else ONNX
+        needed = WEIGHTS if gpu and task not in HELPER_OF else ONNX  # helpers stay on the CPU
         if needed not in bundle.config.files:
             raise BundleError(
                 f"{bundle.path} has no {needed}, which a {'GPU' if gpu else 'CPU'} computes from (it has "
                 f"{', '.join(sorted(bundle.config.files))}). "
                 + ("Use the folder that training wrote." if gpu else f"Run: percept export {bundle.path}")
             )
-        chosen[SETTING_OF[task]] = bundle
-    if not chosen:
+        chosen[settings[task]] = bundle
+    if not chosen.keys() - HELPER_OF.values():
         raise ConfigError(f"there is no bundle for the service {service.name}. Name one: --bundle FOLDER.")
     return Plan(service, chosen, gpu)
 

@@ -34,7 +34,9 @@ _OF_KUBERNETES = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|
 CONFIG_FILE = f"{PREFIX}CONFIG"
 BundleSetting = Literal["tagger", "intent", "qa", "encoder"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
-"""Task of a bundle -> the setting that names it."""
+"""Task that a service answers -> the setting of its bundle."""
+HELPER_OF: dict[str, BundleSetting] = {"embedding": "encoder"}
+"""Task of a bundle that answers nothing itself, but helps another -> its setting."""
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]

@@ -18,7 +18,7 @@ from shared.bundle.read import read_bundle
 from shared.errors import ConfigError
 from shared.project import CODE_ROOT, IS_INSTALLED
 from shared.serving.observe.logs import configure_logs
-from shared.serving.settings import CONFIG_FILE, PREFIX, SETTING_OF, read_settings
+from shared.serving.settings import CONFIG_FILE, HELPER_OF, PREFIX, SETTING_OF, read_settings
 
 SERVICES = {
     "vision.service:Vision": {"tagging"},
@@ -79,17 +79,21 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
     """Return the service, and the settings that name paths, made absolute: the server works in another folder."""
     settings = read_settings()
     paths: dict[str, Path | str] = dict.fromkeys(SETTING_OF.values(), "none")
+    paths |= {name: path.resolve() if (path := settings.bundle(name)) else "none" for name in HELPER_OF.values()}
     tasks: set[str] = set()
     named = list(bundles) or [path for name in SETTING_OF.values() if (path := settings.bundle(name))]
     for path in named:
         task = read_bundle(path).config.task
+        if task in HELPER_OF:
+            paths[HELPER_OF[task]] = path.resolve()
+            continue
         if task not in SETTING_OF:
             raise ConfigError(f"{path} is for the task {task!r}; there are services for {', '.join(SETTING_OF)}.")
         if task in tasks:
             raise ConfigError(f"two bundles are for the task {task!r}; a server takes one per task. Start two servers.")
         tasks.add(task)
         paths[SETTING_OF[task]] = path.absolute()  # a link stays a link: it may be followed
-    if not named:
+    if not tasks:
         starters = (
             " The starter models are in a checkout of Percept, not in the installed package." if IS_INSTALLED else ""
         )
