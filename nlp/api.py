@@ -29,6 +29,9 @@ Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 """An item of a batch. Its type is checked when it is answered, so that a wrong one does not affect the others."""
 
 
+_PREVIOUS = "What was asked before. A question that follows from it, such as “and on Sundays?”, is completed by it."
+
+
 class _Request(BaseModel):
     """Strict; unknown fields are refused."""
 
@@ -111,6 +114,7 @@ class AnswerRequest(_Request):
     )
 
     question: str
+    previous: str | None = Field(default=None, description=_PREVIOUS)
     context: str | None = Field(
         default=None, description="The text with the answer. Without one, the knowledge base is searched."
     )
@@ -168,12 +172,14 @@ class AnswerResponse(BaseModel):
         {
             "model": {"name": "percept-qa", "version": "2026.11.24-1a2b3c4d"},
             "answer": {"text": "Ada Lovelace", "score": 0.98, "start": 33, "end": 45, "source": None},
+            "others": [],
             "passages": [],
         }
     )
 
     model: ModelInfo
     answer: AnswerOut | None = Field(description="Null if nothing is sure enough, which is a normal answer.")
+    others: list[AnswerOut] = Field(description="Further answers from the knowledge base that are sure enough.")
     passages: list[PassageOut] = Field(description="Those that were looked at, the nearest first.")
 
 
@@ -183,6 +189,7 @@ class UnderstandRequest(_Request):
     model_config = examples({"text": "Combien d'images puis-je envoyer ?"})
 
     text: str = Field(description=_UTTERANCE)
+    previous: str | None = Field(default=None, description=_PREVIOUS)
     top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
     passages: Whole = Field(default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="As for /v1/answer.")
 
@@ -201,6 +208,7 @@ class UnderstandResponse(BaseModel):
     intent: IntentOut | None = Field(description="Null if the service has no intent model.")
     is_question: bool = Field(description="Whether it reads like a question.")
     answer: AnswerOut | None = Field(description="Null if nothing was looked up, or nothing was sure enough.")
+    others: list[AnswerOut] = Field(description="Further answers that are sure enough.")
     passages: list[PassageOut] = Field(description="Those that were looked at; none if nothing was looked up.")
 
 
@@ -260,7 +268,9 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         current = engine()
         answered_by(request, current.needed_qa())
         asked = await read_json(request, AnswerRequest)
-        return await answer_question(current, asked.question, asked.context, passages=asked.passages)
+        return await answer_question(
+            current, asked.question, asked.context, previous=asked.previous, passages=asked.passages
+        )
 
     @router.post(
         "/v1/understand",
@@ -272,7 +282,9 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         """One call for a chatbot: the intent, and the answer if a question is asked or no known intent is meant."""
         current = engine()
         asked = await read_json(request, UnderstandRequest)
-        return await understand_text(current, asked.text, top_k=asked.top_k, passages=asked.passages)
+        return await understand_text(
+            current, asked.text, previous=asked.previous, top_k=asked.top_k, passages=asked.passages
+        )
 
     return router
 
@@ -300,7 +312,12 @@ async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: i
 
 
 async def answer_question(
-    engine: LanguageEngine, question: str, context: str | None, *, passages: int = DEFAULT_PASSAGES
+    engine: LanguageEngine,
+    question: str,
+    context: str | None,
+    *,
+    previous: str | None = None,
+    passages: int = DEFAULT_PASSAGES,
 ) -> AnswerResponse:
     """Return the answer to a question, from a context or the knowledge base.
 
@@ -310,22 +327,32 @@ async def answer_question(
     """
     qa = engine.needed_qa()
     question = checked_text(question, qa.settings.max_text_chars, "the question")
+    if previous is not None:
+        previous = checked_text(previous, qa.settings.max_text_chars, "the previous question")
     if context is None:
-        looked_up = _looked_up(await engine.ask(question, passages=passages))
+        looked_up = _looked_up(await engine.ask(question, previous=previous, passages=passages))
     else:
         context = checked_text(context, qa.settings.max_context_chars, "the context")
         found = await qa.answer(question, context)
-        looked_up = {"answer": _answer(found[0]) if found and qa.is_answer(found[0]) else None, "passages": []}
+        answer = _answer(found[0]) if found and qa.is_answer(found[0]) else None
+        looked_up = {"answer": answer, "others": [], "passages": []}
     return AnswerResponse.model_validate({"model": qa, **looked_up}, from_attributes=True)
 
 
 async def understand_text(
-    engine: LanguageEngine, text: str, *, top_k: int = DEFAULT_TOP_K, passages: int = DEFAULT_PASSAGES
+    engine: LanguageEngine,
+    text: str,
+    *,
+    previous: str | None = None,
+    top_k: int = DEFAULT_TOP_K,
+    passages: int = DEFAULT_PASSAGES,
 ) -> UnderstandResponse:
     """Return what an utterance wants and, if it asks something, the answer; raises as `answer_question`."""
     text = checked_text(text, engine.settings.max_text_chars)
-    found = await engine.understand(text, top_k=top_k, passages=passages)
-    looked_up = _looked_up(found.asked) if found.asked else {"answer": None, "passages": []}
+    if previous is not None:
+        previous = checked_text(previous, engine.settings.max_text_chars, "the previous text")
+    found = await engine.understand(text, previous=previous, top_k=top_k, passages=passages)
+    looked_up = _looked_up(found.asked) if found.asked else {"answer": None, "others": [], "passages": []}
     models = {"intent": engine.intent, "qa": engine.qa}
     return UnderstandResponse.model_validate(
         {"models": models, "intent": found.intent, "is_question": found.is_question, **looked_up}, from_attributes=True
@@ -333,7 +360,8 @@ async def understand_text(
 
 
 def _looked_up(asked: Asked) -> dict[str, Any]:
-    return {"answer": _answer(asked.answer) if asked.answer else None, "passages": asked.passages}
+    others = [_answer(each) for each in asked.others]
+    return {"answer": _answer(asked.answer) if asked.answer else None, "others": others, "passages": asked.passages}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

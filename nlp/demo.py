@@ -70,7 +70,7 @@ class LanguagePage:
         """Return the functions that the page calls, each with one JSON value, which may be anything."""
 
         async def reply(sent: Any) -> dict[str, str]:
-            return await self.reply(_field(sent, "text"), _field(sent, "visitor"))
+            return await self.reply(_field(sent, "text"), _field(sent, "visitor"), _field(sent, "previous"))
 
         async def add_file(sent: Any) -> dict[str, str]:
             return await self.add_file(_field(sent, "visitor"), _field(sent, "path"), _field(sent, "name"))
@@ -90,11 +90,11 @@ class LanguagePage:
         """Return what a message wants and, if it asks something, the answer, as POST /v1/understand does."""
         return (await understand_text(self.engine(), text)).model_dump()
 
-    async def reply(self, text: object, visitor: object) -> dict[str, str]:
+    async def reply(self, text: object, visitor: object, previous: object = None) -> dict[str, str]:
         """Return the card for a message and what a screen reader says about it, or a notice."""
         try:
             engine = self.engine()
-            said = await Replier(engine, self.kept).reply(text, visitor)
+            said = await Replier(engine, self.kept).reply(text, visitor, previous)
         except PerceptError as error:
             title, message = _explained(error, "message")
             return {"html": notice(title, message), "said": f"{title} {message}"}

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from nlp.answering import SourcedAnswer, read_answer, whole_answers
+from nlp.answering import SourcedAnswer, completed, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
@@ -48,6 +48,7 @@ LOOKED_AT = 20
 READ_AT_ONCE = 2
 SURE, ENOUGH = 0.9, 0.5
 """Nothing is read beside an answer as sure as the former, and nothing more beside one as sure as the latter."""
+MAX_OTHERS = 3
 GIVEN_FROM = 0.38
 """Chance that an answer from the knowledge base must have to be given."""
 _OUTCOME = {False: "in_scope", True: "out_of_scope"}
@@ -85,6 +86,8 @@ class Asked:
     """The most probable answer, however improbable; None if no passage was found."""
     passages: list[Passage]
     """Those that were looked at, the nearest first."""
+    others: Sequence[SourcedAnswer] = ()
+    """Other answers that are sure enough, from other passages."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,12 @@ class LanguageEngine:
         return self.qa is not None and self.knowledge is not None
 
     async def ask(
-        self, question: str, *, passages: int = DEFAULT_PASSAGES, knowledge: KnowledgeBase | None = None
+        self,
+        question: str,
+        *,
+        previous: str | None = None,
+        passages: int = DEFAULT_PASSAGES,
+        knowledge: KnowledgeBase | None = None,
     ) -> Asked:
         """Return what the knowledge base says to a question.
 
@@ -177,6 +185,7 @@ class LanguageEngine:
 
         Args:
             question: as for `AnswerEngine.answer`.
+            previous: what was asked before, which this question may follow from.
             passages: how many are read at most, 1 to `MAX_PASSAGES`.
             knowledge: what is searched; None for the service's own.
 
@@ -186,6 +195,7 @@ class LanguageEngine:
         """
         qa = self.needed_qa()
         searched = self.needed_knowledge() if knowledge is None else knowledge
+        question = completed(question, previous)
         start = time.perf_counter()
         async with qa.admission.admitted():
             found: list[Passage] = await self.in_thread(searched.search, question, LOOKED_AT)
@@ -197,13 +207,15 @@ class LanguageEngine:
                 next_ones = prose[read : read + (1 if not read else READ_AT_ONCE)]
                 answers += await self._read(qa, question, next_ones)
                 read += len(next_ones)
-        best = max(answers, key=lambda answer: answer.score, default=None)
+        answers.sort(key=lambda answer: -answer.score)
+        best = answers[0] if answers else None
         is_given = best is not None and best.score >= GIVEN_FROM
         qa.count(best, is_given=is_given)
         looked_at = [each for each in found if each in prose[:read] or each.kind != "prose"][:passages]
         if best is not None and best.passage not in looked_at:
             looked_at = [best.passage, *looked_at[: passages - 1]]
-        return Asked(best if is_given else None, best, looked_at)
+        others = [each for each in answers[1:] if each.score >= GIVEN_FROM and best and each.text != best.text]
+        return Asked(best if is_given else None, best, looked_at, others[:MAX_OTHERS])
 
     @staticmethod
     async def _read(qa: AnswerEngine, question: str, passages: Sequence[Passage]) -> list[SourcedAnswer]:
@@ -218,11 +230,19 @@ class LanguageEngine:
             for answer in of_passage
         ]
 
-    async def understand(self, text: str, *, top_k: int | None = None, passages: int = DEFAULT_PASSAGES) -> Understood:
+    async def understand(
+        self,
+        text: str,
+        *,
+        previous: str | None = None,
+        top_k: int | None = None,
+        passages: int = DEFAULT_PASSAGES,
+    ) -> Understood:
         """Return what an utterance wants; if it is out of scope or a question, also what the knowledge base says.
 
         Args:
             text: an utterance.
+            previous: as for `ask`.
             top_k: most intents in the ranking; None for all.
             passages: as for `ask`.
 
@@ -233,7 +253,9 @@ class LanguageEngine:
             intent = await self.intent.classify(text, top_k=top_k) if self.intent else None
             asks = is_question(text)
             is_open = asks or intent is None or intent.out_of_scope
-            asked = await self.ask(text, passages=passages) if is_open and self.can_ask else None
+            asked = None
+            if is_open and self.can_ask:
+                asked = await self.ask(text, previous=previous, passages=passages)
         return Understood(intent, asks, asked)
 
     async def in_thread(self, function: Callable[..., Done], *arguments: Any) -> Done:

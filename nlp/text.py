@@ -388,9 +388,9 @@ def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
     ['--ckpt_path', '$1,024.50', 'help@shop.example', 'last']
     """
     start, end = whole_characters(text, start, end)
-    while start < end and text[start].isspace():
+    while start < end and (text[start].isspace() or text[start] in ",;:"):
         start += 1
-    while start < end and text[end - 1].isspace():
+    while start < end and (text[end - 1].isspace() or text[end - 1] in ",;:"):
         end -= 1
     if start >= end:
         return start, end

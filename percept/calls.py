@@ -129,14 +129,28 @@ class Routes:
         return _post("/v1/intent", partial(_items, Intent, count=len(texts)), texts=list(texts), top_k=top_k)
 
     @route
-    def answer(self, question: str, context: str | None = None, *, passages: int | None = None) -> Call[Answered]:
-        """Return the answer from a context, or from the knowledge base if there is no context."""
-        return _post("/v1/answer", partial(read, Answered), question=question, context=context, passages=passages)
+    def answer(
+        self,
+        question: str,
+        context: str | None = None,
+        *,
+        previous: str | None = None,
+        passages: int | None = None,
+    ) -> Call[Answered]:
+        """Return the answer from a context, or from the knowledge base if there is no context.
+
+        A question that follows from the `previous` one, such as "and on Sundays?", is completed by it.
+        """
+        body = {"question": question, "previous": previous, "context": context, "passages": passages}
+        return _post("/v1/answer", partial(read, Answered), **body)
 
     @route
-    def understand(self, text: str, *, top_k: int | None = None, passages: int | None = None) -> Call[Understood]:
-        """Return the intent, and an answer if the text is a question or has no known intent."""
-        return _post("/v1/understand", _understood, text=text, top_k=top_k, passages=passages)
+    def understand(
+        self, text: str, *, previous: str | None = None, top_k: int | None = None, passages: int | None = None
+    ) -> Call[Understood]:
+        """Return the intent, and an answer if the text is a question or has no known intent; `previous` as above."""
+        body = {"text": text, "previous": previous, "top_k": top_k, "passages": passages}
+        return _post("/v1/understand", _understood, **body)
 
     @route
     def documents(self) -> Call[list[Document]]:

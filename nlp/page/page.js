@@ -5,6 +5,7 @@ const find = (name) => element.querySelector(name);
 const [log, form, field, hint, said] = [".l-log", ".l-ask", "#l-message", ".l-hint", ".l-said"].map(find);
 const send = form.querySelector("button");
 const most = Number(find(".l-chat").dataset.most);
+let previous = null;  // what was said before, which a question may follow from
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const newName = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -71,7 +72,8 @@ const say = async (message) => {
   if (message === field.value) { field.value = ""; growField(); }
   const [turn, answer] = addTurn(text);
   log.setAttribute("aria-busy", "true");
-  const reply = await ask("reply", { text });
+  const reply = await ask("reply", { text, previous });
+  previous = text;
   log.removeAttribute("aria-busy");
   if (reply) {
     answer.innerHTML = reply.html;  // made by this server, all that people wrote is escaped in it

@@ -105,6 +105,12 @@ class ReplyView:
         return [(passage, is_own) for passage, is_own in found if passage != lookup.answer.passage]
 
     @staticmethod
+    def meant(lookup: Lookup) -> list[str]:
+        """Return questions that the documents answer themselves and that may have been meant, the nearest first."""
+        found = [passage.lead for passage in (*lookup.own, *lookup.others) if passage.kind == "answer"]
+        return list(dict.fromkeys(found))[:NEAREST]
+
+    @staticmethod
     def excerpt(answer: SourcedAnswer) -> tuple[str, str, str]:
         """Return the answer with the text before and after it in its passage, cut if that is long."""
         text = answer.passage.text

@@ -31,6 +31,8 @@ class Lookup:
     """Passages that were looked at in the visitor's documents, the nearest first."""
     others: Sequence[Passage]
     """Those of the service's documents."""
+    further: Sequence[SourcedAnswer] = ()
+    """Other answers that are sure enough, from where the answer is."""
 
     @classmethod
     def of(cls, own: Asked | None, others: Asked | None) -> Lookup:
@@ -41,6 +43,7 @@ class Lookup:
             best=max((asked.best for asked in found if asked.best), key=lambda each: each.score, default=None),
             own=own.passages if own else [],
             others=others.passages if others else [],
+            further=next((asked.others for asked in found if asked.answer), ()),
         )
 
 
@@ -65,12 +68,13 @@ class Replier:
         self.engine = engine
         self.documents = documents
 
-    async def reply(self, text: object, visitor: object) -> Reply:
+    async def reply(self, text: object, visitor: object, previous: object = None) -> Reply:
         """Return the reply to a message.
 
         Args:
             text: the message.
             visitor: whose documents are searched, besides the service's own.
+            previous: the message before, which this one may follow from; anything but a readable text counts as none.
 
         Raises:
             InputError: it is blank or too long, or the visitor's name is not valid.
@@ -79,17 +83,18 @@ class Replier:
         engine = self.engine
         message = checked_text(text, engine.settings.max_text_chars, "the message")
         start = time.perf_counter()
+        before = previous if isinstance(previous, str) and len(previous) <= engine.settings.max_text_chars else None
         intent = await engine.intent.classify(message, top_k=RANKED) if engine.intent else None
         classified = time.perf_counter()
         lookup, wants_documents = None, False
         if engine.qa is not None:
             is_open = intent is None or intent.out_of_scope or is_question(message)
-            lookup = await self._ask(message, visitor, is_open=is_open)
+            lookup = await self._ask(message, before, visitor, is_open=is_open)
             wants_documents = is_open and lookup is None
         answered = time.perf_counter()
         return Reply(intent, lookup, wants_documents, (classified - start) * 1000, (answered - classified) * 1000)
 
-    async def _ask(self, question: str, visitor: object, *, is_open: bool) -> Lookup | None:
+    async def _ask(self, question: str, previous: str | None, visitor: object, *, is_open: bool) -> Lookup | None:
         """Return what the visitor's documents say or, if that is nothing sure, the service's; None if there are none.
 
         A visitor with documents asks about them, whatever form the message has.
@@ -98,7 +103,7 @@ class Replier:
         documents = await asyncio.to_thread(self.documents.open, visitor)
         if documents is not None:
             with closing(documents):
-                own = await self.engine.ask(question, knowledge=documents)
+                own = await self.engine.ask(question, previous=previous, knowledge=documents)
         if is_open and self.engine.can_ask and not (own and own.answer):
-            others = await self.engine.ask(question)
+            others = await self.engine.ask(question, previous=previous)
         return Lookup.of(own, others) if own or others else None

@@ -81,7 +81,9 @@ def whole_answers(question: str, context: str, spans: Sequence[Span], top_k: int
     found: list[Span] = []
     for span in spans:
         start, end = whole_words(context, span.start, span.end)
-        if start >= end or any(start < other.end and other.start < end for other in found):
+        if not any(map(str.isalnum, context[start:end])) or any(
+            start < other.end and other.start < end for other in found
+        ):
             continue
         if not is_choice and _repeats(_words(context[start:end]), asked):
             continue

@@ -65,7 +65,7 @@ def test_an_answer_is_what_stands_at_its_place_in_the_context(
     client: TestClient, qa_bundle: Bundle, question: str, context: str, answer: str
 ):
     body = post(client, "/v1/answer", question=question, context=context)
-    assert set(body) == {"model", "answer", "passages"}
+    assert set(body) == {"model", "answer", "others", "passages"}
     assert body["model"] == {"name": qa_bundle.name, "version": qa_bundle.version}
     found = body["answer"]
     assert set(found) == {"text", "score", "start", "end", "source"}
@@ -84,9 +84,16 @@ def test_a_question_alone_is_answered_out_of_the_knowledge_base(client: TestClie
     text = client.get("/v1/knowledge/docs/moteur.md").json()["text"]
     found = body["answer"]
     assert found["text"] == text[found["start"] : found["end"]] == "Ada"
-    assert found["source"] == {"document": "docs/moteur.md", "title": "Le moteur", "headings": []}
+    assert found["source"] == {
+        "document": "docs/moteur.md",
+        "title": "Le moteur",
+        "headings": [],
+        "kind": "prose",
+        "lead": "",
+        "page": None,
+    }
     (passage,) = body["passages"]
-    assert set(passage) == {"document", "title", "headings", "text", "start", "end", "score"}
+    assert set(passage) == {*found["source"], "text", "start", "end", "score"}
     assert text[passage["start"] : passage["end"]] == passage["text"]
     assert passage["text"] in DOCUMENT.decode()
 
@@ -95,7 +102,7 @@ def test_understanding_gives_intent_and_answer_in_one_call(
     client: TestClient, intent_bundle: Bundle, qa_bundle: Bundle
 ):
     body = post(client, "/v1/understand", text="Combien coûte le moteur ?", top_k=2)
-    assert set(body) == {"models", "intent", "is_question", "answer", "passages"}
+    assert set(body) == {"models", "intent", "is_question", "answer", "others", "passages"}
     assert [body["models"][task]["name"] for task in ("intent", "qa")] == [intent_bundle.name, qa_bundle.name]
     assert (body["is_question"], body["intent"]["out_of_scope"], len(body["intent"]["ranking"])) == (True, True, 2)
     assert body["answer"]["text"] == "42"

@@ -109,7 +109,7 @@ def test_utterances_questions_and_documents(intent_bundle: Bundle, qa_bundle: Bu
             found = await client.understand("Qui a décrit le moteur ?")
             assert found.is_question
             assert found.answer is not None
-            assert found.answer.source == Source("docs/le moteur?.md", "Moteur", ("Histoire",))
+            assert found.answer.source == Source("docs/le moteur?.md", "Moteur", ("Histoire",), "prose", "", None)
             assert document.text[found.answer.start : found.answer.end] == found.answer.text
             assert found.intent is not None
             assert (found.intent.model.name, found.answered_by and found.answered_by.name) == ("tiny-intent", "tiny-qa")

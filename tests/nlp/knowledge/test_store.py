@@ -139,7 +139,7 @@ def test_every_kind_of_document_is_found(knowledge: KnowledgeBase):
         ("a.md", b"", None, InputError),
         ("a.md", b"\xff\x00\xfe", None, InputError),
         ("a.pdf", b"words", None, InputError),
-        ("a.docx", b"words", None, UnsupportedMedia),
+        ("a.odt", b"words", None, UnsupportedMedia),
         ("a", b"words", "image/png", UnsupportedMedia),
         ("a.md", b"a" * 101, None, TooLarge),
     ],
@@ -258,7 +258,10 @@ def test_what_is_known_of_documents_and_passages_is_what_callers_were_promised()
     names = [field.name for field in fields(DocumentInfo)]
     assert names == ["id", "title", "media_type", "passages", "characters", "sha256", "updated"]
     names = [field.name for field in fields(Passage)]
-    assert names == ["document", "title", "headings", "text", "start", "end", "score"]
+    assert names == [
+        *("document", "title", "headings", "text", "start", "end", "score"),
+        *("kind", "lead", "page", "cells", "words", "meaning"),
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -90,7 +90,7 @@ def test_long_name_keeps_its_end(kept: VisitorDocuments):
     assert title.endswith("….md")
 
 
-@pytest.mark.parametrize("name", ["photo.jpg", "letter.docx", "noend", None])
+@pytest.mark.parametrize("name", ["photo.jpg", "letter.odt", "noend", None])
 def test_kind_that_is_not_read_is_refused(kept: VisitorDocuments, name: object):
     with pytest.raises(UnsupportedMedia, match=r"\.md"):
         kept.add(ADA, name, b"text")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nlp.qa.spans import best_spans
-from nlp.text import Encoding, TextEncoder
+from nlp.qa.spans import Span, best_spans, whole_answers
+from nlp.text import Encoding, TextEncoder, whole_words
 from tests.encoders import make_tokenizer
 
 CONTEXT = "The old lighthouse keeper, Ada Brandt, lit the lamp at nine every evening until the storm of 1987 broke it."
@@ -81,3 +81,51 @@ def test_the_same_place_found_in_two_windows_is_given_once(encoder: TextEncoder)
     flat = [np.zeros(len(window)) for window in windows]
     found = best_spans(CONTEXT, windows, flat, flat, max_answer_tokens=2, top_k=50)
     assert len({(span.start, span.end) for span in found}) == len(found)
+
+
+SPANS = "Pass --ckpt_path last. Ada Brandt lit the lamp at 9:30 for $1,024.50, she wrote to help@shop.example."
+
+
+def spans(*texts: str) -> list[Span]:
+    return [
+        Span(SPANS.index(text), SPANS.index(text) + len(text), float(-place), 0) for place, text in enumerate(texts)
+    ]
+
+
+def shown(found: list[Span]) -> list[str]:
+    return [SPANS[span.start : span.end] for span in found]
+
+
+def test_an_answer_has_whole_words_options_addresses_and_numbers():
+    found = whole_answers("", SPANS, spans("path", "Bra", ":30", "1,", "shop"), 5)
+    assert shown(found) == ["--ckpt_path", "Brandt", "9:30", "$1,024.50", "help@shop.example"]
+
+
+def test_of_answers_that_overlap_the_best_is_given():
+    assert shown(whole_answers("", SPANS, spans("Ada Brandt", "Brandt lit", "lamp"), 3)) == ["Ada Brandt", "lamp"]
+    assert shown(whole_answers("", SPANS, spans("lamp", "Ada"), 1)) == ["lamp"]
+
+
+def test_what_only_repeats_the_question_is_no_answer():
+    asked = "Who is Ada Brandt, and who lit the lamp?"
+    assert shown(whole_answers(asked, SPANS, spans("Ada Brandt", "lit the lamp", "last"), 3)) == ["last"]
+    assert shown(whole_answers("Was it Ada Brandt or Hugo?", SPANS, spans("Ada Brandt"), 1)) == ["Ada Brandt"]
+    assert shown(whole_answers("Ada?", SPANS, spans("Ada"), 1)) == ["Ada"]  # a word alone may be one
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "whole"),
+    [
+        ("مكتبة المدينة الكبيرة", "مدي", "المدينة"),
+        ("商店早上九点开门。", "九点", "九点"),
+        ("« Très bien », dit-elle.", "bie", "bien"),
+        ("It rose by 18 % in 2020.", "18", "18 %"),
+        ("the cafe\u0301's lamp", "caf", "cafe\u0301"),
+        ("see nlp/qa/spans.py.", "spans", "nlp/qa/spans.py"),
+        ("a  b", " ", ""),
+    ],
+)
+def test_words_are_whole_in_any_script(text: str, part: str, whole: str):
+    start = text.index(part)
+    first, last = whole_words(text, start, start + len(part))
+    assert text[first:last] == whole
