@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
@@ -24,7 +24,7 @@ from shared.bundle.calibration import probabilities_from_logits
 from shared.errors import InputError, TooLarge
 from shared.serving.http.answers import FunctionToApply, LabelScore, label_scores
 from shared.serving.http.errors import error_responses
-from shared.serving.http.middleware import answered_by
+from shared.serving.http.middleware import add_header, answered_by
 from shared.serving.http.requests import Count, examples, json_body, read_json
 
 FALLBACK = "nlu_fallback"
@@ -285,7 +285,7 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         responses=_ERRORS,
         openapi_extra=json_body(TextClassificationRequest),
     )
-    async def classify_text(request: Request, response: Response) -> list[list[LabelScore]]:
+    async def classify_text(request: Request) -> list[list[LabelScore]]:
         """For `huggingface_hub.InferenceClient(model=".../hf/text-classification").text_classification(…)`.
 
         This shape cannot say "none of these": use /v1/intent if that matters. If the middle of a long text was left
@@ -313,7 +313,7 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
                 )
             )
         if cut:
-            response.headers[TRUNCATED] = ", ".join(cut)
+            add_header(request, TRUNCATED, ", ".join(cut))
         return answers
 
     @router.post(

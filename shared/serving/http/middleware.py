@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.serving.http.errors import error_response
-from shared.serving.http.requests import CALLER, LEFT, MODEL, REQUEST_ID, TASK, header
+from shared.serving.http.requests import CALLER, HEADERS, LEFT, MODEL, REQUEST_ID, TASK, header
 from shared.serving.observe import metrics
 from shared.serving.observe.logs import RequestLog, trace_id
 
@@ -56,6 +56,11 @@ def model_id(*models: NamedModel) -> ModelId:
 def answered_by(request: Request, model: NamedModel) -> None:
     """Have the headers of this answer name only this model, instead of all that the service has."""
     request.scope[MODEL] = model.name, model.version
+
+
+def add_header(request: Request, name: str, value: str) -> None:
+    """Have the answer carry this header too."""
+    request.scope.setdefault(HEADERS, []).append((name.lower().encode("latin-1"), value.encode("latin-1")))
 
 
 @dataclass(eq=False, slots=True)
@@ -135,7 +140,7 @@ class RequestEdge:
                 status = message["status"]
                 scope.update(inner, method=scope["method"])
                 model: ModelId | None = scope.get(MODEL) or self._model()
-                own = [(b"x-request-id", request_id.encode()), *_model_headers(model)]
+                own = [(b"x-request-id", request_id.encode()), *_model_headers(model), *scope.get(HEADERS, ())]
                 names = {name for name, _ in own}
                 others = [each for each in message.get("headers", ()) if each[0].lower() not in names]
                 message = {**message, "headers": [*others, *own]}
