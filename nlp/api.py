@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from nlp import compatible, knowledge_api
+from nlp import compatible, knowledge_api, openai
 from nlp.answering import SourcedAnswer
 from nlp.engine import DEFAULT_PASSAGES, MAX_PASSAGES, Asked, IntentEngine, LanguageEngine
 from nlp.knowledge.passages import Kind
@@ -235,6 +235,7 @@ def make_routers(engine: Callable[[], LanguageEngine], settings: Settings) -> li
     return [
         _make_router(engine),
         *compatible.make_routers(engine),
+        openai.make_router(engine),
         knowledge_api.make_router(engine, settings),
     ]
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from nlp.answering import SourcedAnswer, completed, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
+from nlp.embedding.predictor import EmbeddingPredictor
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledge
@@ -124,6 +125,7 @@ class LanguageEngine:
         self.qa = qa
         self.knowledge = knowledge
         self.settings = settings
+        self._embedding = Admission(settings.max_queued_texts, settings.deadline_s, "texts")
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
 
     @classmethod
@@ -164,6 +166,12 @@ class LanguageEngine:
     def models(self) -> list[IntentEngine | AnswerEngine]:
         """The models that this service has."""
         return [model for model in (self.intent, self.qa) if model is not None]
+
+    @property
+    def encoder(self) -> EmbeddingPredictor | None:
+        """The sentence encoder, if there is one."""
+        found = self.knowledge.encoder if self.knowledge else None
+        return found.predictor if found else None
 
     @property
     def can_ask(self) -> bool:
@@ -258,6 +266,19 @@ class LanguageEngine:
                 asked = await self.ask(text, previous=previous, passages=passages)
         return Understood(intent, asks, asked)
 
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return float32 [len(texts), d], rows of length 1.
+
+        Raises:
+            NotFound: there is no sentence encoder.
+            Overloaded: as many texts as the limit are in hand.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        encoder = self.needed_encoder()
+        async with self._embedding.admitted(len(texts)):
+            rows: np.ndarray = await self.in_thread(encoder.embed, texts)
+        return rows
+
     async def in_thread(self, function: Callable[..., Done], *arguments: Any) -> Done:
         """Return the result of a function of the knowledge base, without holding up the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
@@ -273,6 +294,12 @@ class LanguageEngine:
         if self.qa is None:
             raise _missing("no question-answering model, so it answers no questions. Start it with a qa bundle")
         return self.qa
+
+    def needed_encoder(self) -> EmbeddingPredictor:
+        """Return the sentence encoder, or raise NotFound."""
+        if self.encoder is None:
+            raise _missing("no sentence encoder, so it embeds nothing. Start it with a qa bundle and an encoder's")
+        return self.encoder
 
     def needed_knowledge(self) -> KnowledgeBase:
         """Return the knowledge base, or raise NotFound."""

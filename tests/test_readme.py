@@ -131,7 +131,7 @@ def test_python_client_prints_tags(code: str, place: Path, server: str):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert re.search("red|cat|[0-9]%", result.stdout)
+    assert re.search("red|cat|[0-9]%|documents|Ada", result.stdout)
 
 
 @pytest.mark.slow

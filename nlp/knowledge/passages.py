@@ -357,7 +357,7 @@ def readable_row(header: Sequence[str], cells: Sequence[str]) -> tuple[str, tupl
         if not cell:
             continue
         text += "" if not text else ": " if len(places) == 1 else "; "
-        if name and not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", cell, re.IGNORECASE):
+        if name and f" {_plain(name)} " not in f" {_plain(cell)} ":
             text += f"{name} "
         places.append((name, len(text), len(text) + len(cell)))
         text += cell
@@ -387,6 +387,10 @@ def _unmarked(text: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
             places.append(("code", length - len(mark[1]), length))
         last = mark.end()
     return "".join((*parts, text[last:])), tuple(places)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _divided(text: str) -> tuple[str, str]:

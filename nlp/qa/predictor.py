@@ -94,7 +94,7 @@ class AnswerPredictor:
         longest = self.decision.max_answer_tokens
         longest = min(longest, max_answer_tokens or longest)
         answers = []
-        count = CANDIDATES * top_k
+        count = CANDIDATES + 2 * top_k
         spans = best_spans(context, windows, starts, ends, max_answer_tokens=longest, top_k=count)
         for span in whole_answers(question, context, spans, top_k):
             start = max(span.start, above)  # an accent at the very start of the text would be joined to the heading

@@ -7,6 +7,7 @@ tries every pair.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -64,7 +65,7 @@ def best_spans(
 
 
 CANDIDATES = 20
-"""Spans that are looked at for each answer that is wanted: many are pieces of one another."""
+"""Spans that are looked at besides two for each answer that is wanted: many are pieces of one another."""
 
 
 def whole_answers(question: str, context: str, spans: Sequence[Span], top_k: int) -> list[Span]:
@@ -79,15 +80,17 @@ def whole_answers(question: str, context: str, spans: Sequence[Span], top_k: int
     asked = _words(question)
     is_choice = " or " in f" {' '.join(asked)} "
     found: list[Span] = []
+    taken: list[tuple[int, int]] = []  # sorted; none overlaps another
     for span in spans:
         start, end = whole_words(context, span.start, span.end)
-        if not any(map(str.isalnum, context[start:end])) or any(
-            start < other.end and other.start < end for other in found
-        ):
+        place = bisect(taken, (start, end))
+        overlaps = any(start < last and first < end for first, last in taken[max(0, place - 1) : place + 1])
+        if overlaps or not any(map(str.isalnum, context[start:end])):
             continue
         if not is_choice and _repeats(_words(context[start:end]), asked):
             continue
         found.append(replace(span, start=start, end=end))
+        taken.insert(place, (start, end))
         if len(found) == top_k:
             break
     return found

@@ -5,12 +5,15 @@ An upload is read once, so each request that names one makes it anew, before its
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import docx
 from PIL import Image
 
 from nlp.page.documents import MAX_CHARACTERS, MAX_FILE_BYTES
@@ -87,6 +90,19 @@ class _Page:
         return Sent(EVENT, kind, b"", honest=honest, made=made)
 
 
+def word_document(block: str) -> bytes:
+    """Return a .docx with these blocks."""
+    whole = io.BytesIO()
+    docx.Document().save(whole)
+    space = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    made = io.BytesIO()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.infolist():
+            body = f'<w:document xmlns:w="{space}"><w:body>{block}</w:body></w:document>'.encode()
+            new.writestr(part, body if part.filename == "word/document.xml" else old.read(part))
+    return made.getvalue()
+
+
 def page_requests(server: Server) -> Iterator[Sent]:
     """Yield honest and hostile requests to the page of a server that has the starter models."""
     page = _Page(server)
@@ -132,6 +148,13 @@ def page_requests(server: Server) -> Iterator[Sent]:
         for size, said in ((MAX_FILE_BYTES, "5 MB"), (MAX_CHARACTERS, "2 MB")):
             content = (piece * (size // len(piece))).encode()
             yield page.add(name, f"{said} of {kind}, dropped", content, document)
+    for kind, block in {
+        "paragraphs": "<w:p><w:r><w:t>word word word</w:t></w:r></w:p>" * 120_000,
+        "runs": "<w:p>" + "<w:r><w:t>a</w:t></w:r>" * 165_000 + "</w:p>",
+        "table rows": "<w:tbl>" + "<w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc></w:tr>" * 80_000 + "</w:tbl>",
+        "marks beyond the limit": "<w:p/>" * 2_000_000,
+    }.items():
+        yield page.add("a.docx", f"a Word document of {kind}, dropped", word_document(block), document)
     yield page.add("a.pdf", "a PDF with 900 nested bookmarks, dropped", nested_bookmarks(50, 900), pdf)
     yield page.add(
         "a.pdf", "a PDF of one page of 5 MB of text, dropped", make_pdf(["\n".join([words_of(80)] * 60_000)]), pdf
