@@ -150,8 +150,8 @@ def page_requests(server: Server) -> Iterator[Sent]:
             yield page.add(name, f"{said} of {kind}, dropped", content, document)
     for kind, block in {
         "paragraphs": "<w:p><w:r><w:t>word word word</w:t></w:r></w:p>" * 74_000,
-        "runs": "<w:p>" + "<w:r><w:t>a</w:t></w:r>" * 145_000 + "</w:p>",
-        "table rows": "<w:tbl>" + "<w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc></w:tr>" * 59_000 + "</w:tbl>",
+        "runs": "<w:p>" + "<w:r><w:t>a</w:t></w:r>" * 140_000 + "</w:p>",
+        "table rows": "<w:tbl>" + "<w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc></w:tr>" * 56_000 + "</w:tbl>",
         "marks beyond the limit": "<w:p/>" * 2_000_000,
     }.items():
         yield page.add("a.docx", f"a Word document of {kind}, dropped", word_document(block), document)
