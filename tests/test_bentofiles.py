@@ -40,7 +40,14 @@ def test_a_bento_asks_for_the_core_dependencies_and_no_others(name: str):
 def test_each_microservice_packs_what_the_whole_packs_but_for_the_other():
     whole, vision, language = (set(content(name)["include"]) for name in BENTOFILES)
     documents = {"/README.md", "/CONTRIBUTING.md", "/docs/*.md"}  # the knowledge base's first
-    assert whole - vision == {"/service.py", "/nlp/**/*", "/models/intent/*", "/models/qa/*", *documents}
+    assert whole - vision == {
+        "/service.py",
+        "/nlp/**/*",
+        "/models/intent/*",
+        "/models/qa/*",
+        "/models/encoder/*",
+        *documents,
+    }
     assert whole - language == {"/service.py", "/vision/**/*", "/models/tagger/*"}
     assert vision | language < whole
     assert len({str(content(name)["exclude"]) for name in BENTOFILES}) == 1
