@@ -50,6 +50,8 @@ READ_AT_ONCE = 2
 SURE, ENOUGH = 0.9, 0.5
 """Nothing is read beside an answer as sure as the former, and nothing more beside one as sure as the latter."""
 MAX_OTHERS = 3
+NEARLY_AS_SURE = 0.15
+"""Further answers are given that are at most so much less sure than the first."""
 GIVEN_FROM = 0.38
 """Chance that an answer from the knowledge base must have to be given."""
 _OUTCOME = {False: "in_scope", True: "out_of_scope"}
@@ -222,7 +224,8 @@ class LanguageEngine:
         looked_at = [each for each in found if each in prose[:read] or each.kind != "prose"][:passages]
         if best is not None and best.passage not in looked_at:
             looked_at = [best.passage, *looked_at[: passages - 1]]
-        others = [each for each in answers[1:] if each.score >= GIVEN_FROM and best and each.text != best.text]
+        least = max(GIVEN_FROM, best.score - NEARLY_AS_SURE) if best else GIVEN_FROM
+        others = [each for each in answers[1:] if each.score >= least and best and each.text != best.text]
         return Asked(best if is_given else None, best, looked_at, others[:MAX_OTHERS])
 
     @staticmethod
