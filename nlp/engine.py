@@ -23,7 +23,7 @@ import numpy as np
 
 from nlp.answering import SourcedAnswer, completed, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
-from nlp.embedding.predictor import EmbeddingPredictor
+from nlp.embedding.predictor import BATCH_TOKENS, EmbeddingPredictor
 from nlp.intent import TASK as INTENT
 from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledge
@@ -344,7 +344,8 @@ def _load_encoder(path: Path, settings: Settings) -> SentenceEncoder:
     bundle, runtime = load_runtime(path, EMBEDDING, settings.model_copy(update={"device": "cpu"}))
     with answering_an_example(bundle):
         encoder = SentenceEncoder(bundle, runtime)
-        encoder.predictor.infer([encoder.predictor.encoder.longest()])
+        longest = encoder.predictor.encoder.longest()
+        encoder.predictor.infer([longest] * max(1, BATCH_TOKENS // len(longest)))  # takes the memory that it ever needs
     return encoder
 
 

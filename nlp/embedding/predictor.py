@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +15,8 @@ from shared.runtime.protocol import Runtime
 
 EMBEDDINGS = "embeddings"
 """Name of the network's output, float32 [N, d], rows of length 1."""
-BATCH_SIZE = 16
-"""Texts in one call of the network; sorted by length, so that little of a batch is padding."""
+BATCH_TOKENS = 512
+"""In one call of the network, padding included; texts are sorted by length, so that there is little of that."""
 
 
 class EmbeddingPredictor:
@@ -27,6 +28,7 @@ class EmbeddingPredictor:
         self.bundle = bundle
         self.runtime = runtime
         self.encoder = TextEncoder.from_bundle(bundle)
+        self._one_call = threading.Lock()  # each call at the same time would keep memory of its own for ever
         self._inputs = [spec.name for spec in bundle.config.signature.inputs]
         (output,) = bundle.config.signature.outputs
         self.size = int(output.shape[-1])
@@ -41,11 +43,14 @@ class EmbeddingPredictor:
         embeddings = np.empty((len(texts), self.size), dtype=np.float32)
         encodings = self.encoder.encode_batch(texts)
         order = sorted(range(len(texts)), key=lambda index: len(encodings[index]))
-        for start in range(0, len(order), BATCH_SIZE):
-            chosen = order[start : start + BATCH_SIZE]
+        while order:
+            longest = len(encodings[order[-1]])
+            count = max(1, BATCH_TOKENS // longest)
+            chosen, order = order[-count:], order[:-count]
             embeddings[chosen] = self.infer([encodings[index] for index in chosen])
         return embeddings
 
     def infer(self, batch: Sequence[Encoding]) -> np.ndarray:
         """Return float32 [len(batch), size], one row for each encoding."""
-        return self.runtime.run(self.encoder.batch(batch, self._inputs))[EMBEDDINGS]
+        with self._one_call:
+            return self.runtime.run(self.encoder.batch(batch, self._inputs))[EMBEDDINGS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -38,6 +39,21 @@ def test_a_starter_gives_its_own_golden_outputs(name: str):
     assert check_golden(bundle, OnnxRuntime(bundle)) <= 0.02 * largest
 
 
+def saturates() -> bool:
+    """Whether this processor adds products of 8-bit numbers in 16 bits, which are too few: x86 without VNNI.
+
+    ONNX Runtime works around it where it fuses the dequantisation, as it does for every service; the same network
+    without fusions is another one there (features of the intents differ by 0.17 instead of 0.01, logits of the
+    answers by 3.5; AVX2, 2026-11-29).
+    """
+    try:
+        said = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return False
+    return "avx2" in said and "vnni" not in said
+
+
+@pytest.mark.skipif(saturates(), reason="without VNNI, a network without fusions computes something else")
 @pytest.mark.parametrize("level", ["ORT_DISABLE_ALL", "ORT_ENABLE_BASIC"])
 @pytest.mark.parametrize("name", ["tagger", "intent", "qa"])
 def test_another_order_of_rounding_passes(name: str, level: str):
