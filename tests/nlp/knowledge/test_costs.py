@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -53,6 +53,15 @@ PIECES = {
     "lists": "<ul><li>a",
     "headings of tags": "<h1>a</h1><h2>b",
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap() -> Iterator[None]:
+    """Leave what other tests imported out of each collection, which takes a second with it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def cpu_s(run: Callable[[], object]) -> float:
