@@ -394,7 +394,7 @@ def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
         end -= 1
     if start >= end:
         return start, end
-    return _word_start(text, start), _word_end(text, end)
+    return whole_characters(text, _word_start(text, start), _word_end(text, end))
 
 
 def _word_start(text: str, start: int) -> int:
