@@ -68,8 +68,9 @@ def test_photos_become_a_bundle_that_tags_them(tmp_path):
     measured = evaluate(TASK, again, runtime, data, "test").metrics["overall"]
     assert measured == pytest.approx(again.config.metrics["test"]["overall"], abs=1e-4)  # of the file that ships
     predictor = TagPredictor(again, runtime)
-    [tags] = predictor.predict([photo("red", 777)], top_k=1)
-    assert [tag.label for tag in tags] == ["red"]
+    given = [[tag.label for tag in tags] for tags in predictor.predict([photo("red", 777 + i) for i in range(10)])]
+    assert all(tags in (["red"], []) for tags in given)  # one of twenty own photos counts as foreign, by the default
+    assert given.count(["red"]) >= 7
 
 
 @pytest.fixture(scope="module")
