@@ -251,7 +251,9 @@ def make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         return ModelList(data=[ModelCard(id=name) for name in _names(engine())])
 
     @router.get(
-        PREFIX + "/models/{model}", summary="One model as OpenAI shows it", responses=error_responses(401, 404, 503)
+        PREFIX + "/models/{model}",
+        summary="One model as OpenAI shows it",
+        responses=error_responses(401, 404, 422, 503),
     )
     async def model(model: str) -> ModelCard:
         """404 if there is none of that name."""

@@ -27,7 +27,7 @@ MAX_DOCUMENTS = 20
 MAX_EMBEDDED_CHARS = 12_000
 """Of a dropped document, of what its embeddings are made of: 40 passages, or 120 questions, in about half a second."""
 MAX_FILE_BYTES = 5 << 20
-MAX_CHARACTERS = 2_000_000
+MAX_CHARACTERS = 1_000_000
 """Of one document, about a thousand pages; a visitor who has more than that takes no further one. Indexing as many
 words of one letter takes 2.5 s (two cores, 2026-11)."""
 PDF_LIMITS = PdfLimits(seconds=3, memory_bytes=400 << 20)

@@ -111,7 +111,7 @@ def page_requests(server: Server) -> Iterator[Sent]:
         page.call("reply", "a message of 2,000 characters on the page", {"text": words_of(2000)}),
         page.explain("a heat map of a photo of 1 megapixel", photo_of(1000)),
         page.call("add_text", f"a pasted text of {PASTED:,} characters", {"text": words_of(PASTED)}),
-        page.add("a.txt", "a text of 2 million characters, dropped", words_of(MAX_CHARACTERS).encode()),
+        page.add("a.txt", "a text of 1 million characters, dropped", words_of(MAX_CHARACTERS).encode()),
         page.add("a.pdf", "a PDF of 100 pages, dropped", make_pdf(["\n".join([words_of(80)] * 50)] * 100)),
         page.tag("a photo of 1 megapixel, by name", photo_of(1000)),
         page.understand("a message of 2,000 characters, by name", words_of(2000)),
@@ -145,7 +145,7 @@ def page_requests(server: Server) -> Iterator[Sent]:
         ("a.html", "one-letter words in HTML", "a b c d e f. " * 100),
         ("a.txt", "lines", "\n" * 999 + "a"),
     ):
-        for size, said in ((MAX_FILE_BYTES, "5 MB"), (MAX_CHARACTERS, "2 MB")):
+        for size, said in ((MAX_FILE_BYTES, "5 MB"), (MAX_CHARACTERS, "1 MB")):
             content = (piece * (size // len(piece))).encode()
             yield page.add(name, f"{said} of {kind}, dropped", content, document)
     for kind, block in {

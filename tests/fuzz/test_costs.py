@@ -20,7 +20,7 @@ KINDS = {
 }  # fmt: skip
 ON_THE_PAGE = {
     "a PNG of 39 megapixels with alpha on the page", "a heat map of a photo of 1 megapixel",
-    "a message of punctuation on the page", "a pasted text of ideographs", "2 MB of one-letter words, dropped",
+    "a message of punctuation on the page", "a pasted text of ideographs", "1 MB of one-letter words, dropped",
     "an event of 300,000 arrays", "30 MB of carriage returns",
 }  # fmt: skip
 

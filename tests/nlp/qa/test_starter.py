@@ -20,7 +20,7 @@ from tests.test_architecture import MACHINE_PATHS
 ROOT = Path(__file__).resolve().parents[3]
 STARTER = ROOT / "models" / "qa"
 MAX_BYTES = 25_000_000
-MODELS_BYTES = 60_000_000
+MODELS_BYTES = 90_000_000
 LIGHT = (
     "The light on Seal Rock was lit for the first time in 1871. Since 1962 it has been kept by Ada Brandt, who climbs "
     "its 114 steps every evening. A ferry leaves Haven at seven each morning and takes forty minutes to the rock."
