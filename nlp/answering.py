@@ -3,8 +3,9 @@
 A passage of prose is read: the network points at the answer. The answer to a question that a document asks itself, a
 row of a table and a command are not: they are the answer, whole or a cell of it, if they are about what is asked.
 
-Every score is the chance that the answer is right, as logistic regression found it on questions whose passage is known,
-among others: the weights below. `python -m benchmarks.answers` measures what comes of it on questions of another kind.
+Every score is meant as the chance that the answer is right. Those of prose and of a document's own questions are fitted
+by logistic regression; those of rows and commands were set by hand, on forty questions about our own documentation, and
+are rough. `python -m benchmarks.answers` measures what comes of it on questions that nothing was chosen on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from nlp.knowledge import Passage
 from nlp.knowledge.search import words_of
 from nlp.qa.predictor import Answer
+from nlp.text import plain_words
 
 _WORD = re.compile(r"\w+")
 _WHICH = re.compile(r"\b(?:which|what)\s+(?:is\s+the\s+|are\s+the\s+)?(\w+)", re.IGNORECASE)
@@ -137,7 +139,8 @@ QUESTION = (-4.1, 6.0, 7.4)
 """Constant, then weights of the meaning and its distance to the next best passage's; on questions and paraphrases, each
 also asked where its own answer was missing, and on foreign ones."""
 ROW = (-5.4, 3.0, 2.0, 3.0, -1.5, 1.5)
-"""Constant, then weights of words, meaning, cover, whether a command is asked for, whether the row is named."""
+"""Constant, then weights of words, meaning, cover, whether a command is asked for, whether the row is named;
+set by hand."""
 CODE = (-4.8, 0.5, 3.4, 1.8, 1.6)
 """The same, without the last."""
 
@@ -161,10 +164,10 @@ def question_features(question: str, passages: Sequence[Passage]) -> list[tuple[
 
 
 def _of_questions(question: str, passages: Sequence[Passage]) -> list[SourcedAnswer]:
-    asked = _plain(question)
+    asked = plain_words(question)
     found = []
     for each, features in question_features(question, passages):
-        chance = 0.99 if _plain(each.lead) == asked else _chance(QUESTION, features)
+        chance = 0.99 if plain_words(each.lead) == asked else _chance(QUESTION, features)
         found.append(_sourced(each, 0, len(each.text), chance))
     return found
 
@@ -222,7 +225,3 @@ def _logit(score: float) -> float:
 def _stems(text: str) -> set[str]:
     words = _WORD.findall(text.casefold())
     return {word if "_" in word or any(map(str.isdigit, word)) else word[:STEM] for word in words}
-
-
-def _plain(text: str) -> str:
-    return " ".join(_WORD.findall(text.casefold()))

@@ -209,7 +209,7 @@ class LanguageEngine:
         start = time.perf_counter()
         async with qa.admission.admitted():
             found: list[Passage] = await self.in_thread(searched.search, question, LOOKED_AT)
-            answers = whole_answers(question, found)
+            answers = await self.in_thread(whole_answers, question, found)
             metrics.STAGE_SECONDS.labels(qa.name, "search").observe(time.perf_counter() - start)
             prose = [passage for passage in found if passage.kind == "prose"][: min(passages, MAX_PASSAGES)]
             read = 0

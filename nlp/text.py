@@ -353,6 +353,15 @@ def checked_text(text: Any, max_chars: int, what: str = "the text") -> str:
     return text
 
 
+def plain_words(text: str) -> str:
+    """Return a text's words in lower case, with a blank between: what two ways to write the same have in common.
+
+    >>> plain_words("What's the cost?") == plain_words("what s THE  cost")
+    True
+    """
+    return " ".join(_WORDS.findall(text.casefold()))
+
+
 def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
     r"""Return the span, widened so that it does not cut through what people see as one character.
 
@@ -368,6 +377,7 @@ def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+_WORDS = re.compile(r"\w+")
 _TECHNICAL = re.compile(r"[@_=\\]|://|^[-/.~$]|\w/\w*[/.]|\w\.\w+[(/]|\w{2}\.\w{2}")
 """In an option, path, address, name of a setting or file: such a word is cut nowhere inside."""
 _AROUND_WORDS = "\"'“”‘’«»„`()[]{}<>,;:!?…|*"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
-from nlp.text import check_marks
+from nlp.text import check_marks, plain_words
 
 MAX_HEADING_CHARS = 300
 MIN_WORDS, MAX_WORDS = 80, 180
@@ -357,7 +357,7 @@ def readable_row(header: Sequence[str], cells: Sequence[str]) -> tuple[str, tupl
         if not cell:
             continue
         text += "" if not text else ": " if len(places) == 1 else "; "
-        if name and f" {_plain(name)} " not in f" {_plain(cell)} ":
+        if name and f" {plain_words(name)} " not in f" {plain_words(cell)} ":
             text += f"{name} "
         places.append((name, len(text), len(text) + len(cell)))
         text += cell
@@ -387,10 +387,6 @@ def _unmarked(text: str) -> tuple[str, tuple[tuple[str, int, int], ...]]:
             places.append(("code", length - len(mark[1]), length))
         last = mark.end()
     return "".join((*parts, text[last:])), tuple(places)
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _divided(text: str) -> tuple[str, str]:
