@@ -180,6 +180,24 @@ def set_dropout(network: nn.Module, dropout: float) -> None:
                 setattr(parent, name, TokenDropout(dropout))
 
 
+def freeze(model: PreTrainedModel, *, embeddings: bool, layers: int) -> None:
+    """Keep the word vectors, and the lowest so many layers, as they are.
+
+    Raises:
+        ConfigError: the model has fewer layers, or none that are found.
+    """
+    if embeddings or layers:
+        model.get_input_embeddings().requires_grad_(False)
+    if not layers:
+        return
+    count = getattr(model.config, "num_hidden_layers", 0)
+    stack = next((m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == count), None)
+    if stack is None or not 0 < layers < count:
+        raise ConfigError(f"model.freeze_layers must be from 0 to {max(count - 1, 0)} for this encoder; came {layers}.")
+    for layer in stack[:layers]:
+        layer.requires_grad_(False)
+
+
 class TokenDropout(nn.Module):
     """Dropout that drops the same features of all tokens of a sequence.
 

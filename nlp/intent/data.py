@@ -9,6 +9,7 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from nlp.encoders import MASK, MINILM, load_tokenizer, train_tokenizer
 from nlp.intent.network import BILSTM
 from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
+from nlp.intent.teaching import teacher_logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
@@ -43,6 +45,7 @@ class IntentData(TaskData):
             the name of a Hugging Face dataset, or a list of such sets with their options.
         encoder: name or folder of the encoder whose tokenizer is used, or "bilstm" for a tokenizer trained on the
             training utterances; the command line fills it in from the model.
+        teacher: the folder of a bundle that is asked about the training utterances; filled in from the model as well.
         max_length: most tokens of an utterance; the rest is cut off.
         batch_size: utterances in a step, those out of scope not counted.
         out_of_scope_per_batch: utterances that belong to no intent in each step, drawn evenly over the sets that have
@@ -62,6 +65,7 @@ class IntentData(TaskData):
         self,
         source: str | list[Source],
         encoder: str = MINILM,
+        teacher: str | None = None,
         max_length: int = 64,
         batch_size: int = 64,
         out_of_scope_per_batch: int = 8,
@@ -81,6 +85,7 @@ class IntentData(TaskData):
         if not 0 <= mask_share < 1:
             raise ConfigError(f"mask_share must be from 0 to less than 1; came {mask_share}.")
         self.encoder_name = encoder
+        self.teacher_name = teacher
         self.max_length = max_length
         self.batch_size = batch_size
         self.out_of_scope_per_batch = out_of_scope_per_batch
@@ -196,12 +201,21 @@ class IntentData(TaskData):
         texts = [example.text for example in self.splits["train"]]
         return train_tokenizer(texts, self.max_vocabulary), {"tokenizer_class": "PreTrainedTokenizerFast"}
 
+    @cached_property
+    def teacher_logits(self) -> np.ndarray | None:
+        """What the teacher says of the training utterances that have an intent, float32 [N, C]; None without one."""
+        if self.teacher_name is None:
+            return None
+        texts = [example.text for example in self.splits["train"] if example.label is not None]
+        return teacher_logits(self.teacher_name, texts, self.labels, torch.get_num_threads())
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return this epoch's batches; the trainer asks again each epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         if not any(example.label is not None for example in self.splits["val"]):
             raise DataError("no utterance validates, so no checkpoint could be chosen and no confidence calibrated: "
                             "raise val_share above 0 or add utterances, at least two per intent.")  # fmt: skip
+        self.teacher_logits  # noqa: B018 asked, or refused, before the first step
         return _loader(TrainingBatches(self, f"{self.seed}-{epoch}"))
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -256,6 +270,8 @@ class PlainBatches(Dataset[Batch]):
 
 class TrainingBatches(Dataset[Batch]):
     """An epoch's batches: intents first, then utterances that belong to none, some tokens hidden.
+
+    With a teacher, `teacher_logits` float32 [N, C] is what it says of them, 0 for those that belong to none.
 
     Args:
         data: the utterances.
@@ -327,10 +343,12 @@ class TrainingBatches(Dataset[Batch]):
                 hidden[row, : len(encoding)] &= encoding.is_text
                 hidden[row, len(encoding) :] = False
             arrays[INPUT_IDS][hidden] = self.data.mask_id
-        return {
-            **{name: torch.from_numpy(array) for name, array in arrays.items()},
-            "target": torch.tensor([self.targets[row] for row in rows] + [-1] * len(outside)),
-        }
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        batch["target"] = torch.tensor([self.targets[row] for row in rows] + [-1] * len(outside))
+        if self.data.teacher_logits is not None:
+            nothing = np.zeros((len(outside), len(self.data.labels)), dtype=np.float32)
+            batch["teacher_logits"] = torch.from_numpy(np.concatenate([self.data.teacher_logits[rows], nothing]))
+        return batch
 
     @property
     def _outside_count(self) -> int:

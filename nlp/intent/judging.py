@@ -17,7 +17,6 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
-from tqdm import tqdm
 
 from nlp.intent.data import IntentData
 from nlp.intent.decision import (
@@ -35,6 +34,7 @@ from nlp.intent.decision import (
 from nlp.intent.module import IntentModule
 from nlp.intent.network import BILSTM
 from nlp.intent.predictor import FEATURES, LOGITS, Detector, read_detector
+from nlp.intent.teaching import judge_texts
 from nlp.text import TextEncoder, is_wordless
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
@@ -270,17 +270,3 @@ def words_of(text: str) -> list[str]:
     ['book', 'a', 'flight', '!']
     """
     return re.findall(r"\w+|[^\w\s]", text.casefold())
-
-
-def judge_texts(runtime: Runtime, encoder: TextEncoder, texts: Sequence[str], title: str) -> dict[str, np.ndarray]:
-    """Return a runtime's outputs [N, …] for texts, computed in batches of similar length."""
-    encodings = encoder.encode_batch(texts)
-    names = [spec.name for spec in runtime.inputs]
-    order = sorted(range(len(texts)), key=lambda i: len(encodings[i]))
-    parts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in runtime.outputs}
-    for start in tqdm(range(0, len(order), BATCH_SIZE), desc=title, unit="batch"):
-        rows = order[start : start + BATCH_SIZE]
-        for name, values in runtime.run(encoder.batch([encodings[row] for row in rows], names)).items():
-            parts[name].append(values)
-    back = np.argsort(np.array(order), kind="stable")
-    return {name: np.concatenate(found)[back] for name, found in parts.items()}

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nlp.distilling import check_teaching, soft_cross_entropy, started_from
 from nlp.encoders import MINILM, make_optimizer
 from nlp.intent.data import NAMES, Batch, IntentData
 from nlp.intent.evaluation import validation_summary
@@ -65,10 +66,16 @@ class IntentModule(TaskModule):
         hidden_size: of "bilstm".
         detector: what finds utterances that belong to no intent; "auto" compares all on the validation utterances.
         acceptance: share of the utterances with an intent for which one must be named.
+        teacher: the folder of a bundle whose network is larger and which knows the same intents, or more: its doubts
+            are learned as well as the labels. It is asked once about each training utterance.
+        teacher_weight: share of the intents' loss that comes from the teacher.
+        teacher_temperature: evens out what teacher and student say before they are compared.
+
+    Source of learning from a teacher: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
     """
 
     FROM_DATA: ClassVar[tuple[str, ...]] = ("labels", "vocabulary_size", "seed")
-    TO_DATA: ClassVar[tuple[str, ...]] = ("encoder",)
+    TO_DATA: ClassVar[tuple[str, ...]] = ("encoder", "teacher")
 
     def __init__(
         self,
@@ -97,8 +104,12 @@ class IntentModule(TaskModule):
             "auto", "max_softmax", "energy", "rejection", "mahalanobis", "knn", "gaussian_process"
         ] = "auto",
         acceptance: float = 0.95,
+        teacher: str | None = None,
+        teacher_weight: float = 0.5,
+        teacher_temperature: float = 2.0,
     ) -> None:
         super().__init__()
+        check_teaching(teacher_weight, teacher_temperature)
         if detector == "rejection" and out_of_scope != "reject":
             raise ConfigError("model.detector rejection must be learned: set model.out_of_scope to reject.")
         if not 0 < acceptance <= 1:
@@ -154,6 +165,12 @@ class IntentModule(TaskModule):
         else:
             inside, outside = uniform_loss(all_logits, all_targets, smoothing)
             margin = -logits.logsumexp(dim=1)
+        if "teacher_logits" in batch:
+            known = targets >= 0
+            temperature = values["teacher_temperature"]
+            said = (batch["teacher_logits"][known] / temperature).softmax(dim=1)
+            taught = soft_cross_entropy(logits[known], said, temperature).mean()
+            inside = (1 - values["teacher_weight"]) * inside + values["teacher_weight"] * taught
         weight = 0.0 if values["out_of_scope"] == "none" else values["out_of_scope_weight"]
         return loss + inside + weight * outside, logits, margin
 
@@ -195,7 +212,7 @@ class IntentModule(TaskModule):
                 "architectures": [type(inner).__name__],
                 "problem_type": "single_label_classification",
             },
-            start_weights=Path(self.hparams["encoder"]).name,
+            start_weights=started_from(self.hparams["encoder"], data.teacher_name and Path(data.teacher_name).name),
             files=encoder.files(data.tokenizer_settings),
         )
 

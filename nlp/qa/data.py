@@ -7,9 +7,10 @@ same title where there is one, which is harder, else any. Every random choice fo
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -19,17 +20,17 @@ from torch.utils.data import DataLoader, Dataset
 from nlp.encoders import MINILM, load_tokenizer
 from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.spans import NO_ANSWER
-from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
+from nlp.qa.teaching import SUFFIX, Said, Teacher
+from nlp.qa.windows import PAD_TO, WindowBatches, Windowed, cut
+from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TextEncoder
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
 from shared.training.data import TaskData
 
 NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
-PAD_TO = 16
-"""Lengths are multiples of it: fewer shapes, and matrices that suit the processor."""
-SHUFFLED_TOGETHER = 64
-"""So many batches' worth of windows are sorted by length at a time; more pad less, fewer mix better."""
+TEACHER_FILE = f"teacher{SUFFIX}"
+"""In the run's folder: what the teacher said."""
 Batch = dict[str, torch.Tensor]
 
 
@@ -40,6 +41,8 @@ class AnswerData(TaskData):
         source: a file in SQuAD's JSON, JSON lines or parquet, a folder of such files, the name of a Hugging Face
             dataset, or a list of such sets with their options.
         encoder: name or folder of the encoder whose tokenizer is used; the command line fills it in from the model.
+        teacher: the folder of a bundle, or what one said in an earlier run; filled in from the model as well.
+        teacher_temperature: divides what it says, as the model divides its own; filled in from the model as well.
         max_length: most tokens of a window, question included.
         stride: tokens that neighbouring windows of one passage share.
         batch_tokens: tokens in a step, padding included; windows of similar length go together.
@@ -61,6 +64,8 @@ class AnswerData(TaskData):
         self,
         source: str | list[Source],
         encoder: str = MINILM,
+        teacher: str | None = None,
+        teacher_temperature: float = 1.0,
         max_length: int = 384,
         stride: int = 128,
         batch_tokens: int = 6144,
@@ -89,6 +94,8 @@ class AnswerData(TaskData):
         self.max_answer_tokens = max_answer_tokens
         self.max_windows = max_windows
         self.num_workers = num_workers
+        self.teacher = None if teacher is None else Teacher(teacher, torch.get_num_threads())
+        self.teacher_temperature = teacher_temperature
         self._windows: dict[str, list[Windowed]] = {}
 
     def windows(self, split: str) -> list[Windowed]:
@@ -147,9 +154,13 @@ class AnswerData(TaskData):
                             "raise val_share above 0, or add questions on other contexts.")  # fmt: skip
         key = f"{self.seed}-{epoch}"
         examples = self.splits["train"]
+        if self.teacher is not None:
+            folder = Path(self.trainer.default_root_dir) if self.trainer else None
+            self.teacher.ask(examples, kept=folder / TEACHER_FILE if folder else None)
         examples = examples + crossed(examples, self.unanswerable_share, self.same_title_share, key)
         windows = self._learned_from(cut(examples, self.encoder), random.Random(key))
-        return self._loader(windows, shuffle_key=key)
+        teacher = self.teacher
+        return self._loader(windows, key, None if teacher is None else [teacher.of(example) for example in examples])
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return all windows of the validation questions."""
@@ -163,16 +174,34 @@ class AnswerData(TaskData):
             if window.is_whole or window.start_token > 0 or rng.random() < self.empty_window_share
         ]
 
-    def _loader(self, windows: Sequence[Windowed], shuffle_key: str | None = None) -> DataLoader[Batch]:
+    def _loader(
+        self, windows: Sequence[Windowed], shuffle_key: str | None = None, said: Sequence[Said | None] | None = None
+    ) -> DataLoader[Batch]:
         batches = WindowBatches(windows, self.batch_tokens, shuffle_key)
+
+        def collated(items: list[Windowed]) -> Batch:
+            batch = collate(items, self.encoder)
+            return batch if said is None else batch | self._taught(items, said, batch[INPUT_IDS].shape[1])
+
         return DataLoader(
             cast("Dataset[Batch]", batches),  # as its items leave `collate`
             batch_size=None,
             shuffle=False,
             num_workers=self.num_workers,
-            collate_fn=lambda items: collate(items, self.encoder),
+            collate_fn=collated,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _taught(self, windows: Sequence[Windowed], said: Sequence[Said | None], length: int) -> Batch:
+        """Return `teacher_targets`, float32 [N, 2, T] (start, end), and `is_taught`, bool [N]: where there are any."""
+        targets = np.zeros((len(windows), 2, length), dtype=np.float32)
+        is_taught = np.zeros(len(windows), dtype=bool)
+        for row, window in enumerate(windows):
+            found = said[window.example]
+            if found is not None:
+                targets[row, :, : len(window.encoding)] = found.targets(window.encoding, self.teacher_temperature)
+                is_taught[row] = True
+        return {"teacher_targets": torch.from_numpy(targets), "is_taught": torch.from_numpy(is_taught)}
 
 
 def crossed(examples: Sequence[Example], share: float, same_title_share: float, key: str) -> list[Example]:
@@ -210,100 +239,6 @@ def _without_answer(example: Example, pool: Sequence[str], rng: random.Random, t
         if context != example.context and not any(text in context for text in example.texts):
             return context
     return None
-
-
-@dataclass(frozen=True, eq=False)
-class Windowed:
-    """One window of one question."""
-
-    index: int
-    """Its place among all windows that were cut together."""
-    example: int
-    """Place of its question among those that were cut."""
-    encoding: Encoding
-    start_token: int
-    """First token of the answer; `NO_ANSWER` where this window does not hold it whole."""
-    end_token: int
-    """Last token of the answer, inclusive."""
-    is_whole: bool
-    """Whether this window has the whole context."""
-
-
-def cut(examples: Sequence[Example], encoder: TextEncoder, max_windows: int | None = None) -> list[Windowed]:
-    """Return all windows of all questions, or the first few of each, in their order."""
-    found: list[Windowed] = []
-    for index, example in enumerate(examples):
-        windows = encoder.windows(example.question, example.context)
-        for window in windows[:max_windows]:
-            start, end = answer_tokens(window, example)
-            found.append(Windowed(len(found), index, window, start, end, len(windows) == 1))
-    return found
-
-
-def answer_tokens(window: Encoding, example: Example) -> tuple[int, int]:
-    """Return first and last token of the answer that most people gave; twice `NO_ANSWER` where the window cuts it."""
-    if not example.is_answerable:
-        return NO_ANSWER, NO_ANSWER
-    (first_character, text), _ = Counter(zip(example.starts, example.texts, strict=True)).most_common(1)[0]
-    behind = first_character + len(text.rstrip())  # blanks have no token
-    tokens = np.flatnonzero(window.is_text)
-    if not len(tokens):
-        return NO_ANSWER, NO_ANSWER
-    starts, ends = window.offsets[tokens, 0], window.offsets[tokens, 1]
-    covered = np.flatnonzero((ends > first_character) & (starts < behind))
-    if not len(covered) or starts[covered[0]] > first_character or ends[covered[-1]] < behind:
-        return NO_ANSWER, NO_ANSWER
-    return int(tokens[covered[0]]), int(tokens[covered[-1]])
-
-
-def sample_batches(
-    examples: Sequence[Example], encoder: TextEncoder, names: Sequence[str], *, count: int = 64, batch_size: int = 4
-) -> list[dict[str, np.ndarray]]:
-    """Return int64 [batch_size, T] by name: the first windows of so many questions, spread evenly over them."""
-    chosen = examples[:: max(1, len(examples) // count)][:count]
-    windows = sorted((encoder.windows(each.question, each.context)[0] for each in chosen), key=len)
-    return [encoder.batch(windows[start : start + batch_size], names) for start in range(0, len(windows), batch_size)]
-
-
-class WindowBatches(Dataset[list[Windowed]]):
-    """Windows in batches of about as many tokens, padding included.
-
-    Args:
-        windows: all of them.
-        batch_tokens: most tokens of a batch; a longer window has a batch of its own.
-        shuffle_key: None keeps long ones to the end; otherwise it fixes the order.
-    """
-
-    def __init__(self, windows: Sequence[Windowed], batch_tokens: int, shuffle_key: str | None = None) -> None:
-        self.windows = windows
-        order = list(range(len(windows)))
-        chunk = len(order)
-        if shuffle_key is not None:
-            rng = random.Random(f"order-{shuffle_key}")
-            rng.shuffle(order)
-            mean = sum(len(window.encoding) for window in windows) / max(1, len(windows))
-            chunk = max(1, int(SHUFFLED_TOGETHER * batch_tokens / max(1.0, mean)))
-        self.batches: list[list[int]] = []
-        for start in range(0, len(order), max(1, chunk)):
-            part = sorted(order[start : start + chunk], key=lambda i: len(windows[i].encoding))
-            self.batches += self._grouped(part, batch_tokens)
-        if shuffle_key is not None:
-            rng.shuffle(self.batches)
-
-    def _grouped(self, order: Sequence[int], batch_tokens: int) -> list[list[int]]:
-        batches: list[list[int]] = []
-        for index in order:
-            length = -(-len(self.windows[index].encoding) // PAD_TO) * PAD_TO
-            if not batches or (len(batches[-1]) + 1) * length > batch_tokens:
-                batches.append([])
-            batches[-1].append(index)
-        return batches
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> list[Windowed]:
-        return [self.windows[i] for i in self.batches[index]]
 
 
 def collate(windows: Sequence[Windowed], encoder: TextEncoder) -> Batch:

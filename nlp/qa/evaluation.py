@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from torchmetrics.functional.text import squad
 
-from nlp.qa.data import Windowed
 from nlp.qa.sources import Example
 from nlp.qa.spans import CANDIDATES, best_spans, whole_answers
+from nlp.qa.windows import Windowed
 from shared.training.metrics import DIGITS, auroc, calibration_error, ratio, reliability_rows
 
 RIGHT_FROM_F1 = 0.5

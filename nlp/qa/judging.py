@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nlp.qa.data import AnswerData, WindowBatches, cut, sample_batches
+from nlp.qa.data import AnswerData
 from nlp.qa.evaluation import Prediction, best_threshold, decode, evaluate, judge
 from nlp.qa.predictor import END_LOGITS, START_LOGITS
 from nlp.qa.sources import Example
+from nlp.qa.windows import WindowBatches, cut, sample_batches
 from nlp.text import TextEncoder
 from shared.bundle.calibration import fit_scale_and_shift, probabilities_from_logits
 from shared.bundle.layout import AnswerDecision

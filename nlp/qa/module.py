@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +10,8 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from nlp.encoders import MINILM, hugging_face_fields, make_optimizer
+from nlp.distilling import check_teaching, soft_cross_entropy, started_from
+from nlp.encoders import MINILM, freeze, hugging_face_fields, make_optimizer
 from nlp.qa.data import AnswerData, Batch
 from nlp.qa.evaluation import decode, summary
 from nlp.qa.network import ID2LABEL, build_network
@@ -45,11 +45,18 @@ class AnswerModule(TaskModule):
         weight_decay: of AdamW; biases and norms have none.
         dropout: share of the features that are dropped, the same for all tokens of a sequence.
         freeze_embeddings: the word vectors stay as they are; they are half of a small encoder's weights.
+        freeze_layers: so many of the lowest layers stay as they are, and the word vectors: each makes a step cheaper.
         warmup_share: share of all steps in which the learning rate rises, before it falls along a line.
         label_smoothing: moves targets towards every token that an answer may start or end at.
+        teacher: the folder of a bundle whose network is larger, to learn its doubts as well as the labels. It is asked
+            once about each training question; RUN_DIR/teacher.npz keeps what it said, and may be named here instead.
+        teacher_weight: share of the loss that comes from the teacher, for the questions that it was asked.
+        teacher_temperature: evens out what teacher and student say before they are compared.
+
+    Source of learning from a teacher: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
     """
 
-    TO_DATA: ClassVar[tuple[str, ...]] = ("encoder",)
+    TO_DATA: ClassVar[tuple[str, ...]] = ("encoder", "teacher", "teacher_temperature")
 
     def __init__(
         self,
@@ -61,18 +68,21 @@ class AnswerModule(TaskModule):
         weight_decay: float = 0.01,
         dropout: float = 0.1,
         freeze_embeddings: bool = True,
+        freeze_layers: int = 0,
         warmup_share: float = 0.06,
         label_smoothing: float = 0.0,
+        teacher: str | None = None,
+        teacher_weight: float = 0.5,
+        teacher_temperature: float = 2.0,
     ) -> None:
         super().__init__()
+        check_teaching(teacher_weight, teacher_temperature)
         self.save_hyperparameters()
         start = start_bundle(weights)
         self.network = build_network(encoder, "none" if start else weights, dropout)
         if start is not None:
             load_start(self.network, start)
-        if freeze_embeddings:
-            embeddings = self.network.model.get_input_embeddings()
-            embeddings.requires_grad_(False)
+        freeze(self.network.model, embeddings=freeze_embeddings, layers=freeze_layers)
 
     @classmethod
     def complete(cls, settings: Any) -> None:
@@ -95,7 +105,18 @@ class AnswerModule(TaskModule):
             _cross_entropy(logits, batch[name], batch["context_mask"], smoothing)
             for logits, name in ((start, "start_positions"), (end, "end_positions"))
         ]
-        return (losses[0] + losses[1]) / 2, start, end
+        loss = (losses[0] + losses[1]) / 2  # [N]
+        if "teacher_targets" in batch:
+            loss = self._with_teacher(loss, batch, torch.stack([start, end], dim=1))
+        return loss.mean(), start, end
+
+    def _with_teacher(self, loss: Tensor, batch: Batch, logits: Tensor) -> Tensor:
+        """Return the losses [N], where the teacher was asked partly from what it said; logits are [N, 2, T]."""
+        values = self.hparams
+        share = values["teacher_weight"] * batch["is_taught"]  # [N]
+        taught = soft_cross_entropy(logits, batch["teacher_targets"], values["teacher_temperature"]).mean(dim=1)
+        mixed: Tensor = (1 - share) * loss + share * taught
+        return mixed
 
     def learn(self, batch: Batch) -> Tensor:
         """Return the loss of a training batch."""
@@ -134,7 +155,7 @@ class AnswerModule(TaskModule):
                 "architectures": [type(model).__name__],
                 "problem_type": None,
             },
-            start_weights=Path(self.hparams["encoder"]).name,
+            start_weights=started_from(self.hparams["encoder"], data.teacher and data.teacher.name),
             files=encoder.files(data.tokenizer_settings),
         )
 
@@ -152,9 +173,9 @@ class AnswerModule(TaskModule):
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, allowed: Tensor, smoothing: float) -> Tensor:
-    """Return the cross-entropy, smoothed over the allowed tokens alone."""
-    loss = F.cross_entropy(logits, targets)
+    """Return the cross-entropies [N], smoothed over the allowed tokens alone."""
+    loss = F.cross_entropy(logits, targets, reduction="none")
     if not smoothing:
         return loss
     uniform = -(logits.log_softmax(-1) * allowed).sum(-1) / allowed.sum(-1)  # [N]
-    return (1 - smoothing) * loss + smoothing * uniform.mean()
+    return (1 - smoothing) * loss + smoothing * uniform

@@ -76,6 +76,16 @@ def test_the_smoke_bundle_understands_what_it_learned(bundle: Bundle):
     assert len(predictor.predict([""])) == 1
 
 
+def test_a_finished_bundle_teaches_another(
+    bundle: Bundle, utterances: Path, cache_dir: str, tmp_path_factory: pytest.TempPathFactory
+):
+    options = ("--trainer.max_epochs=8", "--early_stopping.patience=8", "--int8=false", "--model.hidden_size=32",
+               f"--model.teacher={bundle.path}")  # fmt: skip
+    student = fit("intent_smoke.yaml", utterances, cache_dir, tmp_path_factory.mktemp("student"), *options)
+    assert student.config.provenance.start_weights == f"bilstm; teacher: {bundle.path.name}"
+    assert student.config.metrics["test"]["overall"]["accuracy"] > 0.6
+
+
 def test_config_says_what_was_measured_and_decided(bundle: Bundle):
     config = bundle.config
     assert isinstance(config.decision, IntentDecision)

@@ -173,3 +173,31 @@ def test_contrastive_loss_has_finite_gradients():
     contrastive_loss(features, TARGETS, 0.1).backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
+
+
+def test_a_student_comes_to_say_what_its_teacher_says(utterances: Path, cache_dir: str):
+    data = encoded_by("bilstm", utterances, cache_dir)
+    count = sum(example.label is not None for example in data.splits["train"])
+    data.teacher_logits = np.random.default_rng(0).normal(size=(count, len(data.labels))).astype(np.float32)
+    module = make(data, "bilstm", teacher_weight=1.0, teacher_temperature=1.0)
+    batch = next(iter(data.train_dataloader()))
+    known = batch["target"] >= 0
+    assert not known.all()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
+    for _ in range(200):
+        loss, logits, _ = module._shared_step(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert (logits.softmax(1) - batch["teacher_logits"].softmax(1))[known].abs().max() < 0.1
+    assert "teacher_logits" not in next(iter(data.val_dataloader()))
+
+
+def test_a_teacher_must_know_every_intent(utterances: Path, cache_dir: str):
+    starter = Path(__file__).resolve().parents[3] / "models" / "intent"
+    data = encoded_by("bilstm", utterances, cache_dir, teacher=str(starter))
+    with pytest.raises(ConfigError, match="does not know 2 of the 3 intents, such as 'greet', 'pay': train it on"):
+        data.train_dataloader()
+    data = encoded_by("bilstm", utterances, cache_dir, teacher=str(starter.parent / "qa"))
+    with pytest.raises(ConfigError, match="is a bundle for qa; expected one for intent"):
+        data.train_dataloader()

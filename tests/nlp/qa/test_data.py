@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp.qa.data import AnswerData, WindowBatches, answer_tokens, collate, crossed, cut
+from nlp.qa.data import AnswerData, collate, crossed
 from nlp.qa.sources import Example, Source
+from nlp.qa.windows import WindowBatches, answer_tokens, cut
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.errors import ConfigError
 from tests.encoders import make_tokenizer
