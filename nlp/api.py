@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
@@ -29,6 +29,15 @@ Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 """An item of a batch. Its type is checked when it is answered, so that a wrong one does not affect the others."""
 
 
+Style = Literal["quote", "sentence"]
+_STYLE = (
+    "With “sentence”, a service that has a writer also makes a sentence of the answer, in `sentence`: 404 where it has "
+    "none."
+)
+_SENTENCE = (
+    "The answer as a sentence, each word of which is the question's or the source's. Null if a quote was asked for, or "
+    "is best."
+)
 _PREVIOUS = "What was asked before. A question that follows from it, such as “and on Sundays?”, is completed by it."
 
 
@@ -124,6 +133,7 @@ class AnswerRequest(_Request):
         le=MAX_PASSAGES,
         description="How many passages of the knowledge base to read at most.",
     )
+    style: Style = Field(default="quote", description=_STYLE)
 
 
 class SourceOut(BaseModel):
@@ -172,6 +182,7 @@ class AnswerResponse(BaseModel):
         {
             "model": {"name": "percept-qa", "version": "2026.11.24-1a2b3c4d"},
             "answer": {"text": "Ada Lovelace", "score": 0.98, "start": 33, "end": 45, "source": None},
+            "sentence": None,
             "others": [],
             "passages": [],
         }
@@ -179,6 +190,7 @@ class AnswerResponse(BaseModel):
 
     model: ModelInfo
     answer: AnswerOut | None = Field(description="Null if nothing is sure enough, which is a normal answer.")
+    sentence: str | None = Field(description=_SENTENCE)
     others: list[AnswerOut] = Field(description="Further answers from the knowledge base that are sure enough.")
     passages: list[PassageOut] = Field(description="Those that were looked at, the nearest first.")
 
@@ -192,6 +204,7 @@ class UnderstandRequest(_Request):
     previous: str | None = Field(default=None, description=_PREVIOUS)
     top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
     passages: Whole = Field(default=DEFAULT_PASSAGES, ge=1, le=MAX_PASSAGES, description="As for /v1/answer.")
+    style: Style = Field(default="quote", description=_STYLE)
 
 
 class UnderstandModels(BaseModel):
@@ -208,6 +221,7 @@ class UnderstandResponse(BaseModel):
     intent: IntentOut | None = Field(description="Null if the service has no intent model.")
     is_question: bool = Field(description="Whether it reads like a question.")
     answer: AnswerOut | None = Field(description="Null if nothing was looked up, or nothing was sure enough.")
+    sentence: str | None = Field(description=_SENTENCE)
     others: list[AnswerOut] = Field(description="Further answers that are sure enough.")
     passages: list[PassageOut] = Field(description="Those that were looked at; none if nothing was looked up.")
 
@@ -270,7 +284,12 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         answered_by(request, current.needed_qa())
         asked = await read_json(request, AnswerRequest)
         return await answer_question(
-            current, asked.question, asked.context, previous=asked.previous, passages=asked.passages
+            current,
+            asked.question,
+            asked.context,
+            previous=asked.previous,
+            passages=asked.passages,
+            style=asked.style,
         )
 
     @router.post(
@@ -284,7 +303,12 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         current = engine()
         asked = await read_json(request, UnderstandRequest)
         return await understand_text(
-            current, asked.text, previous=asked.previous, top_k=asked.top_k, passages=asked.passages
+            current,
+            asked.text,
+            previous=asked.previous,
+            top_k=asked.top_k,
+            passages=asked.passages,
+            style=asked.style,
         )
 
     return router
@@ -319,10 +343,12 @@ async def answer_question(
     *,
     previous: str | None = None,
     passages: int = DEFAULT_PASSAGES,
+    style: Style = "quote",
 ) -> AnswerResponse:
     """Return the answer to a question, from a context or the knowledge base.
 
     Raises:
+        NotFound: a sentence is asked for, and there is no writer.
         InputError: a text cannot be read, or the service has no model for it.
         ServiceError: the service cannot answer now.
     """
@@ -331,12 +357,16 @@ async def answer_question(
     if previous is not None:
         previous = checked_text(previous, qa.settings.max_text_chars, "the previous question")
     if context is None:
-        looked_up = _looked_up(await engine.ask(question, previous=previous, passages=passages))
+        looked_up = await _looked_up(engine, await engine.ask(question, previous=previous, passages=passages), style)
     else:
         context = checked_text(context, qa.settings.max_context_chars, "the context")
         found = await qa.answer(question, context)
-        answer = _answer(found[0]) if found and qa.is_answer(found[0]) else None
-        looked_up = {"answer": answer, "others": [], "passages": []}
+        answer = found[0] if found and qa.is_answer(found[0]) else None
+        sentence = None
+        if style == "sentence":
+            engine.needed_writer()
+            sentence = await engine.write(question, context, answer.start, answer.end) if answer else None
+        looked_up = {**_NOTHING, "answer": _answer(answer) if answer else None, "sentence": sentence}
     return AnswerResponse.model_validate({"model": qa, **looked_up}, from_attributes=True)
 
 
@@ -347,22 +377,32 @@ async def understand_text(
     previous: str | None = None,
     top_k: int = DEFAULT_TOP_K,
     passages: int = DEFAULT_PASSAGES,
+    style: Style = "quote",
 ) -> UnderstandResponse:
     """Return what an utterance wants and, if it asks something, the answer; raises as `answer_question`."""
     text = checked_text(text, engine.settings.max_text_chars)
     if previous is not None:
         previous = checked_text(previous, engine.settings.max_text_chars, "the previous text")
     found = await engine.understand(text, previous=previous, top_k=top_k, passages=passages)
-    looked_up = _looked_up(found.asked) if found.asked else {"answer": None, "others": [], "passages": []}
+    if style == "sentence":
+        engine.needed_writer()
+    looked_up = await _looked_up(engine, found.asked, style) if found.asked else _NOTHING
     models = {"intent": engine.intent, "qa": engine.qa}
     return UnderstandResponse.model_validate(
         {"models": models, "intent": found.intent, "is_question": found.is_question, **looked_up}, from_attributes=True
     )
 
 
-def _looked_up(asked: Asked) -> dict[str, Any]:
-    others = [_answer(each) for each in asked.others]
-    return {"answer": _answer(asked.answer) if asked.answer else None, "others": others, "passages": asked.passages}
+_NOTHING: Mapping[str, Any] = {"answer": None, "sentence": None, "others": [], "passages": []}
+
+
+async def _looked_up(engine: LanguageEngine, asked: Asked, style: Style) -> Mapping[str, Any]:
+    return {
+        "answer": _answer(asked.answer) if asked.answer else None,
+        "sentence": await engine.phrase(asked) if style == "sentence" else None,
+        "others": [_answer(each) for each in asked.others],
+        "passages": asked.passages,
+    }
 
 
 def _answer(answer: Answer) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledg
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, Encoding, TextEncoder
+from nlp.writing import TASK as WRITING
+from nlp.writing.predictor import AnswerWriter
 from shared.bundle.layout import TensorSignature
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import BundleError, ConfigError, InputError, NotFound, TooLarge
@@ -91,6 +93,8 @@ class Asked:
     """Those that were looked at, the nearest first."""
     others: Sequence[SourcedAnswer] = ()
     """Other answers that are sure enough, from other passages."""
+    question: str = ""
+    """As it was understood: completed by the one before."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ class LanguageEngine:
         qa: reads contexts; None for a service that answers no questions.
         knowledge: where answers are looked up; None for a service without one.
         settings: limits.
+        writer: makes sentences of answers; None for a service that quotes.
     """
 
     def __init__(
@@ -122,11 +127,15 @@ class LanguageEngine:
         qa: AnswerEngine | None,
         knowledge: KnowledgeBase | None,
         settings: Settings,
+        writer: AnswerWriter | None = None,
     ) -> None:
         self.intent = intent
         self.qa = qa
         self.knowledge = knowledge
         self.settings = settings
+        self.writer = writer
+        self._writing = Admission(settings.max_queue, settings.deadline_s, "answers")
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._embedding = Admission(settings.max_queued_texts, settings.deadline_s, "texts")
         self._threads = ThreadPoolExecutor(_SEARCH_THREADS, thread_name_prefix="search")
 
@@ -146,7 +155,9 @@ class LanguageEngine:
         encoder_path = settings.bundle("encoder") if qa else None
         encoder = _load_encoder(encoder_path, settings) if encoder_path else None
         knowledge = open_knowledge(settings, encoder) if qa else None
-        return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings)
+        writer_path = settings.bundle("writer") if qa else None
+        writer = _load_writer(writer_path, settings) if writer_path else None
+        return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings, writer=writer)
 
     def replaced(self, task: str, path: Path) -> LanguageEngine:
         """Return an engine with another model for that task; the other model and the knowledge base stay the same."""
@@ -160,7 +171,7 @@ class LanguageEngine:
     @staticmethod
     def check(settings: Settings) -> None:
         """Refuse settings without a bundle, or with one that cannot be read; raises as `load`."""
-        for path in (*_bundles(settings), settings.bundle("encoder")):
+        for path in (*_bundles(settings), settings.bundle("encoder"), settings.bundle("writer")):
             if path is not None:
                 read_bundle(path)
 
@@ -226,7 +237,41 @@ class LanguageEngine:
             looked_at = [best.passage, *looked_at[: passages - 1]]
         least = max(GIVEN_FROM, best.score - NEARLY_AS_SURE) if best else GIVEN_FROM
         others = [each for each in answers[1:] if each.score >= least and best and each.text != best.text]
-        return Asked(best if is_given else None, best, looked_at, others[:MAX_OTHERS])
+        return Asked(best if is_given else None, best, looked_at, others[:MAX_OTHERS], question)
+
+    async def phrase(self, asked: Asked) -> str | None:
+        """Return the answer that was found as a sentence; None where it is best quoted, or there is none.
+
+        What a document says in answer to a question of its own, and code, are quoted.
+
+        Raises:
+            NotFound, Overloaded, DeadlineExceeded: as `write`.
+        """
+        answer = asked.answer
+        if answer is None or answer.passage.kind in ("answer", "code"):
+            self.needed_writer()
+            return None
+        passage = answer.passage
+        return await self.write(asked.question, passage.text, answer.start - passage.start, answer.end - passage.start)
+
+    async def write(self, question: str, text: str, start: int, end: int) -> str | None:
+        """Return an answer as a sentence, each word of which is the question's or the text's, or None.
+
+        Args:
+            question: which `text[start:end]` answers.
+            text: what the answer is from.
+            start: in characters.
+            end: likewise.
+
+        Raises:
+            NotFound: there is no writer.
+            Overloaded: as many answers as the limit are waiting for it.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        writer = self.needed_writer()
+        async with self._writing.admitted():
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._writer_thread, writer.write, question, text, start, end)
 
     @staticmethod
     async def _read(qa: AnswerEngine, question: str, passages: Sequence[Passage]) -> list[SourcedAnswer]:
@@ -304,6 +349,12 @@ class LanguageEngine:
             raise _missing("no sentence encoder, so it embeds nothing. Start it with a qa bundle and an encoder's")
         return self.encoder
 
+    def needed_writer(self) -> AnswerWriter:
+        """Return the writer, or raise NotFound."""
+        if self.writer is None:
+            raise _missing("no writer, so it quotes answers and makes no sentences. Start it with a writer's bundle")
+        return self.writer
+
     def needed_knowledge(self) -> KnowledgeBase:
         """Return the knowledge base, or raise NotFound."""
         if self.knowledge is None:
@@ -315,6 +366,7 @@ class LanguageEngine:
         for model in self.models:
             await model.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._writer_thread.shutdown(wait=False, cancel_futures=True)
         if self.knowledge is not None:
             await asyncio.to_thread(self.knowledge.close)
 
@@ -347,6 +399,14 @@ def _load_encoder(path: Path, settings: Settings) -> SentenceEncoder:
         longest = encoder.predictor.encoder.longest()
         encoder.predictor.infer([longest] * max(1, BATCH_TOKENS // len(longest)))  # takes the memory that it ever needs
     return encoder
+
+
+def _load_writer(path: Path, settings: Settings) -> AnswerWriter:
+    bundle, runtime = load_runtime(path, WRITING.network, settings.model_copy(update={"device": "cpu"}))
+    with answering_an_example(bundle):
+        writer = AnswerWriter(bundle, runtime)
+        writer.write("Who keeps the light?", "Ada Brandt keeps the light.", 0, 10)
+    return writer
 
 
 def _missing(what: str) -> NotFound:

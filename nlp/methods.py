@@ -15,6 +15,7 @@ from nlp.api import (
     DEFAULT_TOP_K,
     AnswerResponse,
     IntentResponse,
+    Style,
     UnderstandResponse,
     answer_question,
     classify_texts,
@@ -40,9 +41,10 @@ class LanguageMethods:
         question: str,
         context: str | None = None,
         passages: Annotated[int, Field(ge=1, le=MAX_PASSAGES)] = DEFAULT_PASSAGES,
+        style: Style = "quote",
     ) -> AnswerResponse:
         """Return the answer to a question, from the context or, without one, from the knowledge base."""
-        return await answer_question(self.language(), question, context, passages=passages)
+        return await answer_question(self.language(), question, context, passages=passages, style=style)
 
     @bentoml.api(route="/bento/understand")
     async def understand(self, text: str) -> UnderstandResponse:

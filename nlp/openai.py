@@ -2,8 +2,9 @@
 
 For chat front ends and the clients `openai` in Python and JavaScript, whose base address is all that changes. A chat is
 a question to the documents: the last message of the user, completed by the one before. The answer is quoted, with its
-sources as footnotes and in the field `citations`; what the documents do not say gets a sentence that says so. Settings
-of sampling have no effect, because nothing is sampled.
+sources as footnotes and in the field `citations`; where the service has a writer, a sentence follows the quote, once
+each of its words was checked. What the documents do not say gets a sentence that says so. Settings of sampling have no
+effect, because nothing is sampled.
 
 Source: platform.openai.com/docs/api-reference, chat, models, embeddings.
 """
@@ -15,6 +16,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,9 +25,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from nlp.answering import SourcedAnswer
-from nlp.engine import Asked, LanguageEngine
+from nlp.engine import AnswerEngine, Asked, LanguageEngine
 from nlp.text import checked_text
-from shared.errors import InputError, NotFound, TooLarge
+from shared.errors import DeadlineExceeded, InputError, NotFound, Overloaded, TooLarge
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
 from shared.serving.http.requests import Count, examples, json_body, read_json
@@ -231,19 +233,24 @@ def make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         _check_chat(asked, qa.name)
         question, previous = _question(asked.messages, qa.settings.max_text_chars)
         found = await current.ask(question, previous=previous)
-        content, citations = _shown(found)
-        tokens = [len(qa.encoder.encode(text)) for text in (question, content)]
+        citations = [_citation(place, answer) for place, answer in enumerate(_answers(found), 1)]
         completion = ChatCompletion(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(time.time()),
             model=qa.name,
-            choices=[Choice(message=AnswerMessage(content=content, citations=citations))],
-            usage=Usage(prompt_tokens=tokens[0], completion_tokens=tokens[1], total_tokens=sum(tokens)),
+            choices=[Choice(message=AnswerMessage(content="", citations=citations))],
+            usage=_usage(qa, question, ""),
         )
+        parts = _parts(current, found, citations)
         if not asked.stream:
+            content = "".join([part async for part in parts])
+            completion.choices[0].message.content = content
+            completion.usage = _usage(qa, question, content)
             return completion
+        count = partial(_usage, qa, question)
         with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-        return StreamingResponse(_events(completion, with_usage=with_usage), media_type="text/event-stream")
+        events = _events(completion, parts, count if with_usage else None)
+        return StreamingResponse(events, media_type="text/event-stream")
 
     @router.get(PREFIX + "/models", summary="List models as OpenAI does", responses=error_responses(401, 404, 503))
     async def models() -> ModelList:
@@ -323,15 +330,35 @@ def _question(messages: Sequence[ChatMessage], max_chars: int) -> tuple[str, str
     return question, previous
 
 
-def _shown(found: Asked) -> tuple[str, list[Citation]]:
-    """Return the answers as text with footnotes, and where they are from."""
-    answers = [found.answer, *found.others] if found.answer else []
-    if not answers:
-        return SILENT, []
-    citations = [_citation(place, answer) for place, answer in enumerate(answers, 1)]
-    lines = [f"{answer.text} [{place}]" for place, answer in enumerate(answers, 1)]
-    notes = [f"[{each.index}] {' › '.join((each.title, *each.headings))}" for each in citations]
-    return "\n\n".join((lines[0], *(f"Also: {line}" for line in lines[1:]), "\n".join(notes))), citations
+def _answers(found: Asked) -> list[SourcedAnswer]:
+    return [found.answer, *found.others] if found.answer else []
+
+
+async def _parts(engine: LanguageEngine, found: Asked, citations: Sequence[Citation]) -> AsyncIterator[str]:
+    """Yield the answers with footnotes, one paragraph after the other: quotes first, then the sentence once it is made.
+
+    A writer that is too busy, or too slow, leaves the quotes as they are: they are the answer.
+    """
+    if not citations:
+        yield SILENT
+        return
+    first, *others = (f"{each.text} [{each.index}]" for each in citations)
+    yield first + "\n\n"
+    for line in others:
+        yield f"Also: {line}\n\n"
+    if engine.writer is not None:
+        try:
+            sentence = await engine.phrase(found)
+        except (Overloaded, DeadlineExceeded):
+            sentence = None
+        if sentence:
+            yield sentence + "\n\n"
+    yield "\n".join(f"[{each.index}] {' › '.join((each.title, *each.headings))}" for each in citations)
+
+
+def _usage(qa: AnswerEngine, question: str, content: str) -> Usage:
+    asked, answered = len(qa.encoder.encode(question)), len(qa.encoder.encode(content))
+    return Usage(prompt_tokens=asked, completion_tokens=answered, total_tokens=asked + answered)
 
 
 def _citation(index: int, answer: SourcedAnswer) -> Citation:
@@ -350,9 +377,13 @@ def _citation(index: int, answer: SourcedAnswer) -> Citation:
     )
 
 
-async def _events(completion: ChatCompletion, *, with_usage: bool) -> AsyncIterator[bytes]:
-    """Yield the completion as server-sent events: its role, its words, its end."""
+async def _events(
+    completion: ChatCompletion, parts: AsyncIterator[str], count: Callable[[str], Usage] | None
+) -> AsyncIterator[bytes]:
+    """Yield the completion as server-sent events: its role, its parts as they come, its end, and what `count` says."""
     [choice] = completion.choices
+    with_usage = count is not None
+    content = ""
     common: dict[str, Any] = {"id": completion.id, "object": "chat.completion.chunk"}
     common |= {"created": completion.created, "model": completion.model}
 
@@ -361,11 +392,12 @@ async def _events(completion: ChatCompletion, *, with_usage: bool) -> AsyncItera
         return _event({**common, "choices": [part], **({"usage": None} if with_usage else {})})
 
     yield event({"role": "assistant", "content": ""})
-    for paragraph in choice.message.content.splitlines(keepends=True):
-        yield event({"content": paragraph})
+    async for part in parts:
+        content += part
+        yield event({"content": part})
     yield event({"citations": [each.model_dump() for each in choice.message.citations]}, "stop")
-    if with_usage:
-        yield _event({**common, "choices": [], "usage": completion.usage.model_dump()})
+    if count is not None:
+        yield _event({**common, "choices": [], "usage": count(content).model_dump()})
     yield b"data: [DONE]\n\n"
 
 

@@ -125,6 +125,8 @@ class Answered:
     model: Model
     answer: Answer | None
     """None if no answer is certain enough, which is a normal result."""
+    sentence: str | None
+    """The answer as a sentence; None unless one was asked for and could be made."""
     others: tuple[Answer, ...]
     """Further answers from the knowledge base that are certain enough."""
     passages: tuple[Passage, ...]
@@ -138,6 +140,7 @@ class Understood:
     """None if the service has no intent model."""
     is_question: bool
     answer: Answer | None
+    sentence: str | None
     others: tuple[Answer, ...]
     answered_by: Model | None
     """The model for answers, if the service has one."""

@@ -136,20 +136,28 @@ class Routes:
         *,
         previous: str | None = None,
         passages: int | None = None,
+        style: str | None = None,
     ) -> Call[Answered]:
         """Return the answer from a context, or from the knowledge base if there is no context.
 
-        A question that follows from the `previous` one, such as "and on Sundays?", is completed by it.
+        A question that follows from the `previous` one, such as "and on Sundays?", is completed by it. With the style
+        "sentence", a service that has a writer also makes a sentence of the answer.
         """
-        body = {"question": question, "previous": previous, "context": context, "passages": passages}
+        body = {"question": question, "previous": previous, "context": context, "passages": passages, "style": style}
         return _post("/v1/answer", partial(read, Answered), **body)
 
     @route
     def understand(
-        self, text: str, *, previous: str | None = None, top_k: int | None = None, passages: int | None = None
+        self,
+        text: str,
+        *,
+        previous: str | None = None,
+        top_k: int | None = None,
+        passages: int | None = None,
+        style: str | None = None,
     ) -> Call[Understood]:
-        """Return the intent, and an answer if the text is a question or has no known intent; `previous` as above."""
-        body = {"text": text, "previous": previous, "top_k": top_k, "passages": passages}
+        """Return the intent, and an answer if the text is a question or has no known intent; options as above."""
+        body = {"text": text, "previous": previous, "top_k": top_k, "passages": passages, "style": style}
         return _post("/v1/understand", _understood, **body)
 
     @route

@@ -20,6 +20,7 @@ _OPTIONS_OF = {
     "tagging": {"image", "min_score", "top_k"},
     "intent": {"text", "top_k", *_FORM},
     "qa": {"context", "text", *_FORM},
+    "answer-writer": {"context", "text", *_FORM},
 }
 """Task -> the options that only some tasks take."""
 
@@ -35,7 +36,11 @@ _OPTIONS_OF = {
 @click.option("--top-k", type=click.IntRange(min=1), help="The most tags, or intents of a ranking.")
 @min_score
 @click.option("--text", metavar="COLUMN", help="Column of the utterances or questions [text, question].")
-@click.option("--context", metavar="COLUMN", help="Column of the texts to find the answers in [context].")
+@click.option(
+    "--context",
+    metavar="COLUMN",
+    help="Column of the texts with the answers [context]; for a writer, these are between **.",
+)
 @click.option("--image", metavar="COLUMN", help="Column of a parquet file that has the photos [image].")
 @click.option("--delimiter", metavar="MARK", help="Between the cells of a text file: a character, or tab, semicolon …")
 @click.option("--encoding", metavar="NAME", help="Character set of a text file, such as cp1252.")
@@ -60,7 +65,7 @@ def command(
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
     A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, or a parquet file with a
-    column of photos. Intents and answers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as
+    column of photos. Intents, answers and writers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as
     `percept fit` reads it. An input that cannot be processed becomes a row with its error. If the command is stopped or
     killed, run it again: it continues.
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from nlp.intent import TASK as INTENT
 from nlp.qa import TASK as QA
+from nlp.writing import TASK as WRITER
 from shared.errors import ConfigError
 from shared.task import Task
 from vision.tagging import TASK as TAGGING
 
-TASKS: dict[str, Task] = {"tagging": TAGGING, "intent": INTENT, "qa": QA}
+TASKS: dict[str, Task] = {"tagging": TAGGING, "intent": INTENT, "qa": QA, "answer-writer": WRITER}
 
 
 def find_task(name: str) -> Task:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.bundle.read import Bundle
 from tests.bundles import make_tagger_bundle
-from tests.language_bundles import make_intent_bundle, make_qa_bundle
+from tests.language_bundles import make_intent_bundle, make_qa_bundle, make_writer_bundle
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,9 @@ def intent_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def qa_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A question-answering bundle that knows names and numbers. Read it, never change it."""
     return make_qa_bundle(tmp_path_factory.mktemp("bundles") / "qa")
+
+
+@pytest.fixture(scope="session")
+def writer_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A writer that writes "It is", then the answer. Read it, never change it."""
+    return make_writer_bundle(tmp_path_factory.mktemp("bundles") / "writer")

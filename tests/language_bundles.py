@@ -7,14 +7,16 @@ utterance of such words is out of scope. The answer model gives the first number
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TextEncoder
 from shared.bundle.layout import BundleConfig
@@ -165,6 +167,61 @@ def make_qa_bundle(
     }
     model = _model("word_kinds", nodes, initializers, names, outputs)
     return _write(path, config, model, encoder, inputs, {"start_logits": logits, "end_logits": logits})
+
+
+WRITES = (" It", " is", " @@", ".")
+"""What the writer writes, whatever it is asked."""
+
+
+def make_writer_bundle(
+    path: Path, *, name: str = "tiny-writer", writes: Sequence[str] = WRITES, version: str = VERSION
+) -> Bundle:
+    """Return a bundle that writes the same tokens for every answer; what it has seen before is counted, not used."""
+    start, end, unknown = "\nSentence:", "<end>", "<unk>"
+    ids = {token: index for index, token in enumerate(dict.fromkeys([unknown, end, start, *writes]))}
+    table = np.zeros((len(ids), len(ids)), dtype=np.float32)
+    for before, after in pairwise((start, *writes, end)):
+        table[ids[before], ids[after]] = MATCH
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s?\S+"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["rows"]),  # [batch, tokens, tokens of the vocabulary]
+        helper.make_node("Gather", ["rows", "last"], ["logits"], axis=1),
+        helper.make_node("Cast", ["input_ids"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["numbers", "around"], ["seen"]),  # [batch, 1, 1, tokens, 1]
+        helper.make_node("Concat", ["seen", "seen"], ["both"], axis=1),
+        helper.make_node("Concat", ["past", "both"], ["present"], axis=3),
+    ]
+    initializers = {"table": table, "last": np.int64(-1), "around": np.array([1, 2, 4])}
+    shapes = {"past": ["batch", 2, 1, "kept", 1], "present": ["batch", 2, 1, "all", 1], "logits": ["batch", len(ids)]}
+    graph = helper.make_graph(
+        nodes,
+        "bigrams",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+            helper.make_tensor_value_info("past", TensorProto.FLOAT, shapes["past"]),
+        ],
+        [helper.make_tensor_value_info(each, TensorProto.FLOAT, shapes[each]) for each in ("logits", "present")],
+        [numpy_helper.from_array(np.asarray(array), each) for each, array in initializers.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    onnx.checker.check_model(model)
+    config = _config(
+        name, "answer-writer", ["logits"], ["input_ids"], {each: shapes[each] for each in ("logits", "present")}
+    )
+    config["signature"]["inputs"].append({"name": "past", "dtype": "float32", "shape": shapes["past"]})
+    config |= {"version": version, "problem_type": None, "decision": {"max_tokens": 16}}
+    inputs = {"input_ids": np.array([[2, 3], [3, 4]]), "past": np.zeros((2, 2, 1, 1, 1), np.float32)}
+    seen = np.broadcast_to(inputs["input_ids"].astype(np.float32)[:, None, None, :, None], (2, 2, 1, 2, 1))
+    outputs = {"logits": table[inputs["input_ids"][:, -1]], "present": np.concatenate([inputs["past"], seen], axis=3)}
+    files: dict[str, bytes | Path] = {
+        "model.onnx": bytes(model.SerializeToString()),
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps({"eos_token": end}).encode(),
+    }
+    golden = Golden(inputs=inputs, outputs=outputs)
+    return write_bundle(path, BundleConfig.model_validate(config), files=files, preprocessor={}, golden=golden)
 
 
 def _qa_logits(inputs: Mapping[str, np.ndarray], kinds: np.ndarray, asks: np.ndarray, base: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def pack_encoder(
         model=network.model,
         example=encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS),
         outputs=(EMBEDDINGS,),
-        dynamic={0: "batch", 1: "sequence"},
+        dynamic={name: {0: "batch", 1: "sequence"} for name in INPUTS},
         labels=(EMBEDDINGS,),
         fields={
             **hugging_face_fields(network.model.config),

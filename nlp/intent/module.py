@@ -205,7 +205,7 @@ class IntentModule(TaskModule):
             model=inner if isinstance(network, FirstTokenEncoder) else network,
             example=encoder.batch(encoder.encode_batch(GOLDEN_UTTERANCES), NAMES),
             outputs=(LOGITS, FEATURES),
-            dynamic={0: "batch", 1: "sequence"},
+            dynamic={name: {0: "batch", 1: "sequence"} for name in NAMES},
             labels=data.labels,
             fields={
                 **network.fields(),

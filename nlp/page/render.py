@@ -86,7 +86,7 @@ class ReplyView:
             best = reply.lookup.answer
             source = best and (best.passage.title or best.passage.document)
             if best:  # first, as on the card
-                parts.insert(0, f"Answer: {best.text}, from {source}.")
+                parts.insert(0, f"Answer: {reply.lookup.sentence or best.text}, from {source}.")
             else:
                 parts.append("No answer found.")
         elif reply.wants_documents:

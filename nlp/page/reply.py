@@ -14,6 +14,7 @@ from nlp.intent.predictor import IntentResult
 from nlp.knowledge import Passage
 from nlp.page.documents import VisitorDocuments
 from nlp.text import checked_text
+from shared.errors import DeadlineExceeded, Overloaded
 
 RANKED = 5
 """Intents that are shown."""
@@ -33,9 +34,11 @@ class Lookup:
     """Those of the service's documents."""
     further: Sequence[SourcedAnswer] = ()
     """Other answers that are sure enough, from where the answer is."""
+    sentence: str | None = None
+    """The answer as a sentence; None where it is best quoted, or there is no writer."""
 
     @classmethod
-    def of(cls, own: Asked | None, others: Asked | None) -> Lookup:
+    def of(cls, own: Asked | None, others: Asked | None, sentence: str | None = None) -> Lookup:
         """Return what was found in the visitor's documents and in the service's; None if those were not searched."""
         found = [asked for asked in (own, others) if asked]
         return cls(
@@ -44,6 +47,7 @@ class Lookup:
             own=own.passages if own else [],
             others=others.passages if others else [],
             further=next((asked.others for asked in found if asked.answer), ()),
+            sentence=sentence,
         )
 
 
@@ -106,4 +110,15 @@ class Replier:
                 own = await self.engine.ask(question, previous=previous, knowledge=documents)
         if is_open and self.engine.can_ask and not (own and own.answer):
             others = await self.engine.ask(question, previous=previous)
-        return Lookup.of(own, others) if own or others else None
+        answered = next((asked for asked in (own, others) if asked and asked.answer), None)
+        sentence = await self._phrase(answered) if answered else None
+        return Lookup.of(own, others, sentence) if own or others else None
+
+    async def _phrase(self, answered: Asked) -> str | None:
+        """Return the answer as a sentence; None without a writer, or where it is too busy: the quote is the answer."""
+        if self.engine.writer is None:
+            return None
+        try:
+            return await self.engine.phrase(answered)
+        except (Overloaded, DeadlineExceeded):
+            return None

@@ -148,14 +148,14 @@ class AnswerModule(TaskModule):
             model=model,
             example=encoder.batch(windows, names),
             outputs=(START_LOGITS, END_LOGITS),
-            dynamic={0: "batch", 1: "sequence"},
+            dynamic={name: {0: "batch", 1: "sequence"} for name in names},
             labels=tuple(ID2LABEL.values()),
             fields={
                 **hugging_face_fields(model.config),
                 "architectures": [type(model).__name__],
                 "problem_type": None,
             },
-            start_weights=started_from(self.hparams["encoder"], data.teacher and data.teacher.name),
+            start_weights=started_from(self.hparams["encoder"], data.teacher.name if data.teacher else None),
             files=encoder.files(data.tokenizer_settings),
         )
 

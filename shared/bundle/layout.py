@@ -103,7 +103,16 @@ class EmbeddingDecision(_Part):
     task: Literal["embedding"] = Field(default="embedding", exclude=True)
 
 
-Decision = Annotated[TagDecision | IntentDecision | AnswerDecision | EmbeddingDecision, Field(discriminator="task")]
+class WriterDecision(_Part):
+    """How long a sentence may become; whether it is given is decided by its words."""
+
+    task: Literal["answer-writer"] = Field(default="answer-writer", exclude=True)
+    max_tokens: int = Field(ge=1, le=512)
+
+
+Decision = Annotated[
+    TagDecision | IntentDecision | AnswerDecision | EmbeddingDecision | WriterDecision, Field(discriminator="task")
+]
 
 
 class Artifact(_Part):

@@ -51,8 +51,8 @@ SERVICES = {
     service.name: service
     for service in (
         Service("vision", f"vision/{BUILD_FILE}", ("tagger",)),
-        Service("nlp", f"nlp/{BUILD_FILE}", ("intent", "qa", "encoder")),
-        Service("all", BUILD_FILE, ("tagger", "intent", "qa", "encoder")),
+        Service("nlp", f"nlp/{BUILD_FILE}", ("intent", "qa", "encoder", "writer")),
+        Service("all", BUILD_FILE, ("tagger", "intent", "qa", "encoder", "writer")),
     )
 }
 

@@ -11,6 +11,8 @@ from shared.bundle.layout import TensorSignature
 from shared.errors import InputError
 
 Tensors = Mapping[str, np.ndarray]
+KEPT = "kept"
+"""Name of the dimension of what a network has seen before, which may be nothing."""
 
 
 @runtime_checkable
@@ -36,7 +38,7 @@ class Runtime(Protocol):
 def check_inputs(specs: Sequence[TensorSignature], inputs: Tensors) -> None:
     """Accept inputs that have exactly the names, dtypes and shapes of the signature, and no others.
 
-    A named dimension may have any size of 1 or more, but the same size wherever that name occurs.
+    A named dimension may have any size of 1 or more, and `KEPT` 0 too, but the same size wherever that name occurs.
 
     Raises:
         InputError: says what was expected and what came.
@@ -53,7 +55,8 @@ def check_inputs(specs: Sequence[TensorSignature], inputs: Tensors) -> None:
             sizes.setdefault(wanted, size) if isinstance(wanted, str) else wanted
             for wanted, size in zip(spec.shape, array.shape, strict=False)
         )
-        fits = len(spec.shape) == array.ndim and array.shape == expected and 0 not in expected
+        empty = any(size == 0 for name, size in zip(spec.shape, expected, strict=False) if name != KEPT)
+        fits = len(spec.shape) == array.ndim and array.shape == expected and not empty
         if not fits or array.dtype != np.dtype(spec.dtype):
             named = "".join(f", {name}={size}" for name, size in sizes.items())
             raise InputError(

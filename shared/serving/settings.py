@@ -32,10 +32,10 @@ _ALMOST = 0.85
 """Likeness of two names, as difflib counts it."""
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 CONFIG_FILE = f"{PREFIX}CONFIG"
-BundleSetting = Literal["tagger", "intent", "qa", "encoder"]
+BundleSetting = Literal["tagger", "intent", "qa", "encoder", "writer"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task that a service answers -> the setting of its bundle."""
-HELPER_OF: dict[str, BundleSetting] = {"embedding": "encoder"}
+HELPER_OF: dict[str, BundleSetting] = {"embedding": "encoder", "answer-writer": "writer"}
 """Task of a bundle that answers nothing itself, but helps another -> its setting."""
 BundlePath = Literal["none"] | Path
 """A bundle's folder; "none" leaves its part of the service out."""
@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     """Bundle with which the language service answers questions."""
     encoder: BundlePath = PROJECT_ROOT / "models" / "encoder"
     """Bundle of a sentence encoder, from `percept import-encoder`: finds in the knowledge base what means the same."""
+    writer: BundlePath = PROJECT_ROOT / "models" / "writer"
+    """Bundle of a writer, from `percept fit answer-writer`: makes sentences of answers, where they are asked for."""
     bundles: Path | None = None
     """Folder of bundles that `PUT /v1/model` may put in place of those that serve."""
     follow_links: bool = False

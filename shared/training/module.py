@@ -36,8 +36,8 @@ class Trained:
     """Two to four inputs without an owner: the golden ones."""
     outputs: Sequence[str]
     """Names of the outputs, in the network's order."""
-    dynamic: Mapping[int, str]
-    """Axis -> name of the dimension, of every input."""
+    dynamic: Mapping[str, Mapping[int, str]]
+    """Input -> axis -> name of the dimension."""
     labels: Sequence[str]
     """In the order of the logits."""
     fields: Mapping[str, Any]

@@ -257,8 +257,7 @@ def export(trained: Trained, folder: Path, *, trial: Int8Trial | None, weights: 
     example = {name: torch.from_numpy(array) for name, array in trained.example.items()}
     golden = make_golden(trained.network, example, outputs=trained.outputs)
     fp32 = folder / "fp32.onnx"
-    dynamic = dict.fromkeys(example, trained.dynamic)
-    export_onnx(trained.network, example, fp32, outputs=trained.outputs, dynamic=dynamic)
+    export_onnx(trained.network, example, fp32, outputs=trained.outputs, dynamic=trained.dynamic)
     path, onnx = choose_file(fp32, golden, trial=trial, has_fp16_weights=weights == "float16")
     return Exported(path, onnx, _with_shipped(golden, path))
 

@@ -43,6 +43,7 @@ def language_settings(intent_bundle: Bundle, qa_bundle: Bundle) -> Callable[...,
             "knowledge": folder / "knowledge.sqlite",
             "knowledge_documents": "none",
             "encoder": "none",
+            "writer": "none",
             "admin_key": ADMIN_KEY,
         }
         return Settings(**{**chosen, **changes})

@@ -65,7 +65,7 @@ def test_an_answer_is_what_stands_at_its_place_in_the_context(
     client: TestClient, qa_bundle: Bundle, question: str, context: str, answer: str
 ):
     body = post(client, "/v1/answer", question=question, context=context)
-    assert set(body) == {"model", "answer", "others", "passages"}
+    assert set(body) == {"model", "answer", "sentence", "others", "passages"}
     assert body["model"] == {"name": qa_bundle.name, "version": qa_bundle.version}
     found = body["answer"]
     assert set(found) == {"text", "score", "start", "end", "source"}
@@ -102,7 +102,7 @@ def test_understanding_gives_intent_and_answer_in_one_call(
     client: TestClient, intent_bundle: Bundle, qa_bundle: Bundle
 ):
     body = post(client, "/v1/understand", text="Combien coûte le moteur ?", top_k=2)
-    assert set(body) == {"models", "intent", "is_question", "answer", "others", "passages"}
+    assert set(body) == {"models", "intent", "is_question", "answer", "sentence", "others", "passages"}
     assert [body["models"][task]["name"] for task in ("intent", "qa")] == [intent_bundle.name, qa_bundle.name]
     assert (body["is_question"], body["intent"]["out_of_scope"], len(body["intent"]["ranking"])) == (True, True, 2)
     assert body["answer"]["text"] == "42"

@@ -183,7 +183,7 @@ class TaggingModule(TaskModule):
             model=network,
             example={INPUT: drawn_photos(data.preprocessor)},
             outputs=(OUTPUT, FEATURES),
-            dynamic={0: "batch"},
+            dynamic={INPUT: {0: "batch"}},
             labels=data.labels,
             fields={
                 "architectures": [self.hparams["architecture"]],

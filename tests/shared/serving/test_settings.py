@@ -118,7 +118,9 @@ def test_the_settings_file_to_start_from_shows_every_setting_and_the_defaults():
     shown = yaml.safe_load("\n".join(re.findall(r"^# (\w+: \S+)$", text, re.MULTILINE)))
     set_here = yaml.safe_load(text)
     assert sorted([*shown, *set_here]) == sorted(Settings.model_fields)
-    defaults = Settings().model_dump() | {name: f"models/{name}" for name in ("tagger", "intent", "qa", "encoder")}
+    defaults = Settings().model_dump() | {
+        name: f"models/{name}" for name in ("tagger", "intent", "qa", "encoder", "writer")
+    }
     assert shown == {name: defaults[name] for name in shown}
 
 
