@@ -24,7 +24,7 @@ def test_recipe_parses(path: Path, capsys: pytest.CaptureFixture[str]):
     assert ended.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load(path.read_text())
-    [network] = {"architecture", "encoder"} & set(written["model"])
+    [network] = {"architecture", "encoder", "language_model"} & set(written["model"])
     assert printed["model"][network] == written["model"][network]
 
 

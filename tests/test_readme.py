@@ -31,6 +31,7 @@ BRIEF_OF = {
     "tagging": ["--data.image_size_px=32", "--data.num_workers=0"],
     "intent": ["--model.encoder=encoder"],
     "qa": ["--model.encoder=encoder", "--data.max_length=48", "--data.stride=8"],
+    "answer-writer": ["--model.size=64", "--model.layers=1"],
 }
 """Task -> what makes it small and spares a download."""
 NO_DOWNLOAD = ["--model.weights=none"]

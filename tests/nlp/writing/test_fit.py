@@ -22,7 +22,7 @@ from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.golden import check_golden
 from shared.training.cli import fit_main
 
-CONFIG = Path(__file__).resolve().parents[3] / "configs" / "nlp" / "writer.yaml"
+CONFIG = Path(__file__).resolve().parents[3] / "configs" / "nlp" / "answer-writer.yaml"
 PEOPLE = ("Ada", "Bela", "Cleo", "Dana", "Emil", "Fred", "Gina", "Hugo")
 PLACES = ("Lisbon", "Oslo", "Quito", "Dakar", "Turin", "Kyoto", "Perth", "Lima")
 
