@@ -86,7 +86,7 @@ def main(
 
     setup = Setup(workers=workers)
     result = measure(setup, plan, keep)
-    result["parts"] = {each.name: part_times(each, setup.bundles) for each in workloads}
+    result["parts"] = {each.name: part_times(each, setup.bundles) for each in workloads if each.kind != "documents"}
     keep(result)
     if parts:
         click.echo(f"\n{render_parts(result)}")

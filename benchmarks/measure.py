@@ -58,7 +58,12 @@ class Plan:
 
 
 def bare_levels(workload: Workload) -> list[bool]:
-    """Return, for each bare measurement, whether all cores compute: one process for one connection, all for more."""
+    """Return, for each bare measurement, whether all cores compute: one process for one connection, all for more.
+
+    Answers from documents have none: how much is read is the stack's own business.
+    """
+    if workload.kind == "documents":
+        return []
     return sorted({level > 1 for level in workload.levels})
 
 

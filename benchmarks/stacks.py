@@ -58,6 +58,7 @@ class Stack:
     """(setup, family, port) -> what follows `python`."""
     form: Form
     kinds: frozenset[Kind] = frozenset({"intent", "qa", "photo"})
+    """What it answers."""
     is_eager: bool = False
 
     def requests(self, kind: Kind, sent: Sequence[Item]) -> list[Request]:
@@ -110,7 +111,9 @@ def _form(kind: Kind, item: Item, *, paths: dict[Kind, str], has_form: bool = Fa
         head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
         body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + item + f"\r\n--{_BOUNDARY}--\r\n".encode()
         return Request(paths[kind], f"multipart/form-data; boundary={_BOUNDARY}", body)
-    fields = {"text": item} if isinstance(item, str) else {"question": item[0], "context": item[1]}
+    fields = {"question": item} if kind == "documents" else {"text": item}
+    if isinstance(item, tuple):
+        fields = {"question": item[0], "context": item[1]}
     return Request(paths[kind], "application/json", json.dumps(fields).encode())
 
 
@@ -118,22 +121,24 @@ def _texts(kind: Kind, item: Item) -> Request:
     return Request("/intent", "application/json", json.dumps({"texts": [item]}).encode())
 
 
-_OURS: dict[Kind, str] = {"intent": "/v1/intent", "qa": "/v1/answer", "photo": "/v1/tag"}
-_THEIRS: dict[Kind, str] = {"intent": "/intent", "qa": "/answer", "photo": "/tag"}
+_OURS: dict[Kind, str] = {"intent": "/v1/intent", "qa": "/v1/answer", "documents": "/v1/answer", "photo": "/v1/tag"}
+_THEIRS: dict[Kind, str] = {"intent": "/intent", "qa": "/answer", "documents": "/documents", "photo": "/tag"}
+_ALL: frozenset[Kind] = frozenset({"intent", "qa", "documents", "photo"})
 _plain = partial(_form, paths=_THEIRS)
 _with_form = partial(_form, paths=_THEIRS, has_form=True)
 PERCEPT = "percept"
 STACKS = {
     each.name: each
     for each in (
-        Stack(PERCEPT, "Percept, one service", _percept, partial(_form, paths=_OURS)),
-        Stack("percept-all", "Percept, all in one", partial(_percept, everything=True), partial(_form, paths=_OURS)),
-        Stack("fastapi-onnx", "FastAPI + ONNX Runtime", partial(_uvicorn, app="fastapi_onnx"), _plain),
+        Stack(PERCEPT, "Percept, one service", _percept, partial(_form, paths=_OURS), kinds=_ALL),
+        Stack("percept-all", "Percept, all in one", partial(_percept, everything=True), partial(_form, paths=_OURS),
+              kinds=_ALL),
+        Stack("fastapi-onnx", "FastAPI + ONNX Runtime", partial(_uvicorn, app="fastapi_onnx"), _plain, kinds=_ALL),
         Stack("litserve", "LitServe, batches of 16", _litserve, _with_form),
         Stack("bentoml", "BentoML, plain", _bentoml, _with_form),
         Stack("bentoml-batch", "BentoML, batchable", partial(_bentoml, service="Batched"), _texts,
               kinds=frozenset({"intent"})),
         Stack("fastapi-eager", "FastAPI + transformers, torchvision", partial(_uvicorn, app="fastapi_eager"), _plain,
-              is_eager=True),
+              kinds=_ALL, is_eager=True),
     )
 }  # fmt: skip

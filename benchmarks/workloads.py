@@ -6,6 +6,7 @@ Every stack gets the same texts and photos, in the format it accepts (`stacks`).
 from __future__ import annotations
 
 import io
+import json
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +19,12 @@ from PIL import Image
 from nlp.text import TextEncoder
 from shared.bundle.read import read_bundle
 
-Kind = Literal["intent", "qa", "photo"]
+Kind = Literal["intent", "qa", "documents", "photo"]
 Family = Literal["language", "vision"]
 Item = str | tuple[str, str] | bytes
-"""An utterance, a question with its context, or a photo's bytes."""
+"""An utterance or a question to documents, a question with its context, or a photo's bytes."""
+ASKED = Path(__file__).resolve().parents[1] / "tests" / "nlp" / "knowledge" / "own_questions.jsonl"
+"""Sixty questions about this project's own documentation."""
 
 VARIANTS = 16
 """Number of different texts, sent in turn, so that caches do not help."""
@@ -40,7 +43,7 @@ class Workload:
     title: str
     kind: Kind
     size: float
-    """Tokens of a text, windows of a question that has several, or megapixels of a photo."""
+    """Tokens of a text, windows of a question that has several, megapixels of a photo; of documents, nothing."""
     levels: tuple[int, ...]
     stretch: float = 1.0
     """Factor on the seconds: more if one request takes long."""
@@ -57,6 +60,7 @@ WORKLOADS = {
         Workload("intent60", "Intent, 60 tokens", "intent", 60, (1, 32)),
         Workload("qa300", "Answer, one window of 300 tokens", "qa", 300, (1, 32)),
         Workload("qa10", "Answer, ten windows", "qa", 10, (1, 8), stretch=2),
+        Workload("documents", "Answer from documents", "documents", 0, (1, 8), stretch=2),
         Workload("photo1", "Tags, photo of 1 megapixel", "photo", 1, (1, 8, 32, 128)),
         Workload("photo12", "Tags, photo of 12 megapixels", "photo", 12, (1, 32), stretch=2),
     )
@@ -82,6 +86,8 @@ def items(workload: Workload, bundles: dict[str, Path]) -> list[Item]:
 def _items(kind: Kind, size: float, bundle: Path | None) -> tuple[Item, ...]:
     if kind == "photo":
         return tuple(make_photo(size, seed) for seed in range(4 if size <= 2 else 2))
+    if kind == "documents":
+        return tuple(json.loads(line)["question"] for line in ASKED.read_text("utf-8").splitlines())
     assert bundle is not None
     encoder = TextEncoder.from_bundle(read_bundle(bundle))
     if kind == "intent":

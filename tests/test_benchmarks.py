@@ -22,6 +22,7 @@ from benchmarks import load, soak, training
 from benchmarks.load import Load, Request
 from benchmarks.measure import Plan, WrongAnswer, check, head, needed_s
 from benchmarks.pages import between_marks, publish
+from benchmarks.peers.documents import READ, WORDS, Documents, passages_of
 from benchmarks.plot import draw
 from benchmarks.process import Server, free_port
 from benchmarks.report import render
@@ -57,6 +58,20 @@ def test_contexts_have_the_tokens_and_windows_that_were_asked_for():
     assert all(len(windows) == 1 for windows in short)
     assert all(295 <= len(windows[0]) <= 300 for windows in short)
     assert {len(encoder.windows(*asked)) for asked in items(WORKLOADS["qa10"], bundles)} == {10}
+
+
+def test_the_peers_read_the_best_passages_of_the_documents_that_percept_has():
+    read: list[str] = []
+
+    def reader(question: str, context: str) -> dict[str, Any]:
+        read.append(context)
+        return {"score": float("PERCEPT_ADMIN_KEY" in context), "answer": context[:9]}
+
+    found = Documents(reader)("Which key may change the knowledge base?")
+    assert len(read) == READ
+    assert found["score"] == 1.0
+    assert all(len(passage.split()) < 2 * WORDS for passage in passages_of(["word " * 90] * 9))
+    assert len(items(WORKLOADS["documents"], {})) == 60
 
 
 class _FailsSometimes(BaseHTTPRequestHandler):

@@ -19,7 +19,8 @@ from torchvision.transforms import v2
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from benchmarks.peers import EAGER, FOLDERS
-from benchmarks.peers.fastapi_onnx import Question, Text
+from benchmarks.peers.documents import Documents
+from benchmarks.peers.fastapi_onnx import Asked, Question, Text
 from benchmarks.peers.onnx_models import best_span
 from shared.bundle.read import read_bundle
 from shared.task import resolve
@@ -44,6 +45,12 @@ def create() -> FastAPI:
         @app.post("/answer")
         def answer(body: Question) -> dict[str, Any]:
             return answers(body.question, body.context)
+
+        documents = Documents(answers)
+
+        @app.post("/documents")
+        def from_documents(body: Asked) -> dict[str, Any]:
+            return documents(body.question)
 
     if FOLDERS["photo"] in os.environ:
         tags = Tags(Path(os.environ[FOLDERS["photo"]]))

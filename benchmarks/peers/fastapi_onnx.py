@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from benchmarks.peers import FOLDERS
+from benchmarks.peers.documents import Documents
 from benchmarks.peers.onnx_models import Answers, Intents, Tags, opened
 
 
@@ -17,6 +18,12 @@ class Text(BaseModel):
     """The body of POST /intent."""
 
     text: str
+
+
+class Asked(BaseModel):
+    """The body of POST /documents."""
+
+    question: str
 
 
 class Question(BaseModel):
@@ -42,6 +49,12 @@ def create() -> FastAPI:
         @app.post("/answer")
         def answer(body: Question) -> dict[str, Any]:
             return answers(body.question, body.context)
+
+        documents = Documents(answers)
+
+        @app.post("/documents")
+        def from_documents(body: Asked) -> dict[str, Any]:
+            return documents(body.question)
 
     if FOLDERS["photo"] in os.environ:
         tags = Tags()
