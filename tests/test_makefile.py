@@ -24,9 +24,11 @@ EXTRAS_OF = {
     "shared/batch/*": ["batch", "ray"],
     "shared/sources/tables.py": ["batch", "train"],
     "vision/images.py": ["heic"],
+    "nlp/distilling.py": ["train"],
     "nlp/encoders.py": ["train", "gpu"],
     "nlp/starting.py": ["train"],
     "nlp/tables.py": ["train"],
+    "nlp/writing/module.py": ["writer"],
     "*/*/data.py": ["train"],
     "*/*/decision.py": ["train"],
     "*/*/evaluation.py": ["train"],
@@ -37,6 +39,8 @@ EXTRAS_OF = {
     "*/*/packing.py": ["train"],
     "*/*/sources.py": ["train"],
     "*/*/streaming.py": ["train"],
+    "*/*/teaching.py": ["train"],
+    "*/*/windows.py": ["train"],
     "shared/runtime/choose.py": ["gpu"],
     "shared/runtime/cuda.py": ["gpu"],
     "shared/serving/page/tabs.py": ["demo"],
@@ -48,8 +52,8 @@ EXTRAS_OF = {
     "tests/*": ["dev"],
     "benchmarks/*": ["dev"],
 }
-# Declared, and yet imported nowhere here: uvicorn, FastAPI, Lightning and torch.onnx look for these themselves.
-FOUND_BY_OTHERS = {"httptools", "python-multipart", "uvloop", "onnxscript", "tensorboard"}
+# Declared, and yet imported nowhere here: uvicorn, FastAPI, Lightning, torch.onnx and transformers look for these.
+FOUND_BY_OTHERS = {"accelerate", "gguf", "httptools", "python-multipart", "uvloop", "onnxscript", "tensorboard"}
 
 
 def normalised(name: str) -> str:
@@ -115,7 +119,7 @@ def test_everything_a_file_imports_is_declared_for_it(path: Path):
     assert not undeclared, f"{path.relative_to(ROOT)} imports {sorted(undeclared)}: not among its dependencies"
 
 
-@pytest.mark.parametrize("extra", [None, "batch", "client", "demo", "train", "gpu"])
+@pytest.mark.parametrize("extra", [None, "batch", "client", "demo", "train", "writer", "gpu"])
 def test_everything_declared_is_imported(extra: str | None):
     if extra is None:  # what only training imports belongs to `train`
         readers = [path for path in files() if not {"train", "dev"}.intersection(extras_of(path))]
