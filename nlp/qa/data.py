@@ -153,14 +153,20 @@ class AnswerData(TaskData):
             raise DataError("no question validates, so that no checkpoint could be chosen and no score calibrated: "
                             "raise val_share above 0, or add questions on other contexts.")  # fmt: skip
         key = f"{self.seed}-{epoch}"
-        examples = self.splits["train"]
+        examples = self._drawn(key)
         if self.teacher is not None:
             folder = Path(self.trainer.default_root_dir) if self.trainer else None
-            self.teacher.ask(examples, kept=folder / TEACHER_FILE if folder else None)
+            self.teacher.ask(self.splits["train"], kept=folder / TEACHER_FILE if folder else None)
         examples = examples + crossed(examples, self.unanswerable_share, self.same_title_share, key)
         windows = self._learned_from(cut(examples, self.encoder), random.Random(key))
         teacher = self.teacher
         return self._loader(windows, key, None if teacher is None else [teacher.of(example) for example in examples])
+
+    def _drawn(self, key: str) -> list[Example]:
+        """Return an epoch's questions: of each set as many as it is to give."""
+        shares = [source.options.epoch_share for source in self.sources]
+        rng = random.Random(f"drawn-{key}")
+        return [example for example in self.splits["train"] if rng.random() < shares[example.source]]
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return all windows of the validation questions."""

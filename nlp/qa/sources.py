@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nlp.tables import StoredRows, load_rows, splits_of, table_files
-from shared.errors import DataError
+from shared.errors import ConfigError, DataError
 from shared.sources.charsets import find_charset
 from shared.training.data import LoadedSet
 
@@ -28,6 +28,7 @@ class Source:
         split_by: what is never in two splits: all questions of one "title", or of one "context".
         val_share: share of the titles or contexts that validates; the data module's own if not given.
         test_share: share held back for the final test; the data module's own if not given.
+        epoch_share: of its training questions, how many are drawn for each epoch: less for a large or noisy set.
         licence: for the model card.
         origin: where the questions come from, for the model card.
     """
@@ -37,6 +38,7 @@ class Source:
     split_by: Literal["title", "context"] = "context"
     val_share: float | None = None
     test_share: float | None = None
+    epoch_share: float = 1.0
     licence: str | None = None
     origin: str | None = None
 
@@ -78,8 +80,11 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     Raises:
         DataError: nothing can be read, a column is missing, or more than 1 % of the answers are not where they
             are said to be.
+        ConfigError: an option cannot be.
     """
     name = options.name or Path(options.path).stem or options.path
+    if not 0 < options.epoch_share <= 1:
+        raise ConfigError(f"{name}: epoch_share must be above 0 and at most 1; came {options.epoch_share}.")
     place = Path(options.path).expanduser()
     stored = _squad(place) or load_rows(options.path, cache_dir)
     loaded = LoadedSource(name=name, options=options, notes=list(stored.notes))

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from nlp.text import Encoding, TextEncoder
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.runtime.choose import choose_runtime
+from shared.runtime.protocol import Runtime
 
 KEPT = 8
 """Places that are kept of what a teacher says of a start or an end; the others have hardly any share."""
@@ -34,6 +36,8 @@ NOWHERE = -1
 """Stands where a teacher named fewer places."""
 SUFFIX = ".npz"
 BATCH_TOKENS = 4096
+ASKED_TOGETHER = 2000
+"""Questions after which what was said is written down, so that a run that is stopped need not ask again."""
 logger = logging.getLogger(__name__)
 
 
@@ -95,7 +99,7 @@ class Teacher:
 
         Args:
             examples: training questions with their passages.
-            kept: a file that holds what the same teacher said before, and where all is written to at the end.
+            kept: a file that holds what the same teacher said before, and where all is written to as it comes.
         """
         if kept is not None and kept.is_file() and self._bundle is not None:
             name, said = _read(kept)
@@ -110,10 +114,15 @@ class Teacher:
                 self.name, len(new), len(examples),
             )  # fmt: skip
             return
-        self._answer(self._bundle, new)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            self.save(kept)
+        encoder = TextEncoder.from_bundle(self._bundle)
+        runtime = choose_runtime(self._bundle, network=TASK.network, threads=self._threads)
+        with tqdm(total=len(new), desc=f"asking {self.name}", unit="question") as bar:
+            for start in range(0, len(new), ASKED_TOGETHER):
+                part = new[start : start + ASKED_TOGETHER]
+                self._answer(runtime, encoder, part, bar)
+                if kept is not None:
+                    self.save(kept)
+        runtime.close()
 
     def of(self, example: Example) -> Said | None:
         """Return what it said of a question; None where it was not asked."""
@@ -131,19 +140,21 @@ class Teacher:
             characters=np.array([self.said[key].characters for key in keys], dtype=np.int32),
             margins=np.array([self.said[key].margins for key in keys], dtype=np.float16),
         )
-        path.write_bytes(buffer.getvalue())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        part.write_bytes(buffer.getvalue())
+        part.replace(path)
 
-    def _answer(self, bundle: Bundle, examples: Sequence[Example]) -> None:
-        encoder = TextEncoder.from_bundle(bundle)
-        runtime = choose_runtime(bundle, network=TASK.network, threads=self._threads)
+    def _answer(self, runtime: Runtime, encoder: TextEncoder, examples: Sequence[Example], bar: tqdm[Any]) -> None:
         names = [spec.name for spec in runtime.inputs]
         windows = cut(examples, encoder)
         places: dict[int, list[list[tuple[int, float]]]] = {}
         batches = WindowBatches(windows, BATCH_TOKENS)
-        for i in tqdm(range(len(batches)), desc=f"asking {self.name}", unit="batch"):
+        for i in range(len(batches)):
             outputs = runtime.run(encoder.batch([window.encoding for window in batches[i]], names))
             for row, window in enumerate(batches[i]):
                 found = places.setdefault(window.example, [[], []])
+                bar.update(not found[0])
                 for kind, name in enumerate((START_LOGITS, END_LOGITS)):
                     found[kind] += _best(outputs[name][row], window.encoding, kind)
         for index, found in places.items():

@@ -124,3 +124,20 @@ def test_only_the_context_and_no_answer_may_be_pointed_at(data: AnswerData):
 def test_settings_that_cannot_be_are_refused(options: dict):
     with pytest.raises(ConfigError):
         AnswerData(**{"source": "q.jsonl", **options})
+
+
+def test_a_noisy_set_gives_only_a_share_of_its_questions_to_each_epoch(
+    questions: Path, encoder_folder: Path, cache_dir: str
+):
+    sources = [Source(str(questions), name="all"), Source(str(questions), name="some", epoch_share=0.25)]
+    data = AnswerData(sources, encoder=str(encoder_folder), max_length=40, stride=8, cache_dir=cache_dir, val_share=0.1)
+    data.setup()
+    counts = {source: sum(e.source == source for e in data.splits["train"]) for source in (0, 1)}
+    drawn = [data._drawn(f"42-{epoch}") for epoch in (0, 1)]
+    for of_one in drawn:
+        assert sum(e.source == 0 for e in of_one) == counts[0]
+        assert 0 < sum(e.source == 1 for e in of_one) < 0.6 * counts[1]
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == data._drawn("42-0")
+    with pytest.raises(ConfigError, match="epoch_share must be above 0"):
+        AnswerData([Source(str(questions), epoch_share=0)], cache_dir=cache_dir).read()

@@ -29,7 +29,7 @@ def test_one_batch_can_be_learned_by_heart(data: AnswerData, encoder_folder: Pat
     module = make(encoder_folder)
     batch = next(iter(data.train_dataloader()))
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
-    for _ in range(300):
+    for _ in range(500):
         loss, start, end = module._shared_step(batch)
         optimizer.zero_grad()
         loss.backward()
