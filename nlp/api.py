@@ -353,6 +353,8 @@ async def answer_question(
         ServiceError: the service cannot answer now.
     """
     qa = engine.needed_qa()
+    if style == "sentence":
+        engine.needed_writer()
     question = checked_text(question, qa.settings.max_text_chars, "the question")
     if previous is not None:
         previous = checked_text(previous, qa.settings.max_text_chars, "the previous question")
@@ -363,9 +365,8 @@ async def answer_question(
         found = await qa.answer(question, context)
         answer = found[0] if found and qa.is_answer(found[0]) else None
         sentence = None
-        if style == "sentence":
-            engine.needed_writer()
-            sentence = await engine.write(question, context, answer.start, answer.end) if answer else None
+        if answer and style == "sentence":
+            sentence = await engine.write(question, context, answer.start, answer.end)
         looked_up = {**_NOTHING, "answer": _answer(answer) if answer else None, "sentence": sentence}
     return AnswerResponse.model_validate({"model": qa, **looked_up}, from_attributes=True)
 
@@ -380,12 +381,12 @@ async def understand_text(
     style: Style = "quote",
 ) -> UnderstandResponse:
     """Return what an utterance wants and, if it asks something, the answer; raises as `answer_question`."""
+    if style == "sentence":
+        engine.needed_writer()
     text = checked_text(text, engine.settings.max_text_chars)
     if previous is not None:
         previous = checked_text(previous, engine.settings.max_text_chars, "the previous text")
     found = await engine.understand(text, previous=previous, top_k=top_k, passages=passages)
-    if style == "sentence":
-        engine.needed_writer()
     looked_up = await _looked_up(engine, found.asked, style) if found.asked else _NOTHING
     models = {"intent": engine.intent, "qa": engine.qa}
     return UnderstandResponse.model_validate(

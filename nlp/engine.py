@@ -249,7 +249,6 @@ class LanguageEngine:
         """
         answer = asked.answer
         if answer is None or answer.passage.kind in ("answer", "code"):
-            self.needed_writer()
             return None
         passage = answer.passage
         return await self.write(asked.question, passage.text, answer.start - passage.start, answer.end - passage.start)

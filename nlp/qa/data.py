@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
@@ -26,7 +27,7 @@ from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TextEncoder
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
-from shared.training.data import TaskData
+from shared.training.data import TaskData, whole_groups
 
 NAMES = (INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS)
 TEACHER_FILE = f"teacher{SUFFIX}"
@@ -134,14 +135,8 @@ class AnswerData(TaskData):
             share = self.shares[f"{name}_share"] if own is None else own
             if splits[name] or not share or not splits["train"]:
                 continue
-            groups: dict[str, list[Example]] = defaultdict(list)
-            for example in splits["train"]:
-                groups[example.title if options.split_by == "title" else example.context].append(example)
-            keys = sorted(groups)
-            random.Random(f"{self.seed}-{name}").shuffle(keys)
-            chosen = set(keys[: min(max(1, round(share * len(keys))), len(keys) - 1)])
-            splits[name] = [e for key in keys if key in chosen for e in groups[key]]
-            splits["train"] = [e for key in keys if key not in chosen for e in groups[key]]
+            rng = random.Random(f"{self.seed}-{name}")
+            splits[name], splits["train"] = whole_groups(splits["train"], attrgetter(options.split_by), share, rng)
         return splits
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
+from operator import attrgetter, not_
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from nlp.writing.wording import END
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
-from shared.training.data import TaskData
+from shared.training.data import TaskData, whole_groups
 
 UNLEARNED = -100
 """Target of tokens that are read and not written; torch's cross-entropy leaves it out."""
@@ -76,6 +77,8 @@ class WriterData(TaskData):
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.max_vocabulary = vocabulary_size
+        self.encoded: dict[str, list[Encoded]] = {}
+        """Split -> the token ids of its examples, in their order."""
 
     def setup(self, stage: str | None = None) -> None:
         """Read, check and split the sentences, and load or train the tokenizer; done once, whatever the stage."""
@@ -89,11 +92,12 @@ class WriterData(TaskData):
             self.tokenizer, self.tokenizer_settings = load_tokenizer(self.language_model)
         self.vocabulary_size = self.tokenizer.get_vocab_size(with_added_tokens=True)
         for split in SPLITS:
-            kept = [e for e, coded in zip(self.splits[split], self.encode(split), strict=True)
-                    if len(coded) <= self.max_length]  # fmt: skip
-            for example in set(self.splits[split]) - set(kept):
+            examples, coded = self.splits[split], self._encode(split)
+            fits = [len(each) <= self.max_length for each in coded]
+            for example in compress(examples, map(not_, fits)):
                 self.sources[example.source].skip("that are too long", f"{split}: {example.sentence!r}")
-            self.splits[split] = kept
+            self.splits[split] = list(compress(examples, fits))
+            self.encoded[split] = [replace(each, index=i) for i, each in enumerate(compress(coded, fits))]
 
     def load(self, options: Source, index: int) -> LoadedSource:
         """Return a set, read and checked."""
@@ -112,19 +116,13 @@ class WriterData(TaskData):
         splits = {name: list(source.splits.get(name, ())) for name in SPLITS}
         for name in ("test", "val"):
             share = self.shares[f"{name}_share"]
-            groups: dict[str, list[Example]] = defaultdict(list)
-            for example in splits["train"]:
-                groups[example.context].append(example)
-            if splits[name] or not share or len(groups) < 2:
+            if splits[name] or not share or not splits["train"]:
                 continue
-            keys = sorted(groups)
-            random.Random(f"{self.seed}-{name}").shuffle(keys)
-            chosen = set(keys[: min(max(1, round(share * len(keys))), len(keys) - 1)])
-            splits[name] = [e for key in keys if key in chosen for e in groups[key]]
-            splits["train"] = [e for key in keys if key not in chosen for e in groups[key]]
+            rng = random.Random(f"{self.seed}-{name}")
+            splits[name], splits["train"] = whole_groups(splits["train"], attrgetter("context"), share, rng)
         return splits
 
-    def encode(self, split: str) -> list[Encoded]:
+    def _encode(self, split: str) -> list[Encoded]:
         """Return the token ids of a split's examples, in their order."""
         examples = self.splits[split]
         read = self.tokenizer.encode_batch([example.ask.prompt for example in examples])
@@ -145,7 +143,7 @@ class WriterData(TaskData):
         return self._loader("val", None)
 
     def _loader(self, split: str, rng: random.Random | None) -> DataLoader[Batch]:
-        encoded = self.encode(split)
+        encoded = self.encoded[split]
         order = list(range(len(encoded)))
         if rng is not None:
             rng.shuffle(order)

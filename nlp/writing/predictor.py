@@ -22,6 +22,8 @@ PAST = "past"
 LOGITS = "logits"
 PRESENT = "present"
 EOS = "eos_token"
+MAX_READ = 256
+"""Tokens of question, text and answer: what writers are trained on, and what bounds the time that one takes."""
 WHOLE_ANSWER_WORDS = 15
 """An answer of so many words says what there is to say; a sentence around it would only be longer."""
 
@@ -73,13 +75,16 @@ class Writing:
 
     def written(self, asked: Ask) -> Written:
         """Return what the network writes, whatever it is worth."""
+        read = self.tokenizer.encode(asked.prompt).ids
+        if len(read) > MAX_READ:
+            return Written("", f"question and text have {len(read)} tokens; at most {MAX_READ} are read")
         with self._one_at_a_time:
-            said = self.tokenizer.decode(list(self._tokens(asked.prompt)), skip_special_tokens=True).strip()
+            said = self.tokenizer.decode(list(self._tokens(read)), skip_special_tokens=True).strip()
         return Written(asked.filled(said), problem(asked, said))
 
-    def _tokens(self, prompt: str) -> Iterator[int]:
+    def _tokens(self, read: list[int]) -> Iterator[int]:
         """Yield the most probable token, again and again, until the sentence ends."""
-        new = np.array([self.tokenizer.encode(prompt).ids], dtype=np.int64)
+        new = np.array([read], dtype=np.int64)
         past = self._nothing
         for _ in range(self.max_tokens):
             outputs = self.runtime.run({INPUT_IDS: new, PAST: past})

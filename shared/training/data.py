@@ -240,6 +240,27 @@ def check_names(names: Iterable[str]) -> None:
         raise ConfigError(f"two sources are called {name!r}: give them different names.")
 
 
+def whole_groups(
+    examples: Sequence[T], group: Callable[[T], str], share: float, rng: random.Random
+) -> tuple[list[T], list[T]]:
+    """Return (taken, left): about `share` of the groups, at least one, and never all of them.
+
+    Args:
+        examples: of all groups.
+        group: what is never divided, such as a passage with all of its questions.
+        share: of the groups.
+        rng: decides which.
+    """
+    groups: dict[str, list[T]] = defaultdict(list)
+    for example in examples:
+        groups[group(example)].append(example)
+    keys = sorted(groups)
+    rng.shuffle(keys)
+    chosen = set(keys[: min(max(1, round(share * len(keys))), len(keys) - 1)])
+    taken = [example for key in keys if key in chosen for example in groups[key]]
+    return taken, [example for key in keys if key not in chosen for example in groups[key]]
+
+
 def stratified_share(strata: Sequence[str], share: float, rng: random.Random, *, stay: int = 1) -> set[int]:
     """Return the places of about `share` of the examples, in each stratum and in total.
 

@@ -124,7 +124,7 @@ def test_a_few_directions_of_a_pretrained_model_can_be_learned(
 def test_only_what_is_written_is_learned(sentences: Path, cache_dir: str):
     data = WriterData(str(sentences), vocabulary_size=400, cache_dir=cache_dir)
     data.setup()
-    encoded = data.encode("train")
+    encoded = data.encoded["train"]
     batch = collate(encoded[:2])
     for each, labels, ids in zip(encoded, batch["labels"], batch["input_ids"], strict=False):
         assert labels[: len(each.read)].tolist() == [UNLEARNED] * len(each.read)

@@ -9,6 +9,7 @@ import pytest
 
 from nlp.writing.offline import BatchWriter, predict
 from nlp.writing.predictor import WHOLE_ANSWER_WORDS, AnswerWriter
+from nlp.writing.wording import ask
 from shared.bundle.layout import ONNX
 from shared.bundle.read import Bundle
 from shared.bundle.write import rewrite_bundle
@@ -44,6 +45,16 @@ def test_answers_that_say_it_all_are_quoted(writer_bundle: Bundle):
     text = "ada " * WHOLE_ANSWER_WORDS
     assert writer(writer_bundle).write("Who is it?", text, 0, len(text)) is None
     assert writer(writer_bundle).write("Who is it?", "   ", 0, 2) is None
+
+
+def test_what_is_too_long_to_read_is_quoted_before_anything_is_computed(
+    writer_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    slow = writer(writer_bundle)
+    monkeypatch.setattr(slow.runtime, "run", lambda _: pytest.fail("it was read"))
+    asked = ask("who is it " * 200, TEXT, 6, 9)
+    assert slow.write(asked.question, TEXT, 6, 9) is None
+    assert "at most 256 are read" in (slow.written(asked).problem or "")
 
 
 def test_the_command_line_marks_the_answer_in_its_text(writer_bundle: Bundle):
