@@ -62,8 +62,9 @@ def ask(question: str, text: str, start: int, end: int) -> Ask:
     >>> ask("Who keeps it?", "A light. Ada keeps the light. It is old.", 9, 12).evidence
     'Ada keeps the light.'
     """
-    first = max((m.end() for m in _SENTENCE_END.finditer(text, 0, start) if m.end() <= start), default=0)
-    behind = next((m.start() for m in _SENTENCE_END.finditer(text, end)), len(text))
+    ends = list(_SENTENCE_END.finditer(text))
+    first = max((m.end() for m in ends if m.end() <= start), default=0)
+    behind = next((m.start() for m in ends if m.start() >= end), len(text))
     words = list(_WORD.finditer(text, first, behind))
     inside = [i for i, m in enumerate(words) if m.start() < end and start < m.end()]
     if len(words) > MAX_WORDS and inside:

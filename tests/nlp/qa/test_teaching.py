@@ -122,15 +122,18 @@ def test_a_student_comes_to_say_what_its_teacher_says(
     asked = batch["is_taught"]
     assert asked.any()
     assert not asked.all()  # crossed questions learn from their label
+    targets = batch["teacher_targets"][asked]
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
-    for _ in range(300):
+    for _ in range(1000):  # most need 200 steps; how many depends on how a processor rounds
         loss, start, end = module._shared_step(batch)
+        drawn = torch.stack([start, end], dim=1).softmax(-1)[asked]
+        if (drawn - targets).abs().max() < 0.1:
+            break
         optimizer.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
-    targets = batch["teacher_targets"]
-    for row, logits in enumerate((start, end)):
-        assert (logits.softmax(-1) - targets[:, row])[asked].abs().max() < 0.15
+    assert (drawn - targets).abs().max() < 0.1
     assert "teacher_targets" not in next(iter(data.val_dataloader()))
 
 
