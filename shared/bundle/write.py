@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import datetime
 import io
 import json
 import os
 import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,9 @@ from shared.bundle.card import render_card
 from shared.bundle.layout import CARD, CONFIG, GOLDEN, ONNX, PREPROCESSOR, WEIGHTS, Artifact, BundleConfig
 from shared.bundle.read import Bundle, Golden, read_bundle, sha256_of
 from shared.errors import BundleError
+from shared.staging import staged
 
 _OWN_FILES = (CONFIG, GOLDEN, CARD, PREPROCESSOR)
-_AT_FDCWD = -100  # linux/fcntl.h
-_RENAME_EXCHANGE = 2  # linux/fs.h, man 2 renameat2
 
 
 def write_bundle(
@@ -62,18 +58,11 @@ def write_bundle(
     }
     if preprocessor:
         contents[PREPROCESSOR] = _json_bytes(preprocessor)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        staging.chmod(0o755)  # mkdtemp's 0700 would lock out a service that runs as another user
+    with staged(target) as staging:
         artifacts = {name: _write(staging / name, content) for name, content in sorted(contents.items())}
         final = config.model_copy(update={"files": artifacts})
         _write(staging / CONFIG, final.model_dump_json(indent=2).encode() + b"\n")
-        _sync_folder(staging)
         bundle = read_bundle(staging)
-        _put_in_place(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)  # after an exchange this is the older bundle
     return dataclasses.replace(bundle, path=target)
 
 
@@ -178,48 +167,3 @@ def _write(path: Path, content: bytes | Path) -> Artifact:
         file.flush()
         os.fsync(file.fileno())
     return Artifact(sha256=sha256_of(content), bytes=path.stat().st_size)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _put_in_place(staging: Path, target: Path) -> None:
-    if target.is_dir() and any(target.iterdir()):
-        if not _exchange(staging, target):
-            _replace_in_two_steps(staging, target)
-    else:
-        if target.is_dir():
-            target.rmdir()
-        staging.rename(target)
-    _sync_folder(target.parent)
-
-
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step; False where the system or the file system cannot."""
-    if sys.platform != "linux":
-        return False
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # glibc 2.28 and newer
-    if renameat2 is None:
-        return False
-    result: int = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-    return result == 0
-
-
-def _replace_in_two_steps(staging: Path, target: Path) -> None:
-    """For systems that cannot exchange folders: a kill in between leaves the older one as `.NAME.previous`."""
-    previous = target.with_name(f".{target.name}.previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    target.rename(previous)
-    try:
-        staging.rename(target)
-    except OSError:
-        previous.rename(target)
-        raise
-    shutil.rmtree(previous, ignore_errors=True)

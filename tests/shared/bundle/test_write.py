@@ -82,7 +82,7 @@ def test_failed_write_leaves_the_older_bundle_and_no_litter(
     def break_off(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("shared.bundle.write._sync_folder", break_off)
+    monkeypatch.setattr("shared.staging._sync_folder", break_off)
     with pytest.raises(OSError, match="no space left"):
         rewrite(tagger_bundle, target, card_text="new")
     monkeypatch.undo()
@@ -105,7 +105,7 @@ def test_newer_bundle_replaces_the_older_one_whole(
     tmp_path: Path, tagger_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr("shared.bundle.write._exchange", lambda *_: False)
+        monkeypatch.setattr("shared.staging._exchange", lambda *_: False)
     target = tmp_path / "tagger"
     rewrite(tagger_bundle, target, files={"model.onnx": tagger_bundle.file("model.onnx"), "old.txt": b"old"})
     newer = rewrite(tagger_bundle, target, card_text="new")
@@ -127,7 +127,7 @@ def test_two_step_replacement_that_fails_puts_the_older_bundle_back(
             raise OSError("the file system went away")
         return rename(self, to)
 
-    monkeypatch.setattr("shared.bundle.write._exchange", lambda *_: False)
+    monkeypatch.setattr("shared.staging._exchange", lambda *_: False)
     monkeypatch.setattr(Path, "rename", fail_for_new)
     with pytest.raises(OSError, match="went away"):
         rewrite(tagger_bundle, target, card_text="new")
