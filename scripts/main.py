@@ -17,6 +17,7 @@ from shared.errors import ConfigError, PerceptError
 SUBCOMMANDS = {
     "serve": "Serve bundles over HTTP, with a demo page.",
     "predict": "Tag photos, recognise intents, answer questions on the command line.",
+    "collect": "Collect files, databases, APIs and web pages into a dataset.",
     "batch": "Process a folder of photos or a table into parquet; continues if interrupted.",
     "info": "Show what is in a bundle, and check its files.",
     "fit": "Train or fine-tune a model; the result is a bundle.",
@@ -42,6 +43,9 @@ EXTRA_OF = {
     "torchvision": "train",
     "transformers": "train",
     "gradio": "demo",
+    "protego": "collect",
+    "sqlalchemy": "collect",
+    "httpx": "collect",
     "pyarrow": "batch",
     "python_calamine": "batch",
     "tqdm": "batch",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nlp.tables import StoredRows, load_rows, splits_of, table_files
+from nlp.tables import load_rows
 from shared.errors import ConfigError, DataError
-from shared.sources.charsets import find_charset
+from shared.sources.squad import read_squad
 from shared.training.data import LoadedSet
 
 MAX_WRONG_SHARE = 0.01
@@ -86,7 +85,7 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
     if not 0 < options.epoch_share <= 1:
         raise ConfigError(f"{name}: epoch_share must be above 0 and at most 1; came {options.epoch_share}.")
     place = Path(options.path).expanduser()
-    stored = _squad(place) or load_rows(options.path, cache_dir)
+    stored = read_squad(place) or load_rows(options.path, cache_dir)
     loaded = LoadedSource(name=name, options=options, notes=list(stored.notes))
     seen: set[tuple[str, str, tuple[int, ...]]] = set()
     wrong = total = 0
@@ -111,65 +110,6 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
         raise DataError(f"{name}: no question was found in {options.path}.")
     loaded.fingerprint = _fingerprint(example for part in loaded.splits.values() for example in part)
     return loaded
-
-
-def _squad(place: Path) -> StoredRows | None:
-    """Return flat rows of a file in SQuAD's nested form, or of a folder of such files; None for anything else."""
-    files = table_files(place) if place.exists() else []
-    if not files or {file.suffix.lower() for file in files} != {".json"}:
-        return None
-    nested = {file: _nested(file) for file in files}
-    if not any(nested.values()):
-        return None
-    stored = StoredRows()
-    split_of = splits_of(place, files)
-    for file, rows in nested.items():
-        if rows is None:
-            raise DataError(f"{place}: {file.name} is not in SQuAD's form, as the others are. Move it away.")
-        stored.splits.setdefault(split_of[file] or "train", []).extend(rows)
-    if place.is_dir():
-        told = "; ".join(
-            f"{split_of[file] or 'train'} from {file.name} ({len(nested[file] or ()):,})" for file in files
-        )
-        stored.notes.append(f"splits: {told}")
-    return stored
-
-
-def _nested(file: Path) -> list[dict[str, Any]] | None:
-    """Return flat rows of a file in SQuAD's nested form; None where it is something else."""
-    try:
-        content = json.loads(file.read_text(encoding=find_charset(file)[0]))
-    except RecursionError as error:
-        raise DataError(f"{file} is not JSON that can be read: it is nested too deeply.") from error
-    except (OSError, ValueError):
-        return None  # JSON lines perhaps
-    articles = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(articles, list) or not any(isinstance(a, dict) and "paragraphs" in a for a in articles):
-        return None
-    try:
-        return list(_flat(articles))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file} has `data` but is not in SQuAD's form ({error!r}). Expected data[].paragraphs[] with context and "
-            "qas[] of id, question and answers[] of text and answer_start."
-        ) from error
-
-
-def _flat(articles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for article in articles:
-        for paragraph in article["paragraphs"]:
-            for asked in paragraph["qas"]:
-                answers = [] if asked.get("is_impossible") else asked["answers"]
-                yield {
-                    "id": asked.get("id"),
-                    "title": article.get("title"),
-                    "question": asked["question"],
-                    "context": paragraph["context"],
-                    "answers": {
-                        "text": [answer["text"] for answer in answers],
-                        "answer_start": [answer["answer_start"] for answer in answers],
-                    },
-                }
 
 
 def _example(row: dict[str, Any], source: int, fallback_id: str, name: str) -> Example:

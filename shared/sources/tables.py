@@ -245,11 +245,11 @@ def _delimited_rows(path: Path, encoding: str, dialect: dict[str, Any], columns:
         if not any(cell.strip() for cell in cells):
             continue
         if any(cell.strip() for cell in cells[len(columns) :]):
-            raise DataError(
-                f"{path} line {line}: {len(cells)} cells, but there are {len(columns)} columns "
-                f"({', '.join(columns)}): {' | '.join(cells)[:120]!r}. Put a cell that has the separator in it into "
-                "quotation marks."
-            )
+            yield {
+                ERROR: f"line {line}: {len(cells)} cells, but there are {len(columns)} columns ({', '.join(columns)}): "
+                f"{' | '.join(cells)[:120]!r}. Put a cell that has the separator in it into quotation marks."
+            }
+            continue
         yield dict(zip(columns, cells, strict=False))
 
 
@@ -279,14 +279,15 @@ def _open_sheet(path: Path, form: TableForm) -> Table:
         others = ", ".join(name for name, _ in filled[1:])
         notes.append(f"{path}: the sheet {filled[0][0]} is read, {others} is not; `sheet` chooses another")
     columns = _header(path, [_cell(cell) for cell in filled[0][1][0]])
-    return Table(path, columns, lambda: _sheet_rows(path, columns, filled[0][1]), notes)
+    return Table(path, columns, lambda: _sheet_rows(columns, filled[0][1]), notes)
 
 
-def _sheet_rows(path: Path, columns: list[str], cells: Sequence[Sequence[Any]]) -> Iterator[Row]:
+def _sheet_rows(columns: list[str], cells: Sequence[Sequence[Any]]) -> Iterator[Row]:
     for number, values in enumerate(cells[1:], start=2):
         texts = [_cell(value) for value in values]
         if any(text.strip() for text in texts[len(columns) :]):
-            raise DataError(f"{path} row {number} has a cell without a column name: {texts[len(columns) :]}.")
+            yield {ERROR: f"row {number} has a cell without a column name: {texts[len(columns) :]}."}
+            continue
         if any(text.strip() for text in texts):
             yield dict(zip(columns, texts, strict=False))
 

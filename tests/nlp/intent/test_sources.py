@@ -6,8 +6,9 @@ from pathlib import Path
 import datasets
 import pytest
 
-from nlp.intent.sources import Source, is_rasa, load_source, read_rasa, without_entities
+from nlp.intent.sources import Source, load_source
 from shared.errors import DataError
+from shared.sources.rasa import is_rasa, read_rasa, without_entities
 
 
 def write(path: Path, rows: list[dict]) -> str:

@@ -1,0 +1,264 @@
+"""Runs a collection: from sources to steps in the journal, from the journal to a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute
+from tqdm import tqdm
+
+from shared.collecting.journal import Counts, Journal, open_journal
+from shared.collecting.spec import CollectSpec, reader_of, spec_digest
+from shared.dataset.columns import kinds_of, to_table, unified, widened
+from shared.dataset.layout import LICENCE, PLACE, PROVENANCE, SHA256, SOURCE, TIME
+from shared.dataset.read import Dataset, is_dataset
+from shared.dataset.write import check_target, write_dataset
+from shared.errors import ConfigError, DataError
+from shared.sources.places import PhotoFolder
+from shared.sources.steps import Found, Secrets, SetAside, SourceSpec, Step, picked
+from shared.sources.tables import Row
+from shared.sources.web import WebSpec
+
+SPLIT = "_split"
+"""A column of the journal's tables alone."""
+_DEFAULT_SPLIT = "train"
+_JUDGED_ROWS = 1_000
+"""After so many rows it is clear whether too many are malformed."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What came of a collection."""
+
+    dataset: Dataset
+    counts: dict[str, Counts]
+    """Source -> how much of it."""
+
+    @property
+    def failed(self) -> int:
+        return sum(each.failed for each in self.counts.values())
+
+
+def collect(
+    spec: CollectSpec,
+    base: Path,
+    out: Path,
+    *,
+    photos: PhotoFolder,
+    photo_suffixes: frozenset[str],
+    restart: bool = False,
+    secrets: Secrets | None = None,
+) -> Collected:
+    """Return the dataset that was collected to `out`; goes on where an earlier run was stopped.
+
+    Args:
+        spec: what to collect.
+        base: the folder below which its paths are.
+        out: the dataset's folder; an older dataset there is refused, unless its own collection goes on.
+        photos: reads folders of photos.
+        photo_suffixes: of files that are photos.
+        restart: forget what an earlier run has kept, and replace what it wrote.
+        secrets: values of the environment.
+
+    Raises:
+        ConfigError: the spec cannot be met, or `out` cannot be written.
+        DataError: a source cannot be read on; what was read is kept, and the same command goes on.
+    """
+    secrets = secrets or Secrets()
+    check_target(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    readers = [reader_of(source, base, secrets, photos, photo_suffixes) for source in spec.sources]
+    with open_journal(out) as journal:
+        if restart:
+            journal.forget_all()
+        _check_same(journal, spec, out, restart)
+        started = journal.meta("started", _now())
+        journal.forget_failed()
+        for number, (name, source, reader) in enumerate(zip(spec.names(), spec.sources, readers, strict=True)):
+            if journal.is_finished(number):
+                continue
+            if not reader.resumes:
+                journal.forget(number)
+            intake = _Intake(spec, source, name, journal, number)
+            with tqdm(desc=name, unit=" rows", initial=journal.counts(number).rows, dynamic_ncols=True) as bar:
+                for step in reader.steps(journal.done(number)):
+                    intake.take(step, secrets)
+                    bar.update(len(step.found))
+                    bar.set_postfix_str(intake.shown, refresh=False)
+            intake.judge()
+            journal.finish(number)
+        collected = _assemble(journal, spec, out, started)
+        if not collected.failed:
+            journal.delete()
+    return collected
+
+
+class _Intake:
+    """Turns the rows of one source into what is kept."""
+
+    def __init__(self, spec: CollectSpec, source: SourceSpec, name: str, journal: Journal, number: int) -> None:
+        self.spec, self.source, self.name, self.journal, self.number = spec, source, name, journal, number
+        counts = journal.counts(number)
+        self.rows, self.aside, self.failed = counts.rows, counts.set_aside, counts.failed
+        self.reasons: Counter[str] = Counter()
+        self.absent = set((source.columns or {}).values()) if not counts.rows else set()
+
+    @property
+    def shown(self) -> str:
+        return f"{self.aside} set aside, {self.failed} failed"
+
+    def take(self, step: Step, secrets: Secrets) -> None:
+        """Keep a step.
+
+        Raises:
+            DataError: too many of its rows are malformed.
+        """
+        time = _now()
+        rows: list[Row] = []
+        for found in step.found:
+            try:
+                rows.append(self._row(found, time, secrets))
+            except DataError as error:
+                step.set_aside.append(SetAside(found.place, str(error), found.row))
+        step.set_aside = [
+            SetAside(secrets.mask(each.place), secrets.mask(each.reason), _plain(each.row)) for each in step.set_aside
+        ]
+        step.failed = secrets.mask(step.failed) if step.failed else None
+        columns = kinds_of(rows)
+        self.journal.add(self.number, step, to_table(rows, columns), columns)
+        self.rows += len(rows)
+        self.aside += len(step.set_aside)
+        self.failed += step.failed is not None
+        self.reasons.update(each.reason for each in step.set_aside)
+        if self.rows + self.aside >= _JUDGED_ROWS:
+            self.judge(is_whole=False)
+
+    def judge(self, *, is_whole: bool = True) -> None:
+        """Raise DataError if too many rows are malformed, or a column is nowhere."""
+        share = self.aside / max(1, self.rows + self.aside)
+        if share > self.spec.max_left_out and not isinstance(self.source, WebSpec):
+            reasons = self.reasons or Counter(each.reason for each in self.journal.set_aside(self.number))
+            reason, count = reasons.most_common(1)[0]
+            raise DataError(
+                f"{self.name}: {self.aside:,} of {self.rows + self.aside:,} rows are malformed, {share:.1%}; allowed "
+                f"are {self.spec.max_left_out:.1%}. Most often ({count:,}): {reason}. Correct the source and "
+                "start again with --restart, or raise max_left_out and do so."
+            )
+        if is_whole and self.rows and self.absent:
+            raise DataError(f"{self.name}: no row has {sorted(self.absent)[0]!r}, which `columns` asks for. Correct it "
+                            "and start again with --restart.")  # fmt: skip
+
+    def _row(self, found: Found, time: str, secrets: Secrets) -> Row:
+        row = dict(found.row) if self.source.columns is None else self._picked(found.row)
+        row = {str(name) or "unnamed": value for name, value in row.items()}
+        reserved = [name for name in row if name in (*PROVENANCE, SPLIT)]
+        if reserved:
+            raise DataError(f"its column {reserved[0]!r} is one of our own: rename it with `columns`")
+        row.update(self.source.add)
+        return {
+            **row,
+            SPLIT: self.source.split or found.split or _DEFAULT_SPLIT,
+            SOURCE: self.name,
+            PLACE: secrets.mask(found.place),
+            TIME: time,
+            LICENCE: found.licence or self.spec.licence_of(self.source),
+            SHA256: row_digest(row),
+        }
+
+    def _picked(self, row: Row) -> Row:
+        found = {}
+        for name, path in (self.source.columns or {}).items():
+            try:
+                found[name] = picked(row, path)
+                self.absent.discard(path)
+            except KeyError:
+                found[name] = None
+        return found
+
+
+def row_digest(row: Row) -> str:
+    """Return the SHA-256 of a row's content: the same for equal rows of any source."""
+    content = orjson.dumps(row, default=_written, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _written(value: Any) -> str:
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _plain(row: Any) -> Any:
+    """Return a row as JSON can hold it, without the bytes of photos."""
+    return None if row is None else orjson.loads(orjson.dumps(row, default=_written, option=orjson.OPT_NON_STR_KEYS))
+
+
+def _check_same(journal: Journal, spec: CollectSpec, out: Path, restart: bool) -> None:
+    is_new = journal.is_new
+    if is_new and is_dataset(out) and not restart:
+        journal.delete()
+        raise ConfigError(f"{out} is a dataset already, and datasets are not edited in place. Name another folder, or "
+                          "replace it with --restart.")  # fmt: skip
+    if journal.meta("spec", spec_digest(spec)) != spec_digest(spec):
+        raise ConfigError(f"the spec was changed since the collection to {out} began. Start again with --restart, or "
+                          "name another folder.")  # fmt: skip
+
+
+def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> Collected:
+    names = spec.names()
+    counts = {name: journal.counts(number) for number, name in enumerate(names)}
+    columns = unified(journal.columns())
+    if not columns:
+        raise DataError(f"no row was found in {', '.join(names)}.")
+    columns.pop(SPLIT)
+    columns = {name: kind for name, kind in columns.items() if name not in PROVENANCE} | dict.fromkeys(
+        PROVENANCE, "text"
+    )
+    event = {
+        "step": "collect",
+        "time": started,
+        "sources": [
+            {"name": name, "kind": source.kind, "rows": counts[name].rows, "set_aside": counts[name].set_aside,
+             "failed": counts[name].failed, "licence": spec.licence_of(source), "origin": source.origin or ""}
+            for name, source in zip(names, spec.sources, strict=True)
+        ],
+        "spec": spec.model_dump(exclude_defaults=True),
+    }  # fmt: skip
+    left_out = (
+        {SOURCE: name, PLACE: each.place, "step": "collect", "reason": each.reason, "row": each.row}
+        for number, name in enumerate(names)
+        for each in journal.set_aside(number)
+    )
+    failed = [
+        {"source": name, "place": key, "reason": reason, "remedy": "run the same command again: it tries these again"}
+        for number, name in enumerate(names)
+        for key, reason in journal.failures(number)
+    ]
+    dataset = write_dataset(
+        out,
+        _parts(journal, columns),
+        name=spec.name,
+        columns=columns,
+        history=[event],
+        left_out=left_out,
+        failed=failed,
+    )
+    return Collected(dataset, counts)
+
+
+def _parts(journal: Journal, columns: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
+    for table, kinds in journal.tables():
+        splits = table.column(SPLIT)
+        for split in splits.unique().to_pylist():
+            part = table.filter(pa.compute.equal(splits, split)) if len(splits.unique()) > 1 else table
+            yield split, widened(part.drop_columns([SPLIT]), kinds, columns)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

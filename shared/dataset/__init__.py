@@ -1,0 +1,1 @@
+"""The dataset folder: parquet with its history, to data what a bundle is to models. Torch-free."""

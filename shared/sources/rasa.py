@@ -1,0 +1,109 @@
+"""Rasa's NLU training data: YAML with intents and their examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.errors import DataError
+from shared.sources.stored import StoredRows, splits_of, table_files
+from shared.sources.tables import Row
+
+RASA_SUFFIXES = (".yml", ".yaml")
+_RASA_ENTITY = re.compile(
+    r"\[(?P<text>[^\]]+?)\]"  # [text], then (entity), {"entity": …} or [{"entity": …}, …]
+    r"(?:\([^)]+?\)|\{[^}]+?\}|\[\s*\{.*?\}\s*\])"
+)
+
+
+def is_rasa(place: Path) -> bool:
+    """Whether a file is YAML, or a folder has YAML and no table."""
+    return bool(_rasa_files(place)) and not (place.is_dir() and table_files(place))
+
+
+def read_rasa(place: Path) -> StoredRows:
+    """Return rows of `text` and `label` of Rasa's NLU training data: a file, or all YAML files in a folder.
+
+    Scalars are read as text, so that `yes`, `no`, `on`, `off` and numbers are the words that they are in YAML 1.2.
+    Lookups, synonyms, regexes, stories, rules and domains are no examples and are ignored; files called after splits
+    are these, if all that have examples are. Source: https://rasa.com/docs/rasa/nlu-training-data/.
+
+    Raises:
+        DataError: a file is not YAML or not in Rasa's form, or there is no intent at all.
+    """
+    stored = StoredRows()
+    by_file: dict[Path, list[Row]] = {}
+    for file in _rasa_files(place):
+        rows = [{"text": text, "label": intent} for intent, text in _rasa_examples(file, stored.left_out)]
+        if rows:
+            by_file[file] = rows
+    if not by_file and stored.left_out:
+        raise DataError(f"{place}: no example begins with a dash, as `- hello` does. {stored.left_out[0][1]}.")
+    if not by_file:
+        raise DataError(f"{place} holds no `nlu:` section with intents. Expected Rasa's NLU training data.")
+    split_of = splits_of(place, list(by_file))
+    for file, rows in by_file.items():
+        stored.splits.setdefault(split_of[file] or "train", []).extend(rows)
+    return stored
+
+
+def without_entities(text: str) -> str:
+    """Return an example as a person would have written it.
+
+    >>> without_entities('from [Paris](city) to [the big apple]{"entity": "city", "value": "NYC"} [now]')
+    'from Paris to the big apple [now]'
+    """
+    return _RASA_ENTITY.sub(lambda found: found["text"], text)
+
+
+def _rasa_files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place] if place.suffix.lower() in RASA_SUFFIXES else []
+    return table_files(place, RASA_SUFFIXES)
+
+
+def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield (intent, example); lines without a dash are left out."""
+    try:
+        content = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # noqa: S506 it makes nothing but texts, lists and mappings
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{file} cannot be read as YAML: {_one_line(error)}") from error
+    blocks = content.get("nlu") if isinstance(content, dict) else None
+    if not blocks:
+        return
+    if not isinstance(blocks, list):
+        raise DataError(f"{file}: `nlu` must be a list of blocks such as `- intent: greet`.")
+    without_dash: list[str] = []
+    for block in blocks:
+        if not isinstance(block, dict) or "intent" not in block:
+            continue
+        intent = str(block["intent"]).strip()
+        for text in _examples_of(block.get("examples") or "", file, intent, without_dash):
+            yield intent, without_entities(text)
+    left_out += [("lines without a dash", f"{file.name}: {line!r} has no dash") for line in without_dash]
+
+
+def _examples_of(examples: Any, file: Path, intent: str, without_dash: list[str]) -> Iterator[str]:
+    """Yield the examples of an intent: lines that begin with a dash, or a list of texts or of {text: …}."""
+    if isinstance(examples, list):
+        for entry in examples:
+            text = entry.get("text") if isinstance(entry, dict) else entry
+            if not isinstance(text, str):
+                raise DataError(f"{file}: an example of {intent!r} has no `text`: {entry!r}.")
+            yield from (line.strip().removeprefix("-").strip() for line in text.splitlines() if line.strip())
+        return
+    if not isinstance(examples, str):
+        raise DataError(f"{file}: the examples of {intent!r} must be a text (`examples: |`) with a `- ` before each.")
+    for line in filter(None, map(str.strip, examples.splitlines())):
+        if line.startswith("-"):
+            yield line.removeprefix("-").strip()
+        else:
+            without_dash.append(line)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,71 @@
+"""SQuAD's nested JSON, versions 1 and 2, as flat rows of id, title, question, context and answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shared.errors import DataError
+from shared.sources.charsets import find_charset
+from shared.sources.stored import StoredRows, splits_of, table_files
+
+
+def read_squad(place: Path) -> StoredRows | None:
+    """Return flat rows of a file in SQuAD's nested form, or of a folder of such files; None for anything else."""
+    files = table_files(place) if place.exists() else []
+    if not files or {file.suffix.lower() for file in files} != {".json"}:
+        return None
+    nested = {file: _nested(file) for file in files}
+    if not any(nested.values()):
+        return None
+    stored = StoredRows()
+    split_of = splits_of(place, files)
+    for file, rows in nested.items():
+        if rows is None:
+            raise DataError(f"{place}: {file.name} is not in SQuAD's form, as the others are. Move it away.")
+        stored.splits.setdefault(split_of[file] or "train", []).extend(rows)
+    if place.is_dir():
+        told = "; ".join(
+            f"{split_of[file] or 'train'} from {file.name} ({len(nested[file] or ()):,})" for file in files
+        )
+        stored.notes.append(f"splits: {told}")
+    return stored
+
+
+def _nested(file: Path) -> list[dict[str, Any]] | None:
+    """Return flat rows of a file in SQuAD's nested form; None where it is something else."""
+    try:
+        content = json.loads(file.read_text(encoding=find_charset(file)[0]))
+    except RecursionError as error:
+        raise DataError(f"{file} is not JSON that can be read: it is nested too deeply.") from error
+    except (OSError, ValueError):
+        return None  # JSON lines perhaps
+    articles = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(articles, list) or not any(isinstance(a, dict) and "paragraphs" in a for a in articles):
+        return None
+    try:
+        return list(_flat(articles))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file} has `data` but is not in SQuAD's form ({error!r}). Expected data[].paragraphs[] with context and "
+            "qas[] of id, question and answers[] of text and answer_start."
+        ) from error
+
+
+def _flat(articles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            for asked in paragraph["qas"]:
+                answers = [] if asked.get("is_impossible") else asked["answers"]
+                yield {
+                    "id": asked.get("id"),
+                    "title": article.get("title"),
+                    "question": asked["question"],
+                    "context": paragraph["context"],
+                    "answers": {
+                        "text": [answer["text"] for answer in answers],
+                        "answer_start": [answer["answer_start"] for answer in answers],
+                    },
+                }

@@ -1,0 +1,116 @@
+"""Rows by stored split, from a file, a folder of tables or a dataset.
+
+Formats with a shape of their own are in `rasa` and `squad`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shared.errors import DataError
+from shared.sources.files import walk
+from shared.sources.splits import SPLIT_COLUMNS, splits_in
+from shared.sources.tables import SUFFIXES, Row, TableForm, as_text, open_table
+
+DATASET = "dataset.json"
+"""Beside it, in `data`, are the parquet files of a dataset, and only these are its rows."""
+
+
+@dataclass
+class StoredRows:
+    """The rows of a set."""
+
+    splits: dict[str, list[Row]] = field(default_factory=dict)
+    """Stored split ("train", "val", "test") -> rows."""
+    notes: list[str] = field(default_factory=list)
+    """How the set was understood, where that could be wrong, one line each."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(reason, line) of what is no row."""
+
+
+def stored_files(place: Path, form: TableForm | None) -> StoredRows:
+    """Return the rows of a file or of all tables in a folder.
+
+    Raises:
+        DataError: as for `load_rows`.
+    """
+    files = table_files(place)
+    if not files:
+        raise DataError(f"{place} holds no table. Expected {', '.join(SUFFIXES)}.")
+    stored = StoredRows()
+    split_of = splits_of(place, files)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for file in files:
+        table = open_table(file, form)
+        stored.notes += table.notes
+        rows = list(table.checked_rows())
+        column = _split_column(file, rows)
+        for row in rows:
+            named = as_text(row[column]) if column else None
+            split = split_of[file] or (splits_in([named]).get(named) if named else None) or "train"
+            stored.splits.setdefault(split, []).append(row)
+            sizes[split, f"the column {column!r}" if column and not split_of[file] else file.name] += 1
+    if len(stored.splits) > 1 or (files != [place] and any(split_of.values())):
+        told = "; ".join(f"{split} from {origin} ({count:,})" for (split, origin), count in sizes.items())
+        stored.notes.append(f"splits: {told}")
+    return stored
+
+
+def table_files(place: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """Return the file, or the tables in a folder and below, sorted, without those that systems leave behind."""
+    if place.is_file():
+        return [place]
+    if (place / DATASET).is_file():
+        place = place / "data"
+    return sorted(file for file in walk(place) if file.suffix.lower() in suffixes)
+
+
+def splits_of(place: Path, files: list[Path]) -> dict[Path, str | None]:
+    """Return file -> the split that it, or a folder around it, is called after; None for all if none is."""
+    if files == [place]:
+        return {place: None}
+    if (place / DATASET).is_file():
+        place = place / "data"
+    for depth in range(max(len(file.relative_to(place).parts) for file in files)):
+        names = {file: _name_at(file.relative_to(place), depth) for file in files}
+        are_files = all(depth == len(file.relative_to(place).parts) - 1 for file in files)
+        splits = splits_in(sorted(set(names.values()) - {""}), are_files=are_files)
+        others = [file for file, name in names.items() if name not in splits]
+        if splits and not others:
+            return {file: splits[name] for file, name in names.items()}
+        if splits:
+            raise DataError(
+                f"{place} has {others[0].relative_to(place)} beside {', '.join(sorted(splits)[:3])}, which are called "
+                "after splits. Move it away, or rename it if it belongs to one of them, as in train-2.csv."
+            )
+    return dict.fromkeys(files)
+
+
+def _name_at(file: Path, depth: int) -> str:
+    parts = file.parts
+    return (file.stem if depth == len(parts) - 1 else parts[depth]) if depth < len(parts) else ""
+
+
+def _split_column(file: Path, rows: list[Row]) -> str | None:
+    """Return the column that says which split each row is in.
+
+    Raises:
+        DataError: a column is called `split` and has other values, or is empty in some rows.
+    """
+    columns = {name.lower(): name for name in (rows[0] if rows else ())}
+    for known in SPLIT_COLUMNS:
+        column = columns.get(known)
+        if column is None:
+            continue
+        values = {as_text(row.get(column)) for row in rows}
+        strange = sorted(str(value) for value in values if value is None or value not in splits_in([value]))
+        if not strange:
+            return column
+        if known == "split":
+            raise DataError(
+                f"{file}: the column {column!r} holds {strange[0]!r}, which is none of train, validation and test. "
+                "Correct it, or rename the column if it means something else."
+            )
+    return None
