@@ -64,10 +64,10 @@ def command(
 ) -> None:
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
-    A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, or a parquet file with a
-    column of photos. Intents, answers and writers take a table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as
-    `percept fit` reads it. An input that cannot be processed becomes a row with its error. If the command is stopped or
-    killed, run it again: it continues.
+    A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, a parquet file with a
+    column of photos, or a dataset of `percept collect`. Intents, answers and writers take a dataset or a table: CSV,
+    TSV, Excel, JSON, JSON lines or parquet, read as `percept fit` reads it. An input that cannot be processed becomes a
+    row with its error. If the command is stopped or killed, run it again: it continues.
     """
     if ray:
         from shared.batch.processes import Cluster
@@ -115,14 +115,15 @@ def _prepare(
 
 def _photos(inputs: str, column: str | None, keep: tuple[str, ...], ray: str | None) -> Inputs:
     from shared.batch.inputs import is_uri, parquet_photos, photo_inputs, stored_photos
+    from shared.dataset.read import is_dataset
     from shared.errors import ConfigError
     from vision.images import PHOTO_SUFFIXES
     from vision.tagging.offline import photos_below
 
-    if inputs.endswith(".parquet") and not is_uri(inputs):
+    if not is_uri(inputs) and (inputs.endswith(".parquet") or is_dataset(Path(inputs))):
         if ray:
             raise ConfigError(
-                "--ray cannot read photos from a parquet file: put them into a folder or an object store."
+                "--ray cannot read photos from a parquet file or a dataset: put them into a folder or an object store."
             )
         return parquet_photos(Path(inputs), column or "image", keep)
     _refuse("photos that are files", keep=keep, image=column)

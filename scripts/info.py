@@ -1,4 +1,4 @@
-"""`percept info BUNDLE`: shows what is in a bundle, and checks its files."""
+"""`percept info FOLDER`: shows what is in a bundle or a dataset, and checks its files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _SHOWN_LABELS = 12
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(bundle: Path, as_json: bool) -> None:
-    """Show what is in BUNDLE, and check that each file has the size and SHA-256 it was written with."""
-    found = read_bundle(bundle)
+def command(folder: Path, as_json: bool) -> None:
+    """Show what is in FOLDER, a bundle or a dataset, and check that each file is as it was written."""
+    if (folder / "dataset.json").is_file():
+        _show_dataset(folder, as_json)
+        return
+    found = read_bundle(folder)
     if as_json:
         click.echo(json.dumps(_described(found), ensure_ascii=False, indent=2))
         return
@@ -42,6 +45,26 @@ def command(bundle: Path, as_json: bool) -> None:
     click.echo("files")
     for name, artifact in sorted(config.files.items()):
         click.echo(f"  {name:<26} {_size(artifact.bytes):>9}  {artifact.sha256[:12]}  as written")
+
+
+def _show_dataset(folder: Path, as_json: bool) -> None:
+    from shared.dataset.read import read_dataset
+
+    found = read_dataset(folder)
+    found.verify()
+    if as_json:
+        click.echo(found.info.model_dump_json(indent=2))
+        return
+    info = found.info
+    click.echo(f"{'name':<11} {info.name}")
+    click.echo(f"{'rows':<11} {', '.join(f'{rows:,} {split}' for split, rows in info.splits.items())}")
+    click.echo(f"{'columns':<11} {', '.join(f'{name} ({kind})' for name, kind in info.columns.items())}")
+    click.echo(f"{'fingerprint':<11} {info.fingerprint[:12]}")
+    for step in info.history:
+        click.echo(f"{'step':<11} {step['step']} {step.get('time', '')}".rstrip())
+    click.echo("files")
+    for name, file in info.files.items():
+        click.echo(f"  {name:<26} {_size(file.bytes):>9}  {file.sha256[:12]}  as written")
 
 
 def _decided(decision: Decision) -> str:

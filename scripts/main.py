@@ -19,7 +19,7 @@ SUBCOMMANDS = {
     "predict": "Tag photos, recognise intents, answer questions on the command line.",
     "collect": "Collect files, databases, APIs and web pages into a dataset.",
     "batch": "Process a folder of photos or a table into parquet; continues if interrupted.",
-    "info": "Show what is in a bundle, and check its files.",
+    "info": "Show what is in a bundle or a dataset, and check its files.",
     "fit": "Train or fine-tune a model; the result is a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",

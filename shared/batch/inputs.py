@@ -23,6 +23,8 @@ import pyarrow.fs
 import pyarrow.parquet
 
 from shared.bundle.read import sha256_of
+from shared.dataset.columns import schema_of
+from shared.dataset.read import is_dataset, read_dataset
 from shared.errors import ConfigError, DataError
 from shared.sources.tables import ERROR, Row, TableForm, open_table
 
@@ -89,6 +91,8 @@ def table_inputs(path: Path, needed: Sequence[str], form: TableForm | None = Non
         ConfigError: a column is missing, or the kind of file is unknown.
         DataError: it cannot be read.
     """
+    if is_dataset(path):
+        return _dataset_rows(path, needed)
     try:
         table = open_table(path, form)
         if table.columns is not None:
@@ -164,30 +168,45 @@ def stored_photos(uri: str, suffixes: Iterable[str]) -> Inputs:
 
 
 def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
-    """Return the photos in a column of a parquet file: bytes, or `bytes` and `path` as in Hugging Face's datasets.
+    """Return the photos in a column of a parquet file or a dataset.
 
-    Rows have `CONTENT`, `FILE` (the path, or the row's number) and the columns to keep.
+    They are bytes, or `bytes` and `path` as in Hugging Face's datasets. Rows have `CONTENT`, `FILE` (the path, or the row's number) and the columns to keep.
 
     Raises:
         ConfigError: there is no such column, or it has no photos.
         DataError: it cannot be read.
     """
+    if is_dataset(path):
+        found = read_dataset(path)
+        _check_photos(path, schema_of(found.info.columns), column, keep)
+        return Inputs(
+            len(found), found.info.fingerprint, lambda: _numbered_photos(found.files(), column, [column, *keep])
+        )
     try:
         schema = pyarrow.parquet.read_schema(path)
         count = pyarrow.parquet.read_metadata(path).num_rows
         fingerprint = sha256_of(path)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    columns = [column, *keep]
-    check_columns(path, schema.names, columns)
+    _check_photos(path, schema, column, keep)
+    if not count:
+        raise DataError(f"{path} has no rows.")
+    return Inputs(count, fingerprint, partial(_numbered_photos, [path], column, [column, *keep]))
+
+
+def _check_photos(path: Path, schema: pa.Schema, column: str, keep: Iterable[str]) -> None:
+    check_columns(path, schema.names, [column, *keep])
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type
     if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise ConfigError(f"the column {column!r} of {path} has {schema.field(column).type} in it, not photos.")
-    if not count:
-        raise DataError(f"{path} has no rows.")
-    return Inputs(count, fingerprint, partial(_parquet_rows, path, column, columns))
+
+
+def _dataset_rows(path: Path, needed: Sequence[str]) -> Inputs:
+    found = read_dataset(path)
+    check_columns(path, list(found.info.columns), needed)
+    return Inputs(len(found), found.info.fingerprint, lambda: (r for _, b in found.batches() for r in b.to_pylist()))
 
 
 def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
@@ -197,13 +216,14 @@ def check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> 
         raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(columns)}.")
 
 
-def _parquet_rows(path: Path, column: str, columns: list[str]) -> Iterator[Row]:
+def _numbered_photos(files: Sequence[Path], column: str, columns: list[str]) -> Iterator[Row]:
     number = 0
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
-            for row in batch.to_pylist():
-                yield _photo_row(row, column, number)
-                number += 1
+    for path in files:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+                for row in batch.to_pylist():
+                    yield _photo_row(row, column, number)
+                    number += 1
 
 
 def _photo_row(row: dict[str, Any], column: str, number: int) -> Row:

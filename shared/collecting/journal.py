@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from shared.dataset.columns import Columns
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
 from shared.sources.steps import Done, SetAside, Step
 
 _FILE = "journal.sqlite"
@@ -179,3 +179,6 @@ def open_journal(out: Path) -> Iterator[Journal]:
                 connection.close()
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise ConfigError(f"nothing can be written beside {out}: {error.strerror}.") from error
+    except (OSError, sqlite3.OperationalError) as error:  # a full disk
+        raise DataError(f"{out} cannot be written: {error}. What was read is kept; make room and run the "
+                        "command again: it goes on.") from error  # fmt: skip

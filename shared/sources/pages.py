@@ -22,7 +22,8 @@ _LEFT_OUT = frozenset(
 _ROLES = frozenset({"navigation", "banner", "contentinfo", "search", "complementary", "dialog"})
 _BLOCKS = frozenset(
     {"p", "h1", "h2", "h3", "h4", "h5", "h6", "li", "dt", "dd", "tr", "pre", "blockquote", "figcaption", "div",
-     "section", "article", "main", "table", "ul", "ol", "dl", "body", "summary", "details", "address", "caption", "hr", "br"}
+     "section", "article", "main", "table", "ul", "ol", "dl", "body", "summary", "details", "address", "caption",
+     "hr", "br"}
 )  # fmt: skip
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _NO_AI = re.compile(r"\b(?:noai|none)\b", re.IGNORECASE)

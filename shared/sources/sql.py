@@ -38,7 +38,10 @@ class SqlSpec(SourceSpec):
 
     @property
     def place(self) -> str:
-        return "database"
+        try:
+            return make_url(self.url).database or "database"
+        except ArgumentError:  # also what the environment says
+            return "database"
 
 
 class SqlReader:

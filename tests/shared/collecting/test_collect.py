@@ -458,7 +458,7 @@ def test_sources_are_mixed_and_their_columns_agree(tmp_path: Path, site: Site):
     assert done.dataset.info.columns["id"] == "text"
     found = {row["_source"]: (row["id"], row["item"]) for row in rows(done, with_origin=True)}
     assert found == {
-        "sql database": ("0", "thing 0"),
+        "sql shop.db": ("0", "thing 0"),
         f"rest {site.url.removeprefix('http://')}/": ("1.5", None),
         "files a.csv": ("1", "one"),
     }
