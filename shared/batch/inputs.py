@@ -170,7 +170,8 @@ def stored_photos(uri: str, suffixes: Iterable[str]) -> Inputs:
 def parquet_photos(path: Path, column: str, keep: Iterable[str] = ()) -> Inputs:
     """Return the photos in a column of a parquet file or a dataset.
 
-    They are bytes, or `bytes` and `path` as in Hugging Face's datasets. Rows have `CONTENT`, `FILE` (the path, or the row's number) and the columns to keep.
+    They are bytes, or `bytes` and `path` as in Hugging Face's datasets. Rows have `CONTENT`, `FILE` (the path, or the
+    row's number) and the columns to keep.
 
     Raises:
         ConfigError: there is no such column, or it has no photos.
