@@ -44,7 +44,7 @@ def command(ctx: click.Context, spec: Path, output: Path, restart: bool, into: s
         read_spec(spec),
         spec.resolve().parent,
         output,
-        photos=_photos,
+        photos=read_photos,
         photo_suffixes=PHOTO_SUFFIXES,
         restart=restart,
     )
@@ -68,7 +68,7 @@ def _tell(done: Collected, output: Path) -> None:
         click.echo(f"What failed, and why: {output / 'failed.jsonl'}. Run the command again: it tries these again.")
 
 
-def _photos(root: Path) -> tuple[Iterator[tuple[Path, str, list[str] | None]], list[tuple[str, str]]]:
+def read_photos(root: Path) -> tuple[Iterator[tuple[Path, str, list[str] | None]], list[tuple[str, str]]]:
     """Return the photos of a folder with their splits and labels; loose ones have none."""
     from shared.sources.files import walk
     from vision.images import PHOTO_SUFFIXES

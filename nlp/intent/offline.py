@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
-from nlp.intent.predictor import IntentPredictor
+from nlp.intent.predictor import FEATURES, IntentPredictor
 from nlp.text import Encoding, read_text
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
@@ -86,3 +87,23 @@ class BatchClassifier:
             for (place, encoding), each in zip(chunk, outputs, strict=True):
                 answers[place] |= asdict(self._predictor.decide(each, encoding, top_k=self._top_k))
         return answers
+
+
+def text_features(bundle: Bundle, runtime: Runtime, texts: Sequence[str]) -> np.ndarray:
+    """Return what the network makes of texts before it names an intent, float32 [N, D].
+
+    Raises:
+        ConfigError: the bundle has no features.
+    """
+    outputs = {spec.name: spec for spec in bundle.config.signature.outputs}
+    if FEATURES not in outputs:
+        raise ConfigError(f"{bundle.path} gives no features. Export it again: percept export.")
+    predictor = IntentPredictor(bundle, runtime)
+    encodings = predictor.encoder.encode_batch(texts)
+    order = sorted(range(len(texts)), key=lambda place: len(encodings[place]))
+    found = np.zeros((len(texts), int(outputs[FEATURES].shape[-1])), dtype=np.float32)
+    for start in tqdm(range(0, len(order), BATCH), desc="reading texts"):
+        chosen = order[start : start + BATCH]
+        for place, each in zip(chosen, predictor.infer([encodings[place] for place in chosen]), strict=True):
+            found[place] = each[FEATURES]
+    return found

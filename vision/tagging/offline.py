@@ -21,7 +21,7 @@ from shared.runtime.protocol import Runtime
 from shared.sources.files import walk
 from shared.task import Predicted, PredictOptions
 from vision.images import PHOTO_SUFFIXES, open_photo
-from vision.tagging.predictor import Tag, TagPredictor
+from vision.tagging.predictor import FEATURES, Tag, TagPredictor
 
 OPTIONS = ("top_k", "min_score")
 _TAG = pa.struct([("label", pa.string()), ("score", pa.float64()), ("parents", pa.list_(pa.string()))])
@@ -185,3 +185,27 @@ def _fetched(row: dict[str, Any]) -> _Content:
         return _Content(fetch(row[ROOT], row[FILE]))
     except OSError as error:
         return _Content(error)
+
+
+def photo_features(bundle: Bundle, runtime: Runtime, photos: Sequence[bytes]) -> np.ndarray:
+    """Return what the network makes of photos before it names them, float32 [N, D]; zeros where one cannot be read.
+
+    Raises:
+        ConfigError: the bundle has no features.
+    """
+    outputs = {spec.name: spec for spec in bundle.config.signature.outputs}
+    if FEATURES not in outputs:
+        raise ConfigError(f"{bundle.path} gives no features: it is of format 1. Export it again: percept export.")
+    predictor = TagPredictor(bundle, runtime)
+    found = np.zeros((len(photos), int(outputs[FEATURES].shape[-1])), dtype=np.float32)
+
+    def read(content: bytes) -> np.ndarray | None:
+        try:
+            return predictor.preprocess(open_photo(content, predictor.preprocessor.resize_px).image)
+        except InputError:
+            return None
+
+    for row, pixels in enumerate(ahead(photos, read)):
+        if pixels is not None:
+            found[row] = predictor.infer([pixels])[0][FEATURES]
+    return found

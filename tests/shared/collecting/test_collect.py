@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-from scripts.collect import _photos
+from scripts.collect import read_photos
 from shared.collecting.journal import journal_folder
 from shared.collecting.run import Collected, collect
 from shared.collecting.spec import read_spec
@@ -30,7 +30,7 @@ def run(place: Path, *sources: dict[str, Any], out: str = "out", environment: di
         restart: bool = False, **spec: Any) -> Collected:  # fmt: skip
     file = place / "spec.yaml"
     file.write_text(yaml.safe_dump({"name": "rows", "licence": "MIT", "sources": list(sources), **spec}))
-    return collect(read_spec(file), place, place / out, photos=_photos, photo_suffixes=PHOTO_SUFFIXES,
+    return collect(read_spec(file), place, place / out, photos=read_photos, photo_suffixes=PHOTO_SUFFIXES,
                    restart=restart, secrets=Secrets(environment or {}))  # fmt: skip
 
 

@@ -1,0 +1,135 @@
+"""`percept explore DATA OUTPUT`: what is in a dataset, what looks wrong in it, and a page that shows both."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from shared.errors import ConfigError
+from shared.project import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nlp.embedding.predictor import EmbeddingPredictor
+    from shared.dataset.read import Dataset
+    from shared.exploring.examine import Eyes
+    from shared.exploring.rows import Rows
+
+TEXT_EYES, PHOTO_EYES = "models/encoder", "models/tagger"
+"""The bundles that look by default."""
+AT_ONCE = 512
+"""Texts between two steps of the progress bar."""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="The model that looks: a tagger, intents or an encoder."
+)
+@click.option("--text", metavar="COLUMN", help="Column with the texts.")
+@click.option("--label", metavar="COLUMN", help="Column with the labels.")
+@click.option("--image", metavar="COLUMN", help="Column with the photos.")
+def command(
+    data: Path, output: Path, bundle: Path | None, text: str | None, label: str | None, image: str | None
+) -> None:
+    """Look at DATA and write a page and findings into the folder OUTPUT.
+
+    DATA is a dataset of `percept collect`, or anything that it reads as files: a table, a folder of photos. The page
+    needs no network; findings.jsonl has each finding in a line: copies, leaks between splits, contradictions, likely
+    label errors, personal data, missing values, outliers.
+    """
+    from shared.exploring.examine import examine
+    from shared.exploring.report import write_report
+    from shared.exploring.rows import load_rows
+
+    with _opened(data) as dataset:
+        rows = load_rows(dataset, text=text, label=label, image=image)
+        if not len(rows):
+            raise ConfigError(f"{data} has no rows.")
+        examined = examine(rows, _eyes(bundle, rows))
+        write_report(output, examined)
+    counts = Counter(finding.kind for finding in examined.findings)
+    for note in examined.notes:
+        click.echo(note, err=True)
+    said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items()) or "nothing looks wrong"
+    click.echo(f"{len(rows):,} rows: {said}")
+    click.echo(f"Look at {output / 'index.html'}; all findings are in {output / 'findings.jsonl'}")
+
+
+@contextmanager
+def _opened(data: Path) -> Iterator[Dataset]:
+    """Yield the dataset, or one made of the files there for as long as it is looked at."""
+    from shared.dataset.read import is_dataset, read_dataset
+
+    if is_dataset(data):
+        yield read_dataset(data)
+        return
+    from scripts.collect import read_photos
+    from shared.collecting.run import collect
+    from shared.collecting.spec import CollectSpec
+    from vision.images import PHOTO_SUFFIXES
+
+    if not data.exists():
+        raise ConfigError(f"there is nothing at {data}. Name a dataset, a table or a folder of photos.")
+    spec = CollectSpec.model_validate(
+        {"name": data.name, "licence": "unknown", "max_left_out": 1.0,
+         "sources": [{"kind": "files", "path": str(data.resolve()), "name": data.name}]}
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="percept-explore-") as folder:
+        done = collect(spec, Path(), Path(folder, "dataset"), photos=read_photos, photo_suffixes=PHOTO_SUFFIXES)
+        yield done.dataset
+
+
+def _eyes(bundle: Path | None, rows: Rows) -> Eyes | None:
+    """Return the model that looks at the rows; None if there is nothing for it to look at, or no starter.
+
+    Raises:
+        ConfigError: the bundle cannot look at these rows.
+    """
+    from shared.bundle.read import read_bundle
+    from shared.exploring.examine import Eyes
+    from shared.runtime.choose import choose_runtime
+
+    if rows.text is None and rows.image is None:
+        return None
+    default = PROJECT_ROOT / (PHOTO_EYES if rows.image is not None else TEXT_EYES)
+    if bundle is None and not default.exists():
+        return None
+    found = read_bundle(bundle or default)
+    task = found.config.task
+    wanted = ("tagging",) if rows.image is not None else ("embedding", "intent")
+    if task not in wanted:
+        raise ConfigError(f"{found.path} is a bundle for {task}; {'photos' if rows.image else 'texts'} need one for "
+                          f"{' or '.join(wanted)}.")  # fmt: skip
+    runtime = choose_runtime(found, "cpu", threads=os.cpu_count() or 1)
+    name = f"{found.name} {found.version}"
+    if task == "tagging":
+        from vision.tagging.offline import photo_features
+
+        return Eyes(name, of_photos=lambda photos: photo_features(found, runtime, photos))
+    if task == "intent":
+        from nlp.intent.offline import text_features
+
+        return Eyes(name, of_texts=lambda texts: text_features(found, runtime, texts))
+    from nlp.embedding.predictor import EmbeddingPredictor
+
+    predictor = EmbeddingPredictor(found, runtime)
+    return Eyes(name, of_texts=lambda texts: _embedded(predictor, texts))
+
+
+def _embedded(predictor: EmbeddingPredictor, texts: Sequence[str]) -> np.ndarray:
+    """Return the embeddings of texts, with a progress bar."""
+    import numpy as np
+    from tqdm import tqdm
+
+    parts = tqdm(range(0, len(texts), AT_ONCE), desc="reading texts")
+    return np.concatenate([predictor.embed(texts[start : start + AT_ONCE]) for start in parts])

@@ -1,0 +1,453 @@
+"""All that is told of a dataset: the findings, and what the page shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from tqdm import tqdm
+
+from shared.errors import DataError
+from shared.exploring import photos as looking
+from shared.exploring import texts as reading
+from shared.exploring.findings import Finding, ranked
+from shared.exploring.labels import check_labels, confusable, nearest, normalised, shift
+from shared.exploring.personal import masked, personal_data
+from shared.exploring.rows import Rows
+from shared.exploring.statistics import categories_of, dependences, numbers_of
+
+logger = logging.getLogger(__name__)
+SHOWN_FINDINGS = 200
+"""Of each kind, on the page; findings.jsonl has all."""
+SHOWN_ROWS = 3_000
+"""On the page, drawn at random if there are more."""
+MAP_ROWS = 2_000
+CONTACTS = 12
+"""Photos of each label on its contact sheet."""
+SHOWN_LABELS = 60
+"""Labels with words and photos of their own on the page, the most frequent ones."""
+SHOWN_CHARACTERS = 240
+NEIGHBOURS = 5
+_LONELY = 6.0
+"""Median deviations below the median likeness to its neighbours, from which a row is far from all others."""
+_LEAST_DISTANCE = 0.1
+"""The least such difference, as a cosine."""
+_AVERAGE_SIDE = 48
+_MEASURED = ("width", "height", "ratio", "brightness", "contrast", "sharpness")
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """The model that looks at texts or photos.
+
+    Args:
+        name: for people.
+        of_texts: texts -> features float32 [N, D].
+        of_photos: files of photos -> features float32 [N, D].
+    """
+
+    name: str
+    of_texts: Callable[[Sequence[str]], np.ndarray] | None = None
+    of_photos: Callable[[Sequence[bytes]], np.ndarray] | None = None
+
+
+@dataclass
+class Examined:
+    """What was found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    page: dict[str, Any] = field(default_factory=dict)
+    """For the page's script; JSON."""
+    notes: list[str] = field(default_factory=list)
+    """What could not be told, and why."""
+
+
+def examine(rows: Rows, eyes: Eyes | None) -> Examined:
+    """Return what there is to say of a dataset.
+
+    Args:
+        rows: of the dataset.
+        eyes: the model that looks; without one, nothing is said of likeness and label errors.
+    """
+    found = _Examination(rows, eyes)
+    found.run()
+    return found.done
+
+
+class _Examination:
+    def __init__(self, rows: Rows, eyes: Eyes | None) -> None:
+        self.rows, self.eyes = rows, eyes
+        self.done = Examined()
+        self.findings: list[Finding] = []
+        self.numbers = dict(rows.numbers)
+        self.thumbs: dict[int, bytes] = {}
+        self.copy_of: dict[int, int] = {}
+        """Row -> the first row that is the same."""
+        self.features: np.ndarray | None = None
+        """float32 [M, D] of the rows `seen`."""
+        self.seen: list[int] = []
+
+    def run(self) -> None:
+        rows = self.rows
+        page = self.done.page
+        if rows.image is not None:
+            page["photos"] = self._photos()
+        elif rows.text is not None:
+            page["texts"] = self._texts()
+        if rows.label is not None:
+            self._unlabelled()
+        if self.features is not None and len(self.seen) > NEIGHBOURS:
+            self._by_likeness(page)
+        page["columns"] = self._columns()
+        page["dependences"] = self._dependences()
+        page["labels"] = self._labels(page)
+        self.done.findings = ranked(self.findings)
+        info = rows.dataset.info
+        page |= {
+            "name": info.name,
+            "rows": len(rows),
+            "splits": info.splits,
+            "fingerprint": info.fingerprint[:12],
+            "roles": {"text": rows.text, "label": rows.label, "image": rows.image},
+            "eyes": self.eyes.name if self.eyes else None,
+            "findings": self._shown_findings(),
+            "kinds": dict(Counter(finding.kind for finding in self.findings)),
+            "table": self._table(),
+            "notes": self.done.notes,
+        }
+        page["thumbs"] = self._shown_thumbs(page)
+
+    def add(self, kind: str, row: int, score: float, message: str, *, other: int | None = None, **more: Any) -> None:
+        """Add a finding."""
+        digests = self.rows.digests
+        self.findings.append(
+            Finding(
+                kind,
+                row,
+                digests[row],
+                float(min(1.0, max(0.0, score))),
+                message,
+                other=other,
+                other_sha256=None if other is None else digests[other],
+                **more,
+            )
+        )
+
+    # Columns
+
+    def _columns(self) -> list[dict[str, Any]]:
+        found = []
+        categories = self.rows.categories
+        for name, kind in self.rows.dataset.info.columns.items():
+            if name not in self.rows.values:
+                continue
+            cells = self.rows.values[name]
+            described: dict[str, Any] = {"name": name, "kind": kind, "missing": sum(cell is None for cell in cells)}
+            if name in categories:
+                described["categories"] = asdict(categories_of(categories[name]))
+            elif name not in self.numbers:
+                described["distinct"] = len({str(cell) for cell in cells if cell is not None})
+            found.append(described)
+        for name, values in self.numbers.items():
+            numbers = numbers_of(values)
+            if numbers is None:
+                continue
+            self._outliers(name, values, numbers.outliers, numbers.quartiles)
+            place = next((each for each in found if each["name"] == name), None)
+            if place is None:
+                place = {"name": name, "kind": "measured", "missing": numbers.missing}
+                found.append(place)
+            place["numbers"] = asdict(numbers) | {"outliers": len(numbers.outliers)}
+        return found
+
+    def _outliers(self, name: str, values: Sequence[Any], rows: Sequence[int], quartiles: Sequence[float]) -> None:
+        if len(rows) > 0.05 * len(values):  # a long tail, not outliers
+            return
+        lower, upper = quartiles[1], quartiles[3]
+        for row in rows:
+            away = max(lower - values[row], values[row] - upper) / (upper - lower)
+            message = f"{name} is {values[row]:g}; half of all are between {lower:g} and {upper:g}"
+            self.add("outlier", row, 1 - 3 / away, message, column=name, given=values[row])
+
+    def _dependences(self) -> list[dict[str, Any]]:
+        return [asdict(each) for each in dependences(self.numbers, self.rows.categories)]
+
+    def _unlabelled(self) -> None:
+        for row, label in enumerate(self.rows.labels):
+            if label is None:
+                self.add("missing", row, 1.0, f"has no {self.rows.label}", column=self.rows.label)
+
+    def _labels(self, page: dict[str, Any]) -> dict[str, Any] | None:
+        rows = self.rows
+        if rows.label is None:
+            return None
+        known = [(label, split) for label, split in zip(rows.labels, rows.splits, strict=True) if label is not None]
+        by_split: dict[str, Counter[str]] = defaultdict(Counter)
+        for label, split in known:
+            by_split[split][label] += 1
+        shifts = shift([label for label, _ in known], [split for _, split in known])
+        shared_out = [
+            [label, count, {split: own[label] for split, own in by_split.items()}]
+            for label, count in Counter(label for label, _ in known).most_common()
+        ]
+        return {
+            "counts": shared_out,
+            "shift": [{"split": split, "variation": variation, "p": p} for split, variation, p in shifts],
+            "words": page.pop("words", {}),
+            "confusable": page.pop("confusable", []),
+            "agreement": page.pop("agreement", None),
+        }
+
+    # Texts
+
+    def _texts(self) -> dict[str, Any]:
+        texts = self.rows.texts
+        labels = self.rows.labels
+        for row, text in enumerate(texts):
+            if text is None or not text.strip():
+                self.add("missing", row, 1.0, "has no text", column=self.rows.text)
+                continue
+            kinds = sorted({each.kind for each in personal_data(text)})
+            if kinds:
+                self.add("personal_data", row, 1.0, f"has {', '.join(kinds)} in it: {masked(text)[:SHOWN_CHARACTERS]}",
+                         column=self.rows.text, given=", ".join(kinds))  # fmt: skip
+        self.numbers[f"{self.rows.text}: words"] = [None if text is None else len(text.split()) for text in texts]
+        for group in reading.same(texts):
+            self._copies(group)
+        known = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label is not None]
+        if known and self.rows.label in self.rows.categories:
+            words = reading.characteristic_words([text for text, _ in known], [label for _, label in known])
+            most = [label for label, _ in Counter(label for _, label in known).most_common(SHOWN_LABELS)]
+            self.done.page["words"] = {label: [word for word, _ in words[label]] for label in most}
+        counts = reading.vocabulary(text for text in texts if text)
+        self.seen = [row for row, text in enumerate(texts) if text and text.strip()]
+        if self.eyes is not None and self.eyes.of_texts is not None and self.seen:
+            self.features = self.eyes.of_texts([texts[row] or "" for row in self.seen])
+        return {
+            "vocabulary": len(counts),
+            "once": sum(count == 1 for count in counts.values()),
+            "frequent": counts.most_common(60),
+        }
+
+    def _copies(self, group: Sequence[int]) -> None:
+        """Add what is to say of rows that are the same."""
+        first, labels, splits = group[0], self.rows.labels, self.rows.splits
+        self.copy_of.update(dict.fromkeys(group, first))
+        votes = Counter(labels[row] for row in group if labels[row] is not None).most_common()
+        for row in group[1:]:
+            if labels[row] != labels[first]:
+                best = votes[0][0] if len(votes) == 1 or (len(votes) > 1 and votes[0][1] > votes[1][1]) else None
+                self.add("contradiction", row, 1.0, f"is {labels[row]!r} here and {labels[first]!r} in #{first}",
+                         other=first, column=self.rows.label, given=labels[row], suggested=best)  # fmt: skip
+            elif splits[row] == splits[first]:
+                self.add("duplicate", row, 1.0, f"is the same as #{first}", other=first)
+            if splits[row] != splits[first]:
+                self.add("leak", row, 1.0, f"is in {splits[row]}, and as #{first} in {splits[first]}", other=first)
+
+    # Photos
+
+    def _photos(self) -> dict[str, Any]:
+        seen: dict[str, list[int]] = defaultdict(list)
+        greys: list[np.ndarray] = []
+        features: list[np.ndarray] = []
+        measured: dict[str, list[float | None]] = {name: [None] * len(self.rows) for name in _MEASURED}
+        formats: Counter[str] = Counter()
+        averages: dict[str, tuple[np.ndarray, int]] = {}
+        waiting: list[bytes] = []
+        for row, content in tqdm(self.rows.photos(), total=len(self.rows), desc="looking at photos", unit="photo"):
+            looked = "has no photo" if content is None else looking.look(content)
+            if content is None or isinstance(looked, str):
+                self.add("broken", row, 1.0, str(looked), column=self.rows.image)
+                continue
+            seen[hashlib.sha256(content).hexdigest()].append(row)
+            self.seen.append(row)
+            greys.append(looked.grey)
+            self.thumbs[row] = looked.thumb
+            formats[looked.format] += 1
+            values = (looked.width, looked.height, looked.width / looked.height, looked.brightness, looked.contrast,
+                      looked.sharpness)  # fmt: skip
+            for name, value in zip(measured, values, strict=True):
+                measured[name][row] = float(value)
+            self._average(averages, row, looked.thumb)
+            waiting.append(content)
+            if len(waiting) == 32:
+                features += self._seen_photos(waiting)
+        features += self._seen_photos(waiting)
+        self.features = np.stack(features) if features else None
+        self.greys = np.stack(greys) if greys else np.zeros((0, looking.SIDE, looking.SIDE), dtype=np.uint8)
+        self.numbers.update(measured)
+        for group in seen.values():
+            if len(group) > 1:
+                self._copies(group)
+        return {"formats": formats.most_common(), "sheets": self._sheets(), "averages": _as_jpegs(averages)}
+
+    def _seen_photos(self, waiting: list[bytes]) -> list[np.ndarray]:
+        if not waiting or self.eyes is None or self.eyes.of_photos is None:
+            waiting.clear()
+            return []
+        found = list(self.eyes.of_photos(waiting))
+        waiting.clear()
+        return found
+
+    def _average(self, averages: dict[str, tuple[np.ndarray, int]], row: int, thumb: bytes) -> None:
+        label = self.rows.labels[row]
+        if label is None or (label not in averages and len(averages) >= SHOWN_LABELS):
+            return
+        with Image.open(io.BytesIO(thumb)) as opened:
+            square = np.asarray(opened.convert("RGB").resize((_AVERAGE_SIDE, _AVERAGE_SIDE)), dtype=np.float64)
+        total, count = averages.get(label, (np.zeros_like(square), 0))
+        averages[label] = total + square, count + 1
+
+    def _sheets(self) -> list[tuple[str, list[int]]]:
+        by_label: dict[str, list[int]] = defaultdict(list)
+        for row in self.seen:
+            by_label[self.rows.labels[row] or "no label"].append(row)
+        rng = random.Random(0)
+        most = sorted(by_label.items(), key=lambda each: (-len(each[1]), each[0]))[:SHOWN_LABELS]
+        return [(label, sorted(rng.sample(found, min(CONTACTS, len(found))))) for label, found in most]
+
+    # Likeness
+
+    def _by_likeness(self, page: dict[str, Any]) -> None:
+        assert self.features is not None
+        near, cosines = nearest(self.features, NEIGHBOURS)
+        if self.rows.image is not None:
+            pairs = looking.nearly_same(self.greys, near, cosines)
+            pairs = tqdm(pairs, desc="comparing photos", unit=" pairs")
+        else:
+            pairs = reading.nearly_same([self.rows.texts[row] for row in self.seen], near, cosines)
+        for one, other, likeness in pairs:
+            self._near_copies(self.seen[one], self.seen[other], likeness)
+        self._lonely(cosines)
+        self._label_errors(page)
+        page["map"] = self._map()
+
+    def _near_copies(self, one: int, other: int, likeness: float) -> None:
+        if one in self.copy_of and self.copy_of[one] == self.copy_of.get(other):
+            return
+        splits, labels = self.rows.splits, self.rows.labels
+        differs = f", with another label: {labels[other]!r} and {labels[one]!r}" if labels[one] != labels[other] else ""
+        if splits[one] != splits[other]:
+            message = f"is in {splits[other]}, and nearly the same as #{one} in {splits[one]}{differs}"
+            self.add("near_leak", other, likeness, message, other=one)
+        else:
+            self.add("near_duplicate", other, likeness, f"is nearly the same as #{one}{differs}", other=one)
+
+    def _lonely(self, cosines: np.ndarray) -> None:
+        alike = cosines.mean(axis=1)
+        middle = float(np.median(alike))
+        spread = float(np.median(np.abs(alike - middle))) or 1e-6
+        far = np.flatnonzero(alike < middle - max(_LONELY * spread, _LEAST_DISTANCE))
+        for place in far[np.argsort(alike[far])][: max(5, len(alike) // 100)]:
+            message = f"is unlike all others: {alike[place]:.2f} to its nearest, the median is {middle:.2f}"
+            self.add("outlier", self.seen[place], 1 - max(0.0, float(alike[place])) / max(middle, 1e-6), message)
+
+    def _label_errors(self, page: dict[str, Any]) -> None:
+        assert self.features is not None
+        rows = self.rows
+        if rows.label is None or rows.label not in rows.categories:
+            return
+        known = [place for place, row in enumerate(self.seen) if rows.labels[row] is not None]
+        names = sorted({str(rows.labels[self.seen[place]]) for place in known})
+        code_of = {name: code for code, name in enumerate(names)}
+        codes = np.array([code_of[str(rows.labels[self.seen[place]])] for place in known], dtype=np.int64)
+        try:
+            checked = check_labels(self.features[known], codes)
+        except DataError as error:
+            self.done.notes.append(str(error))
+            return
+        for place in np.flatnonzero(checked.suggested != codes):
+            row, better = self.seen[known[place]], names[checked.suggested[place]]
+            self.add("label_error", row, (1 - float(checked.margin[place])) / 2,
+                     f"is {rows.labels[row]!r}, and looks like {better!r}",
+                     column=rows.label, given=rows.labels[row], suggested=better)  # fmt: skip
+        page["agreement"] = checked.accuracy
+        page["confusable"] = [[names[a], names[b], count] for a, b, count in confusable(codes, checked.suggested)]
+
+    def _map(self) -> list[list[Any]]:
+        """Return [x, y, row] of at most `MAP_ROWS` rows, 0 to 1 each."""
+        assert self.features is not None
+        places = sorted(random.Random(0).sample(range(len(self.seen)), min(MAP_ROWS, len(self.seen))))
+        unit = normalised(self.features[places])
+        if len(places) < 8 or np.ptp(unit, axis=0).max() < 1e-6:
+            return []
+        reduced = PCA(min(50, *unit.shape), random_state=0).fit_transform(unit)
+        made = TSNE(perplexity=min(30.0, (len(places) - 1) / 3), init="pca", random_state=0).fit_transform(reduced)
+        low, high = made.min(axis=0), made.max(axis=0)
+        scaled = (made - low) / np.maximum(high - low, 1e-9)
+        return [[round(float(x), 4), round(float(y), 4), self.seen[place]]
+                for (x, y), place in zip(scaled, places, strict=True)]  # fmt: skip
+
+    # The page
+
+    def _shown_findings(self) -> list[dict[str, Any]]:
+        shown, counts = [], Counter[str]()
+        for finding in self.done.findings:
+            counts[finding.kind] += 1
+            if counts[finding.kind] <= SHOWN_FINDINGS:
+                other = finding.other
+                shown.append(
+                    asdict(finding)
+                    | {
+                        "text": self._snippet(finding.row),
+                        "split": self.rows.splits[finding.row],
+                        "place": self.rows.places[finding.row],
+                        "other_text": None if other is None else self._snippet(other),
+                    }
+                )
+        return shown
+
+    def _snippet(self, row: int) -> str:
+        if self.rows.text is not None:
+            return str(self.rows.values[self.rows.text][row] or "")[:SHOWN_CHARACTERS]
+        cells = [f"{name}: {cells[row]}" for name, cells in self.rows.values.items() if cells[row] is not None]
+        return "; ".join(cells)[:SHOWN_CHARACTERS]
+
+    def _table(self) -> dict[str, Any]:
+        rows = self.rows
+        count = len(rows)
+        chosen = range(count) if count <= SHOWN_ROWS else sorted(random.Random(0).sample(range(count), SHOWN_ROWS))
+        needed = set(chosen) | {int(point[2]) for point in self.done.page.get("map", ())}
+        names = list(rows.values)
+        cells = {row: [rows.splits[row], *(_cell(rows.values[name][row]) for name in names)] for row in sorted(needed)}
+        return {"columns": ["split", *names], "rows": [[row, *values] for row, values in cells.items()],
+                "is_sample": count > SHOWN_ROWS}  # fmt: skip
+
+    def _shown_thumbs(self, page: dict[str, Any]) -> dict[str, str]:
+        if not self.thumbs:
+            return {}
+        wanted = {row for _, found in page["photos"]["sheets"] for row in found}
+        wanted |= {each["row"] for each in page["findings"]} | {each["other"] for each in page["findings"]}
+        wanted |= {int(point[2]) for point in page.get("map", ())}
+        return {str(row): _base64(self.thumbs[row]) for row in sorted(w for w in wanted if w in self.thumbs)}
+
+
+def _as_jpegs(averages: dict[str, tuple[np.ndarray, int]]) -> dict[str, str]:
+    found = {}
+    for label, (total, count) in averages.items():
+        file = io.BytesIO()
+        Image.fromarray((total / count).astype(np.uint8)).save(file, "JPEG", quality=80)
+        found[label] = _base64(file.getvalue())
+    return found
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | bool):
+        return value
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text[:SHOWN_CHARACTERS]

@@ -1,0 +1,257 @@
+"""Explorations find what was put wrong into a dataset, and nothing else; the page shows it."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image, ImageEnhance, ImageOps
+
+from scripts.main import main
+from shared.dataset.columns import kinds_of, to_table
+from shared.dataset.read import Dataset
+from shared.dataset.write import write_dataset
+from shared.errors import ConfigError, DataError
+from shared.exploring.examine import Examined, Eyes, examine
+from shared.exploring.findings import read_findings
+from shared.exploring.labels import check_labels, nearest
+from shared.exploring.photos import ALIKE, aligned_correlation, look
+from shared.exploring.report import FINDINGS, PAGE, write_report
+from shared.exploring.rows import load_rows
+from tests.browser import launched
+
+SUBJECTS = ("ferry", "bill", "weather")
+WORDS = ["".join(letters) for letters in product("bdfklmprst", "aeiou", "bdfklmprst", "aeiou")]
+
+
+def utterances(count: int = 60) -> list[dict[str, Any]]:
+    draw = random.Random(0)
+    rows = []
+    for i in range(count):
+        first, second, *rest = draw.sample(WORDS, 6)
+        rows.append({"text": f"{first} {second} {SUBJECTS[i % 3]} {' '.join(rest)}", "label": SUBJECTS[i % 3]})
+    return rows
+
+
+def dataset(path: Path, rows: list[dict[str, Any]], splits: list[str] | None = None) -> Dataset:
+    splits = splits or ["train"] * len(rows)
+    whole = [
+        {**row, "_source": "s", "_place": f"row {i}", "_time": "t", "_licence": "MIT", "_sha256": f"{i:064}"}
+        for i, row in enumerate(rows)
+    ]
+    columns = kinds_of(whole)
+    parts = [(split, to_table([row], columns)) for row, split in zip(whole, splits, strict=True)]
+    return write_dataset(path, parts, name="a set", columns=columns, history=[])
+
+
+def by_subject(texts: Any) -> np.ndarray:
+    """Features that know the subject, and little else."""
+    rng = np.random.default_rng(0)
+    found = np.array([[float(subject in text) for subject in SUBJECTS] for text in texts])
+    return np.hstack([3 * found, rng.normal(0, 0.2, (len(texts), 8))]).astype(np.float32)
+
+
+def explored(
+    path: Path, rows: list[dict[str, Any]], splits: list[str] | None = None, eyes: Any = by_subject
+) -> Examined:
+    return examine(load_rows(dataset(path, rows, splits)), eyes and Eyes("subjects", of_texts=eyes))
+
+
+def kinds(found: Examined) -> dict[str, int]:
+    return dict(Counter(each.kind for each in found.findings))
+
+
+def test_nothing_is_wrong_with_what_is_right(tmp_path: Path):
+    assert kinds(explored(tmp_path / "d", utterances())) == {}
+
+
+def test_copies_contradictions_and_leaks_are_found(tmp_path: Path):
+    rows = utterances()
+    rows += [dict(rows[0]), {"text": rows[3]["text"].upper() + "!", "label": "bill"}, dict(rows[6])]
+    splits = [*["train"] * 62, "test"]
+    found = {each.kind: each for each in explored(tmp_path / "d", rows, splits, eyes=None).findings}
+    assert (found["duplicate"].row, found["duplicate"].other) == (60, 0)
+    assert (found["contradiction"].row, found["contradiction"].given) == (61, "bill")
+    assert (found["leak"].row, found["leak"].other) == (62, 6)
+    assert set(found) == {"duplicate", "contradiction", "leak"}
+
+
+def test_wrong_labels_are_first_in_the_queue(tmp_path: Path):
+    rows = utterances()
+    for row in (4, 20):
+        rows[row]["label"] = "weather" if rows[row]["label"] != "weather" else "bill"
+    errors = [each for each in explored(tmp_path / "d", rows).findings if each.kind == "label_error"]
+    assert {each.row for each in errors[:2]} == {4, 20}
+    assert {each.suggested for each in errors[:2]} == {"bill", "weather"} & {each.suggested for each in errors[:2]}
+    assert errors[0].message.startswith("is ")
+
+
+def test_nearly_the_same_texts_are_pairs(tmp_path: Path):
+    rows = [*utterances(), {"text": utterances()[9]["text"] + "x", "label": "ferry"}]
+    eyes = lambda texts: by_subject([t.rstrip("x") for t in texts]).round(0) + 0.01  # noqa: E731 both are the same to it
+    found = [each for each in explored(tmp_path / "d", rows, eyes=eyes).findings if each.kind == "near_duplicate"]
+    assert (60, 9) in {(each.row, each.other) for each in found}
+
+
+def test_missing_labels_texts_and_personal_data_are_told(tmp_path: Path):
+    rows = [*utterances(), {"text": "mail ada@example.org", "label": None}, {"text": " ", "label": "bill"}]
+    found = {each.kind + str(each.row): each for each in explored(tmp_path / "d", rows, eyes=None).findings}
+    assert {"personal_data60", "missing60", "missing61"} <= set(found)
+    assert "ada@example.org" not in found["personal_data60"].message
+
+
+def test_features_that_know_nothing_of_the_labels_are_not_believed():
+    rng = np.random.default_rng(0)
+    with pytest.raises(DataError, match="labels cannot be checked"):
+        check_labels(rng.normal(size=(200, 8)), rng.integers(0, 2, 200))
+    with pytest.raises(DataError, match="at least two"):
+        check_labels(rng.normal(size=(20, 8)), np.zeros(20, dtype=int))
+
+
+def test_the_nearest_are_those_of_all_pairs():
+    features = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -2)
+    rows, found = nearest(features, 4)
+    np.testing.assert_array_equal(rows, np.argsort(-cosines, axis=1)[:, :4])
+    np.testing.assert_allclose(found, -np.sort(-cosines, axis=1)[:, :4], rtol=1e-5)
+
+
+# Photos
+
+
+def scene(seed: int, size: int = 160) -> Image.Image:
+    """A picture of smooth blotches and some edges; no two seeds are alike."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 255, (7, 7, 3), dtype=np.uint8)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    for _ in range(6):
+        x, y, w = rng.integers(0, size - 40, 3)
+        small.paste(
+            tuple(int(c) for c in rng.integers(0, 255, 3)), (int(x), int(y), int(x) + 20 + int(w) % 20, int(y) + 30)
+        )
+    return small
+
+
+def as_bytes(photo: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    photo.save(file, "JPEG", **{"quality": 92, **options})
+    return file.getvalue()
+
+
+CHANGES = {
+    "jpeg": lambda p: Image.open(io.BytesIO(as_bytes(p, quality=30))),
+    "smaller": lambda p: p.resize((80, 80)),
+    "brighter": lambda p: ImageEnhance.Brightness(p).enhance(1.25),
+    "mirrored": ImageOps.mirror,
+    "cropped": lambda p: p.crop((14, 10, 150, 152)),
+    "turned": lambda p: p.rotate(6, Image.Resampling.BICUBIC).crop((16, 16, 144, 144)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_photo_is_known_again(change: str):
+    found = []
+    for seed in range(6):
+        one, other = look(as_bytes(scene(seed))), look(as_bytes(CHANGES[change](scene(seed))))
+        assert not isinstance(one, str)
+        assert not isinstance(other, str)
+        found.append(aligned_correlation(one.grey, other.grey))
+    assert sum(likeness >= ALIKE for likeness in found) >= 5, found
+
+
+def test_other_photos_are_not_taken_for_copies():
+    greys = [found.grey for seed in range(8) if not isinstance(found := look(as_bytes(scene(seed))), str)]
+    assert max(aligned_correlation(a, b) for i, a in enumerate(greys) for b in greys[:i]) < ALIKE
+
+
+def test_photos_are_looked_at_and_broken_ones_named(tmp_path: Path):
+    photos = [as_bytes(scene(seed)) for seed in range(12)]
+    rows: list[dict[str, Any]] = [
+        {"image": {"bytes": p, "path": "p.jpg"}, "label": "ab"[i % 2]} for i, p in enumerate(photos)
+    ]
+    rows += [{"image": {"bytes": b"broken", "path": "b.jpg"}, "label": "a"}, dict(rows[0]),
+             {"image": {"bytes": as_bytes(ImageOps.mirror(scene(3))), "path": "m.jpg"}, "label": "b"}]  # fmt: skip
+
+    def see(found: Any) -> np.ndarray:
+        return np.stack([np.ones(4) for _ in found]).astype(np.float32)
+
+    done = examine(load_rows(dataset(tmp_path / "d", rows)), Eyes("see", of_photos=see))
+    found = {(each.kind, each.row) for each in done.findings}
+    assert {("broken", 12), ("duplicate", 13)} <= found
+    assert ("near_duplicate", 14) in found or ("near_duplicate", 3) in found
+    assert {each["name"] for each in done.page["columns"]} >= {"brightness", "contrast", "sharpness", "width"}
+    assert done.page["photos"]["sheets"][0][0] == "a"
+    assert len(done.page["thumbs"]) >= 12
+
+
+# The page
+
+
+def test_the_page_needs_nothing_but_itself_and_no_text_becomes_code(tmp_path: Path):
+    rows = [*utterances(), {"text": "</script><script>alert(1)</script>", "label": "<b>bill"}]
+    write_report(tmp_path / "out", explored(tmp_path / "d", rows))
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert page.count("</script>") == 2
+    assert "default-src 'none'" in page
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in page
+    content = page.split('id="data">')[1].split("</script>")[0]
+    assert json.loads(content)["rows"] == 61
+    assert read_findings(tmp_path / "out" / FINDINGS)
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("work")
+    with pytest.raises(ConfigError, match="holds something else than an exploration"):
+        write_report(tmp_path, explored(tmp_path.parent / "d2", utterances(), eyes=None))
+
+
+def test_the_command_looks_at_a_plain_table_with_the_starter(tmp_path: Path):
+    lines = [f"{row['text']},{row['label']}" for row in utterances()]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines, lines[0]]))
+    done = CliRunner().invoke(main, ["explore", str(tmp_path / "rows.csv"), str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "1 duplicate" in done.output
+    assert "percept-encoder" in (tmp_path / "out" / PAGE).read_text()
+    again = CliRunner().invoke(main, ["explore", str(tmp_path / "none.csv"), str(tmp_path / "out")])
+    assert again.exit_code == 2
+    assert "there is nothing at" in again.output
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with launched(tmp_path_factory.mktemp("profile")) as context:
+        yield context
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [10, 60])
+def test_the_page_draws_itself_without_an_error(tmp_path: Path, size: int, browser: Any):
+    rows = utterances(size)
+    rows[1]["label"] = "weather"
+    write_report(tmp_path / "out", explored(tmp_path / "d", [*rows, dict(rows[0])]))
+    page = browser.new_page()
+    page.set_viewport_size({"width": 390, "height": 800})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "out" / PAGE).as_uri())
+    page.get_by_role("button", name="copies 1").click()
+    page.get_by_role("list", name="Findings").press("a")
+    assert "1 decision so far" in page.inner_text("#findings")
+    page.get_by_label("Filter rows").fill("ferry")
+    assert page.locator("#rows table tr").count() > 2
+    page.get_by_label("Group by").select_option(label="Group by label")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert errors == []
