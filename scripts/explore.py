@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,17 +16,12 @@ from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from nlp.embedding.predictor import EmbeddingPredictor
     from shared.dataset.read import Dataset
     from shared.exploring.examine import Eyes
     from shared.exploring.rows import Rows
 
 TEXT_EYES, PHOTO_EYES = "models/encoder", "models/tagger"
 """The bundles that look by default."""
-AT_ONCE = 512
-"""Texts between two steps of the progress bar."""
 
 
 @click.command()
@@ -120,16 +115,6 @@ def _eyes(bundle: Path | None, rows: Rows) -> Eyes | None:
         from nlp.intent.offline import text_features
 
         return Eyes(name, of_texts=lambda texts: text_features(found, runtime, texts))
-    from nlp.embedding.predictor import EmbeddingPredictor
+    from nlp.embedding.offline import text_embeddings
 
-    predictor = EmbeddingPredictor(found, runtime)
-    return Eyes(name, of_texts=lambda texts: _embedded(predictor, texts))
-
-
-def _embedded(predictor: EmbeddingPredictor, texts: Sequence[str]) -> np.ndarray:
-    """Return the embeddings of texts, with a progress bar."""
-    import numpy as np
-    from tqdm import tqdm
-
-    parts = tqdm(range(0, len(texts), AT_ONCE), desc="reading texts")
-    return np.concatenate([predictor.embed(texts[start : start + AT_ONCE]) for start in parts])
+    return Eyes(name, of_texts=lambda texts: text_embeddings(found, runtime, texts))
