@@ -46,11 +46,11 @@ def command(
     from shared.exploring.report import write_report
     from shared.exploring.rows import load_rows
 
-    with _opened(data) as dataset:
+    with opened(data) as dataset:
         rows = load_rows(dataset, text=text, label=label, image=image)
         if not len(rows):
             raise ConfigError(f"{data} has no rows.")
-        examined = examine(rows, _eyes(bundle, rows))
+        examined = examine(rows, eyes_for(bundle, rows))
         write_report(output, examined)
     counts = Counter(finding.kind for finding in examined.findings)
     for note in examined.notes:
@@ -61,7 +61,7 @@ def command(
 
 
 @contextmanager
-def _opened(data: Path) -> Iterator[Dataset]:
+def opened(data: Path) -> Iterator[Dataset]:
     """Yield the dataset, or one made of the files there for as long as it is looked at."""
     from shared.dataset.read import is_dataset, read_dataset
 
@@ -84,7 +84,7 @@ def _opened(data: Path) -> Iterator[Dataset]:
         yield done.dataset
 
 
-def _eyes(bundle: Path | None, rows: Rows) -> Eyes | None:
+def eyes_for(bundle: Path | None, rows: Rows) -> Eyes | None:
     """Return the model that looks at the rows; None if there is nothing for it to look at, or no starter.
 
     Raises:

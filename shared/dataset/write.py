@@ -38,6 +38,7 @@ def write_dataset(
     history: Sequence[Mapping[str, Any]],
     left_out: Iterable[Row] = (),
     failed: Sequence[Mapping[str, Any]] = (),
+    beside: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Return the dataset that was written to `path` and read back from there.
 
@@ -52,6 +53,7 @@ def write_dataset(
         history: all steps up to this one.
         left_out: rows of `LEFT_OUT_COLUMNS`.
         failed: what could not be read at all.
+        beside: name -> text of further files.
 
     Raises:
         ConfigError: `path` holds something that is no dataset.
@@ -69,6 +71,8 @@ def write_dataset(
             sync_file(staging / LEFT_OUT)
         if failed:
             _write_text(staging / FAILED, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in failed))
+        for file_name, text in (beside or {}).items():
+            _write_text(staging / file_name, text)
         info = DatasetInfo(
             name=name,
             columns=dict(columns),

@@ -1,0 +1,286 @@
+"""The plan: what is done to a dataset, step by step, as a YAML file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import ConfigError
+
+Cell = str | int | float | bool
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Decide(_Part):
+    """Do what was decided about single rows, in the file `decisions` of the plan."""
+
+    step: Literal["decide"]
+
+
+class DropDuplicates(_Part):
+    """Keep one of the rows that are the same in some columns; of several splits, the one in the most guarded."""
+
+    step: Literal["drop_duplicates"]
+    by: list[str] | None = None
+    """Columns; the whole content if not given."""
+    loosely: bool = True
+    """Texts are the same but for case, blanks and punctuation at the end."""
+    keep: Literal["first", "last", "none"] = "first"
+    """`none`: where rows are the same, all are dropped."""
+
+
+class MergeLabels(_Part):
+    """Rename labels; several with one new name are merged."""
+
+    step: Literal["merge_labels"]
+    column: str = "label"
+    names: dict[str, str]
+    """Old -> new."""
+
+
+class DropLabels(_Part):
+    """Leave out rows with some labels, or with labels that too few rows have."""
+
+    step: Literal["drop_labels"]
+    column: str = "label"
+    labels: list[str] = Field(default_factory=list)
+    fewer_than: int = 0
+
+
+class Missing(_Part):
+    """What becomes of rows that lack a value."""
+
+    step: Literal["missing"]
+    column: str
+    how: Literal["drop", "constant", "median", "most_frequent"]
+    value: Cell | None = None
+    """Of `constant`. Median and most frequent value are those of the training split."""
+
+    @model_validator(mode="after")
+    def _has_value(self) -> Missing:
+        if (self.how == "constant") != (self.value is not None):
+            raise ValueError("`value` belongs to `how: constant`, and to it alone")
+        return self
+
+
+class Outliers(_Part):
+    """What becomes of numbers outside of a range."""
+
+    step: Literal["outliers"]
+    column: str
+    how: Literal["drop", "clip"]
+    least: float | None = None
+    most: float | None = None
+    reach: float | None = Field(default=None, gt=0)
+    """In place of these: interquartile ranges beyond the quartiles of the training split."""
+
+    @model_validator(mode="after")
+    def _has_range(self) -> Outliers:
+        if (self.reach is None) == (self.least is None and self.most is None):
+            raise ValueError("say least or most, or reach")
+        return self
+
+
+class NormaliseText(_Part):
+    """Write texts in one way."""
+
+    step: Literal["normalise_text"]
+    columns: list[str] = Field(default_factory=lambda: ["text"])
+    unicode: Literal["NFC", "NFKC"] | None = "NFC"
+    lower: bool = False
+    blanks: bool = True
+    """Runs of blanks become one, and there are none at the ends."""
+
+
+class Redact(_Part):
+    """Put [e-mail], [telephone] and so on in place of personal data that are known by rule."""
+
+    step: Literal["redact"]
+    columns: list[str] = Field(default_factory=lambda: ["text"])
+
+
+class Limits(_Part):
+    """Leave out rows that are too small or too large."""
+
+    step: Literal["limits"]
+    column: str
+    measure: Literal["value", "words", "characters", "pixels"]
+    """`pixels`: the shorter side of a photo."""
+    least: float | None = None
+    most: float | None = None
+
+
+class Balance(_Part):
+    """Make labels of the training split equally frequent."""
+
+    step: Literal["balance"]
+    column: str = "label"
+    how: Literal["down", "up", "weights"]
+    """Draw fewer, repeat some, or add a column `weight`."""
+    to: int | None = Field(default=None, gt=0)
+    """Rows of each label; the rarest label's number (down) or the most frequent one's (up) if not given."""
+
+
+class Split(_Part):
+    """Divide the rows anew; rows that belong together are never divided."""
+
+    step: Literal["split"]
+    shares: dict[Literal["train", "val", "test"], float]
+    stratify: str | None = None
+    """A column whose values each split gets in proportion."""
+    together: list[str] = Field(default_factory=list)
+    """Columns: rows with the same value in one of them stay together. Near-duplicates of the decisions always do."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Split:
+        if abs(sum(self.shares.values()) - 1) > 1e-6 or min(self.shares.values()) < 0:
+            raise ValueError(f"the shares must add up to 1; came {sum(self.shares.values()):g}")
+        return self
+
+
+class Length(_Part):
+    """Add the number of words and characters of a text."""
+
+    step: Literal["length"]
+    column: str = "text"
+
+
+class TimeParts(_Part):
+    """Add year, month, weekday (0 is Monday) and hour of a time."""
+
+    step: Literal["time_parts"]
+    column: str
+
+
+class Standardise(_Part):
+    """Subtract a number's mean and divide by its standard deviation, both of the training split."""
+
+    step: Literal["standardise"]
+    columns: list[str]
+
+
+class Discretise(_Part):
+    """Add the number of the quantile that a number is in, seen from the training split."""
+
+    step: Literal["discretise"]
+    column: str
+    bins: int = Field(default=4, ge=2, le=100)
+
+
+class OneHot(_Part):
+    """Add a column of 0 and 1 for each value that the training split has."""
+
+    step: Literal["one_hot"]
+    column: str
+    most: int = Field(default=50, gt=0)
+    """The most frequent ones alone."""
+
+
+class Tfidf(_Part):
+    """Add the weights of a text's words, learned from the training split, as a list of numbers."""
+
+    step: Literal["tfidf"]
+    column: str = "text"
+    into: str = "tfidf"
+    words: int = Field(default=500, gt=0, le=20_000)
+
+
+class Select(_Part):
+    """Keep some columns, or leave some out."""
+
+    step: Literal["select"]
+    keep: list[str] | None = None
+    drop: list[str] = Field(default_factory=list)
+
+
+AnyStep = Annotated[
+    Decide | DropDuplicates | MergeLabels | DropLabels | Missing | Outliers | NormaliseText | Redact | Limits | Balance
+    | Split | Length | TimeParts | Standardise | Discretise | OneHot | Tfidf | Select,
+    Field(discriminator="step"),
+]  # fmt: skip
+
+
+class Plan(_Part):
+    """A plan for one dataset."""
+
+    fingerprint: str
+    """Of the dataset it was made for."""
+    name: str | None = None
+    """Of the new dataset; the old one's if not given."""
+    seed: int = 42
+    decisions: str | None = None
+    """A file of decisions about single rows, as the page of `percept explore` saves it, beside the plan."""
+    steps: list[AnyStep] = Field(min_length=1)
+
+
+class Decision(_Part):
+    """What was decided about one row."""
+
+    sha256: str
+    """Of its content as it was collected."""
+    action: Literal["drop", "relabel", "redact", "keep", "together"]
+    value: Cell | None = None
+    """The label of `relabel`; the group of `together`."""
+    column: str | None = None
+    kind: str | None = None
+    """Of the finding."""
+    row: int | None = None
+    """Its number, where rows with the same content are told apart."""
+
+
+def read_plan(file: Path) -> tuple[Plan, list[Decision]]:
+    """Return a plan and its decisions.
+
+    Raises:
+        ConfigError: one of them cannot be read, or says something unknown or wrong.
+    """
+    try:
+        plan = Plan.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"the plan {file} cannot be read: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_first(error)}") from error
+    if plan.decisions is None:
+        return plan, []
+    return plan, read_decisions(file.parent / plan.decisions)
+
+
+def read_decisions(file: Path) -> list[Decision]:
+    """Return the decisions of a file, JSON lines; raises ConfigError, which names the line."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the decisions {file} cannot be read: {error}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(Decision.model_validate(json.loads(line)))
+        except ValidationError as error:
+            raise ConfigError(f"{file} line {number}: {_first(error)}") from error
+        except ValueError as error:
+            raise ConfigError(f"{file} line {number} is not JSON: {error}") from error
+    return found
+
+
+def write_plan(file: Path, plan: dict[str, Any], decisions: list[dict[str, Any]]) -> None:
+    """Write a plan, and its decisions beside it."""
+    if decisions:
+        beside = file.with_name(f"{file.stem}.decisions.jsonl")
+        beside.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in decisions), encoding="utf-8")
+        plan = {**plan, "decisions": beside.name}
+    file.write_text(yaml.safe_dump(plan, sort_keys=False, allow_unicode=True, width=110), encoding="utf-8")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place or 'the whole'}: {first['msg']}; came {str(first.get('input'))[:80]!r}."

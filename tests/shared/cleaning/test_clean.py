@@ -1,0 +1,288 @@
+"""Plans: each step by itself, replayed to the same bytes, applied to new data; what was found is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from click.testing import CliRunner
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from scripts.main import main
+from shared.cleaning.plan import Decision, read_plan
+from shared.cleaning.run import FITTED, Cleaned, clean
+from shared.dataset.layout import LEFT_OUT
+from shared.dataset.read import Dataset
+from shared.errors import ConfigError
+from shared.exploring.texts import words_of
+from tests.shared.exploring.test_examine import as_bytes, dataset, explored, kinds, scene, utterances
+
+
+def run(
+    tmp_path: Path, found: Dataset, *steps: dict[str, Any], out: str = "out", decisions: Any = (), **plan: Any
+) -> Cleaned:
+    fitted = plan.pop("fitted", None)
+    file = tmp_path / "plan.yaml"
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(each) + "\n" for each in decisions))
+    content = {"fingerprint": found.info.fingerprint, "steps": list(steps), **plan}
+    file.write_text(yaml.safe_dump(content | ({"decisions": "d.jsonl"} if decisions else {})))
+    return clean(found, *read_plan(file), tmp_path / out, fitted=fitted)
+
+
+def column(done: Cleaned, name: str) -> list[Any]:
+    return [row[name] for _, batch in done.dataset.batches(columns=[name]) for row in batch.to_pylist()]
+
+
+def left_out(done: Cleaned) -> list[dict[str, Any]]:
+    return pyarrow.parquet.read_table(done.dataset.path / LEFT_OUT).to_pylist()
+
+
+def numbers(tmp_path: Path, values: list[Any], splits: list[str] | None = None, name: str = "n") -> Dataset:
+    return dataset(tmp_path / "in", [{name: value} for value in values], splits)
+
+
+def test_copies_are_dropped_and_the_guarded_one_is_kept(tmp_path: Path):
+    rows = [{"text": "hello"}, {"text": "Hello! "}, {"text": "bye"}, {"text": "hello"}]
+    found = dataset(tmp_path / "in", rows, ["train", "train", "train", "test"])
+    done = run(tmp_path, found, {"step": "drop_duplicates", "by": ["text"]})
+    assert column(done, "text") == ["bye", "hello"]
+    assert done.dataset.info.splits == {"train": 1, "test": 1}
+    assert [(each["step"], each["reason"]) for each in left_out(done)] == [
+        ("drop_duplicates", "is the same as row 3")
+    ] * 2
+    assert json.loads(left_out(done)[1]["row"]) == {"text": "Hello! "}
+    exact = run(tmp_path, found, {"step": "drop_duplicates", "by": ["text"], "loosely": False, "keep": "none"}, out="b")
+    assert column(exact, "text") == ["Hello! ", "bye"]
+
+
+def test_decisions_are_kept_by_content_and_told(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": f"mail a{i}@example.org", "label": "x"} for i in range(4)])
+    decisions = [
+        {"sha256": f"{0:064}", "action": "drop", "kind": "label_error"},
+        {"sha256": f"{1:064}", "action": "relabel", "column": "label", "value": "y"},
+        {"sha256": f"{2:064}", "action": "redact", "column": "text"},
+        {"sha256": f"{3:064}", "action": "drop", "row": 99},
+    ]
+    done = run(tmp_path, found, {"step": "decide"}, decisions=decisions)
+    assert column(done, "label") == ["y", "x", "x"]
+    assert column(done, "text")[1] == "mail [e-mail]"
+    assert left_out(done)[0]["reason"] == "decided: label error"
+    assert done.dataset.info.history[-1]["decisions"]["count"] == 4
+
+
+def test_labels_are_merged_renamed_and_dropped(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"label": label} for label in "aabbbcd"])
+    done = run(tmp_path, found, {"step": "merge_labels", "names": {"a": "A", "b": "A"}},
+               {"step": "drop_labels", "labels": ["c"], "fewer_than": 2})  # fmt: skip
+    assert column(done, "label") == ["A"] * 5
+    assert [each["reason"] for each in left_out(done)] == ["has the label 'c'", "only 1 rows have the label 'd'"]
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"how": "drop"}, [1.0, 3.0, 8.0, 1.0, 100.0]),
+        ({"how": "constant", "value": 0.5}, [1.0, 3.0, 0.5, 8.0, 1.0, 100.0]),
+        ({"how": "median"}, [1.0, 3.0, 2.0, 8.0, 1.0, 100.0]),
+        ({"how": "most_frequent"}, [1.0, 3.0, 1.0, 8.0, 1.0, 100.0]),
+    ],
+)
+def test_missing_values_are_filled_from_the_training_split_alone(tmp_path: Path, how: dict[str, Any], expected: Any):
+    found = numbers(tmp_path, [1.0, 3.0, None, 8.0, 1.0, 100.0], ["train"] * 5 + ["test"])
+    assert column(run(tmp_path, found, {"step": "missing", "column": "n", **how}), "n") == expected
+
+
+def test_outliers_are_dropped_or_clipped(tmp_path: Path):
+    found = numbers(tmp_path, [*range(1, 10), 1000, -500])
+    dropped = run(tmp_path, found, {"step": "outliers", "column": "n", "how": "drop", "reach": 3})
+    assert column(dropped, "n") == list(range(1, 10))
+    assert "n is not between" in left_out(dropped)[0]["reason"]
+    clipped = run(tmp_path, found, {"step": "outliers", "column": "n", "how": "clip", "least": 0, "most": 9}, out="b")
+    assert column(clipped, "n") == [*range(1, 10), 9, 0]
+
+
+def test_texts_are_normalised_redacted_and_limited(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": "  Cafe\u0301  AT ada@example.org "}, {"text": "one"}])
+    done = run(tmp_path, found, {"step": "normalise_text", "lower": True}, {"step": "redact"},
+               {"step": "limits", "column": "text", "measure": "words", "least": 2})  # fmt: skip
+    assert column(done, "text") == ["caf\u00e9 at [e-mail]"]
+    assert left_out(done)[0]["reason"] == "text has 1 words; allowed are 2 to inf"
+
+
+def test_small_photos_are_left_out_and_the_others_keep_every_byte(tmp_path: Path):
+    photos = [as_bytes(scene(seed, size)) for seed, size in ((0, 160), (1, 60), (2, 160))]
+    found = dataset(tmp_path / "in", [{"image": {"bytes": p, "path": "p.jpg"}, "label": "a"} for p in photos])
+    done = run(tmp_path, found, {"step": "limits", "column": "image", "measure": "pixels", "least": 100})
+    assert [each["bytes"] for each in column(done, "image")] == [photos[0], photos[2]]
+    assert left_out(done)[0]["reason"] == "image has 60 pixels; allowed are 100 to inf"
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({"how": "down"}, {"a": 2, "b": 2}),
+        ({"how": "up"}, {"a": 6, "b": 6}),
+        ({"how": "down", "to": 4}, {"a": 4, "b": 2}),
+    ],
+)
+def test_labels_are_balanced_in_the_training_split_alone(tmp_path: Path, how: dict[str, Any], expected: dict[str, int]):
+    found = dataset(tmp_path / "in", [{"label": label} for label in "aaaaaabbaaa"], ["train"] * 8 + ["test"] * 3)
+    done = run(tmp_path, found, {"step": "balance", **how})
+    labels = [row["label"] for _, batch in done.dataset.batches("train") for row in batch.to_pylist()]
+    assert Counter(labels) == expected
+    assert done.dataset.info.splits["test"] == 3
+
+
+def test_weights_even_the_labels_out(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"label": label} for label in "aaab"])
+    assert column(run(tmp_path, found, {"step": "balance", "how": "weights"}), "weight") == [2 / 3] * 3 + [2.0]
+
+
+def test_splits_are_stratified_and_divide_no_group(tmp_path: Path):
+    rows = [{"text": f"t{i // 2}", "label": "abc"[i % 3], "user": i // 5} for i in range(300)]
+    found = dataset(tmp_path / "in", rows)
+    near = [{"sha256": f"{i:064}", "action": "together", "value": f"{0:064}"} for i in range(1, 8)]
+    step = {
+        "step": "split",
+        "shares": {"train": 0.7, "val": 0.1, "test": 0.2},
+        "stratify": "label",
+        "together": ["text"],
+    }
+    done = run(tmp_path, found, step, decisions=near)
+    assert done.dataset.info.splits == pytest.approx({"train": 210, "val": 30, "test": 60}, abs=4)
+    where: dict[str, set[str]] = {}
+    for split, batch in done.dataset.batches():
+        for row in batch.to_pylist():
+            where.setdefault(row["text"], set()).add(split)
+    assert all(len(splits) == 1 for splits in where.values())
+    assert len({next(iter(where[f"t{i}"])) for i in range(4)}) == 1
+    for split, total in done.dataset.info.splits.items():
+        counts = Counter(row["label"] for _, batch in done.dataset.batches(split) for row in batch.to_pylist())
+        assert max(counts.values()) - min(counts.values()) <= 3, (split, total)
+
+
+def test_features_are_learned_from_the_training_split_and_applied_to_new_data(tmp_path: Path):
+    rows = [
+        {"n": float(i), "kind": "ab"[i % 2], "text": f"word{i % 3} and word", "at": "2026-11-30T12:30"}
+        for i in range(8)
+    ]
+    steps = [
+        {"step": "length"},
+        {"step": "time_parts", "column": "at"},
+        {"step": "discretise", "column": "n", "bins": 2},
+        {"step": "standardise", "columns": ["n"]},
+        {"step": "one_hot", "column": "kind"},
+        {"step": "tfidf", "words": 4},
+        {"step": "select", "drop": ["at", "text"]},
+    ]
+    found = dataset(tmp_path / "in", rows, ["train"] * 6 + ["test"] * 2)
+    done = run(tmp_path, found, *steps)
+    assert column(done, "n") == pytest.approx((np.arange(8) - 2.5) / np.std(range(6)))
+    assert column(done, "n_bin") == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert column(done, "kind=a") == [1, 0] * 4
+    assert column(done, "text_words") == [3] * 8
+    assert (column(done, "at_weekday")[0], column(done, "at_hour")[0]) == (0, 12)
+    assert done.dataset.info.columns["tfidf"] == "floats"
+    assert "text" not in done.dataset.info.columns
+    reference = TfidfVectorizer(analyzer=words_of, max_features=4).fit([row["text"] for row in rows[:6]])
+    order = np.argsort(reference.get_feature_names_out())
+    expected = reference.transform([row["text"] for row in rows]).toarray()[:, order]
+    np.testing.assert_allclose(column(done, "tfidf"), expected, atol=1e-6)
+    new = dataset(tmp_path / "new", [{"n": 100.0, "kind": "c", "text": "word1", "at": "2026-12-01"}], ["test"])
+    again = run(tmp_path, new, *steps, out="again", fitted=done.dataset.path)
+    assert column(again, "n") == pytest.approx([(100 - 2.5) / np.std(range(6))])
+    assert (column(again, "kind=a"), column(again, "kind=b")) == ([0], [0])
+    assert (again.dataset.path / FITTED).read_bytes() == (done.dataset.path / FITTED).read_bytes()
+    with pytest.raises(ConfigError, match="the training split has no 'n' to learn from"):
+        run(tmp_path, new, *steps[2:], out="none")
+
+
+def test_the_same_plan_on_the_same_data_makes_the_same_bytes(tmp_path: Path):
+    found = dataset(tmp_path / "in", [*utterances(), utterances()[0]])
+    steps = [
+        {"step": "drop_duplicates", "by": ["text"]},
+        {"step": "balance", "how": "up", "to": 25},
+        {"step": "split", "shares": {"train": 0.8, "test": 0.2}, "stratify": "label"},
+        {"step": "tfidf"},
+    ]
+    one, other = (run(tmp_path, found, *steps, out=name).dataset.path for name in ("one", "other"))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) >= 5
+    for file in files:
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+
+
+def test_other_data_are_refused_with_what_they_are(tmp_path: Path):
+    found, other = numbers(tmp_path, [1, 2]), dataset(tmp_path / "other", [{"n": 3}])
+    with pytest.raises(ConfigError, match=r"was made for data with the fingerprint .*; .* \(1 rows, columns n"):
+        run(tmp_path, other, {"step": "missing", "column": "n", "how": "drop"}, fingerprint=found.info.fingerprint)
+    with pytest.raises(ConfigError, match="not edited in place"):
+        run(tmp_path, found, {"step": "missing", "column": "n", "how": "drop"}, out="in")
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"step": "polish"}, "polish"),
+        ({"step": "missing", "column": "n", "how": "constant"}, "`value` belongs to"),
+        ({"step": "missing", "column": "m", "how": "drop"}, "the plan names the column 'm'; there are n"),
+        ({"step": "split", "shares": {"train": 0.5}}, "must add up to 1"),
+        ({"step": "outliers", "column": "n", "how": "drop"}, "say least or most, or reach"),
+        ({"step": "standardise", "columns": ["n"]}, "has 'x' in it, which is no number"),
+        ({"step": "limits", "column": "n", "measure": "characters", "least": 99}, "leaves no row"),
+        ({"step": "merge_labels", "column": "_source", "names": {}}, "the plan names the column '_source'"),
+    ],
+)
+def test_a_wrong_plan_is_refused_in_a_line(tmp_path: Path, step: dict[str, Any], said: str):
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, numbers(tmp_path, ["x", "y"]), step)
+
+
+def test_a_line_of_decisions_that_is_wrong_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"d\.jsonl line 1: action"):
+        run(tmp_path, numbers(tmp_path, [1]), {"step": "decide"}, decisions=[{"sha256": "x", "action": "burn"}])
+
+
+def test_what_was_found_is_gone_after_the_proposed_plan(tmp_path: Path):
+    rows = utterances()
+    rows += [
+        dict(rows[0]),
+        {"text": rows[3]["text"], "label": "bill"},
+        dict(rows[6]),
+        {"text": "a@example.org x", "label": None},
+    ]
+    splits = [*["train"] * 62, "test", "train"]
+    found = dataset(tmp_path / "in", rows, splits)
+    before = explored(tmp_path / "again", rows, splits, eyes=None)
+    assert set(kinds(before)) == {"duplicate", "contradiction", "leak", "personal_data", "missing"}
+    invoke = CliRunner().invoke
+    made = invoke(main, ["clean", str(found.path), "--propose", str(tmp_path / "plan.yaml")])
+    assert made.exit_code == 0, made.output
+    done = invoke(main, ["clean", str(found.path), str(tmp_path / "out"), "--plan", str(tmp_path / "plan.yaml")])
+    assert done.exit_code == 0, done.output
+    looked = invoke(main, ["explore", str(tmp_path / "out"), str(tmp_path / "page")])
+    assert looked.exit_code == 0, looked.output
+    gone = {json.loads(line)["kind"] for line in (tmp_path / "page" / "findings.jsonl").read_text().splitlines()}
+    assert not gone & {"duplicate", "contradiction", "leak", "personal_data", "missing"}
+    twice = invoke(main, ["clean", str(found.path), "--propose", str(tmp_path / "plan.yaml")])
+    assert "exists already, and may have been edited" in twice.output
+
+
+def test_a_persons_decisions_go_before_what_is_proposed(tmp_path: Path):
+    rows = [*utterances(), {"text": utterances()[3]["text"], "label": "bill"}]
+    found = dataset(tmp_path / "in", rows)
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text(Decision(sha256=f"{60:064}", action="keep", kind="contradiction").model_dump_json() + "\n")
+    plan = tmp_path / "plan.yaml"
+    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(plan), "--decisions", str(decisions)])
+    assert made.exit_code == 0, made.output
+    assert (
+        not (tmp_path / "plan.decisions.jsonl").exists()
+        or f"{60:064}" not in (tmp_path / "plan.decisions.jsonl").read_text()
+    )
