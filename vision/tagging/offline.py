@@ -201,7 +201,7 @@ def photo_features(bundle: Bundle, runtime: Runtime, photos: Sequence[bytes]) ->
 
     def read(content: bytes) -> np.ndarray | None:
         try:
-            return predictor.preprocess(open_photo(content, predictor.preprocessor.resize_px).image)
+            return predictor.preprocess(open_photo(content, predictor.preprocessor.resize_px).pixels)
         except InputError:
             return None
 

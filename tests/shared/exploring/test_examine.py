@@ -28,6 +28,7 @@ from shared.exploring.photos import ALIKE, aligned_correlation, look
 from shared.exploring.report import FINDINGS, PAGE, write_report
 from shared.exploring.rows import load_rows
 from tests.browser import launched
+from tests.photos import class_folders
 
 SUBJECTS = ("ferry", "bill", "weather")
 WORDS = ["".join(letters) for letters in product("bdfklmprst", "aeiou", "bdfklmprst", "aeiou")]
@@ -194,6 +195,15 @@ def test_photos_are_looked_at_and_broken_ones_named(tmp_path: Path):
     assert {each["name"] for each in done.page["columns"]} >= {"brightness", "contrast", "sharpness", "width"}
     assert done.page["photos"]["sheets"][0][0] == "a"
     assert len(done.page["thumbs"]) >= 12
+
+
+def test_class_folders_are_looked_at_with_the_starter(tmp_path: Path):
+    class_folders(tmp_path / "photos", count=6)
+    done = CliRunner().invoke(main, ["explore", str(tmp_path / "photos"), str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert "percept-tagger" in page
+    assert '"averages":{"' in page
 
 
 # The page
