@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +35,8 @@ class Counts:
 
     rows: int
     set_aside: int
+    malformed: int
+    """Of these."""
     failed: int
 
 
@@ -56,7 +58,7 @@ class Journal:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
-        aside = [{"place": each.place, "reason": each.reason, "row": each.row} for each in step.set_aside]
+        aside = [asdict(each) for each in step.set_aside]
         with self._connection as connection:
             connection.execute(
                 "INSERT INTO steps (source, key, belongs, cursor, columns, rows, count, set_aside, failed)"
@@ -111,7 +113,8 @@ class Journal:
         rows, failed = self._connection.execute(
             "SELECT COALESCE(SUM(count), 0), COUNT(failed) FROM steps WHERE source = ?", (source,)
         ).fetchone()
-        return Counts(rows, sum(1 for _ in self.set_aside(source)), failed)
+        aside = list(self.set_aside(source))
+        return Counts(rows, len(aside), sum(each.is_malformed for each in aside), failed)
 
     def columns(self) -> Iterator[dict[str, str]]:
         """Yield column -> kind of each step with rows."""

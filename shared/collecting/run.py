@@ -108,6 +108,7 @@ class _Intake:
         self.spec, self.source, self.name, self.journal, self.number = spec, source, name, journal, number
         counts = journal.counts(number)
         self.rows, self.aside, self.failed = counts.rows, counts.set_aside, counts.failed
+        self.malformed = counts.malformed
         self.reasons: Counter[str] = Counter()
         self.absent = set((source.columns or {}).values()) if not counts.rows else set()
 
@@ -129,48 +130,56 @@ class _Intake:
             except DataError as error:
                 step.set_aside.append(SetAside(found.place, str(error), found.row))
         step.set_aside = [
-            SetAside(secrets.mask(each.place), secrets.mask(each.reason), _plain(each.row)) for each in step.set_aside
+            SetAside(secrets.mask(each.place), secrets.mask(each.reason), _plain(each.row), each.is_malformed)
+            for each in step.set_aside
         ]
         step.failed = secrets.mask(step.failed) if step.failed else None
         columns = kinds_of(rows)
         self.journal.add(self.number, step, to_table(rows, columns), columns)
         self.rows += len(rows)
         self.aside += len(step.set_aside)
+        self.malformed += sum(each.is_malformed for each in step.set_aside)
         self.failed += step.failed is not None
-        self.reasons.update(each.reason for each in step.set_aside)
-        if self.rows + self.aside >= _JUDGED_ROWS:
+        self.reasons.update(each.reason for each in step.set_aside if each.is_malformed)
+        if self.rows + self.malformed >= _JUDGED_ROWS:
             self.judge(is_whole=False)
 
     def judge(self, *, is_whole: bool = True) -> None:
         """Raise DataError if too many rows are malformed, or a column is nowhere."""
-        share = self.aside / max(1, self.rows + self.aside)
+        whole = self.rows + self.malformed
+        share = self.malformed / max(1, whole)
         if share > self.spec.max_left_out and not isinstance(self.source, WebSpec):
-            reasons = self.reasons or Counter(each.reason for each in self.journal.set_aside(self.number))
+            reasons = self.reasons or Counter(e.reason for e in self.journal.set_aside(self.number) if e.is_malformed)
             reason, count = reasons.most_common(1)[0]
             raise DataError(
-                f"{self.name}: {self.aside:,} of {self.rows + self.aside:,} rows are malformed, {share:.1%}; allowed "
-                f"are {self.spec.max_left_out:.1%}. Most often ({count:,}): {reason}. Correct the source and "
-                "start again with --restart, or raise max_left_out and do so."
+                f"{self.name}: {self.malformed:,} of {whole:,} rows are malformed, {share:.1%}; allowed are "
+                f"{self.spec.max_left_out:.1%}. Most often ({count:,}): {reason}. Correct the source and start again "
+                "with --restart, or raise max_left_out and do so."
             )
         if is_whole and self.rows and self.absent:
             raise DataError(f"{self.name}: no row has {sorted(self.absent)[0]!r}, which `columns` asks for. Correct it "
                             "and start again with --restart.")  # fmt: skip
 
     def _row(self, found: Found, time: str, secrets: Secrets) -> Row:
-        row = dict(found.row) if self.source.columns is None else self._picked(found.row)
+        whole = dict(found.row)
+        origin = {name: whole.pop(name) for name in PROVENANCE} if whole.keys() >= set(PROVENANCE) else None
+        row = whole if self.source.columns is None else self._picked(whole)
         row = {str(name) or "unnamed": value for name, value in row.items()}
         reserved = [name for name in row if name in (*PROVENANCE, SPLIT)]
         if reserved:
             raise DataError(f"its column {reserved[0]!r} is one of our own: rename it with `columns`")
         row.update(self.source.add)
+        digest = row_digest(row)
+        row[SPLIT] = self.source.split or found.split or _DEFAULT_SPLIT
+        if origin is not None:  # a row of a dataset, which knows where it is from
+            return row | origin
         return {
             **row,
-            SPLIT: self.source.split or found.split or _DEFAULT_SPLIT,
             SOURCE: self.name,
             PLACE: secrets.mask(found.place),
             TIME: time,
             LICENCE: found.licence or self.spec.licence_of(self.source),
-            SHA256: row_digest(row),
+            SHA256: digest,
         }
 
     def _picked(self, row: Row) -> Row:

@@ -24,7 +24,7 @@ from shared.sources.rasa import RASA_SUFFIXES, is_rasa, read_rasa
 from shared.sources.splits import splits_in
 from shared.sources.squad import read_squad
 from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
-from shared.sources.stored import table_files
+from shared.sources.stored import DATASET, table_files
 from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table
 
 STEP_ROWS = 5_000
@@ -32,6 +32,7 @@ STEP_PHOTOS = 50
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _MAX_ENTRIES = 2_000_000
+_OF_DATASETS = (DATASET, "README.md", "left_out.parquet", "failed.jsonl", "fitted.json")
 _COPY_BYTES = 1 << 20
 PhotoFolder = Callable[[Path], tuple[Iterator[tuple[Path, str, list[str] | None]], list[tuple[str, str]]]]
 """A folder -> its photos as (file, split, labels), and (reason, file) of what is none."""
@@ -128,6 +129,11 @@ class FilesReader:
         files = table_files(place, (*SUFFIXES, *RASA_SUFFIXES)) if place.is_dir() else [place]
         if place.is_dir():
             files += sorted(file for file in walk(place) if file.suffix.lower() in _PACKED)
+        others = [f for f in walk(place) if f not in files and f.name not in _OF_DATASETS] if place.is_dir() else []
+        if files and others:
+            names = [file.relative_to(place).as_posix() for file in others]
+            aside = (SetAside(name, "is neither a table nor a photo", is_malformed=False) for name in names)
+            yield f"{shown}/", names, aside, STEP_ROWS
         if not files:
             raise DataError(
                 f"{shown} holds nothing that can be read: expected photos, or tables ({', '.join(SUFFIXES)})."
@@ -164,7 +170,7 @@ class FilesReader:
                 row["labels"] = labels
             yield Found(row, name, split)
         for reason, name in left_out:
-            yield SetAside(name, reason)
+            yield SetAside(name, reason, is_malformed=(place / name).suffix.lower() in self.photo_suffixes)
 
     def _file(self, file: Path, name: str) -> Iterator[Any]:
         if file.suffix.lower() in self.photo_suffixes:

@@ -56,6 +56,8 @@ class SetAside:
     place: str
     reason: str
     row: Any = None
+    is_malformed: bool = True
+    """Whether it was meant as a row; a README beside photos was not."""
 
 
 @dataclass

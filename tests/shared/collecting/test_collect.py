@@ -88,6 +88,17 @@ def test_tables_of_all_kinds_in_a_folder_are_read_alike(tmp_path: Path):
     assert row["reason"].startswith("line 2 is not JSON")
 
 
+def test_what_is_no_table_is_told_and_does_not_count_as_malformed(tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.csv").write_text("n\n1\n")
+    (tmp_path / "raw" / "scan.pdf").write_bytes(b"%PDF")
+    done = run(tmp_path, {"kind": "files", "path": "raw"})
+    assert rows(done) == [{"n": "1"}]
+    assert [(each["_place"], each["reason"]) for each in left_out(done)] == [
+        ("scan.pdf", "is neither a table nor a photo")
+    ]
+
+
 def test_columns_are_chosen_renamed_and_added(tmp_path: Path):
     (tmp_path / "rows.json").write_text(json.dumps([{"fields": {"title": "x"}, "n": 1}, {"fields": {}, "n": 2}]))
     source = {"kind": "files", "path": "rows.json", "columns": {"text": "fields.title"}, "add": {"language": "en"}}
@@ -463,6 +474,18 @@ def test_sources_are_mixed_and_their_columns_agree(tmp_path: Path, site: Site):
         "files a.csv": ("1", "one"),
     }
     assert done.dataset.info.splits == {"test": 1, "train": 2}
+
+
+def test_datasets_are_joined_and_their_rows_stay_what_they_were(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"text\n{name}\n")
+        run(tmp_path, {"kind": "files", "path": f"{name}.csv", "licence": f"licence {name}", "split": "test"}, out=name)
+    done = run(tmp_path, {"kind": "files", "path": "a"}, {"kind": "files", "path": "b"}, out="both")
+    assert [(row["text"], row["_source"], row["_licence"]) for row in rows(done, with_origin=True)] == [
+        ("a", "files a.csv", "licence a"),
+        ("b", "files b.csv", "licence b"),
+    ]
+    assert done.dataset.info.splits == {"test": 2}
 
 
 def test_nobody_says_the_licence(tmp_path: Path):

@@ -32,7 +32,7 @@ def labelled(place: Path, **spec: object) -> dict[str, object]:
 def test_class_folders_become_photos_with_labels(tmp_path: Path):
     class_folders(tmp_path / "photos", count=3)
     (tmp_path / "photos" / "notes.txt").write_text("no photo")
-    done = run(tmp_path, {"kind": "files", "path": "photos"}, max_left_out=0.2)
+    done = run(tmp_path, {"kind": "files", "path": "photos"})
     found = rows(done)
     assert {row["label"] for row in found} == {
         folder.name for folder in (tmp_path / "photos").iterdir() if folder.is_dir()
