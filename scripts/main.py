@@ -46,6 +46,7 @@ EXTRA_OF = {
     "transformers": "train",
     "gradio": "demo",
     "protego": "collect",
+    "py3langid": "explore",
     "scipy": "explore",
     "sklearn": "explore",
     "sqlalchemy": "collect",

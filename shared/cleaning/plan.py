@@ -152,6 +152,13 @@ class Length(_Part):
     column: str = "text"
 
 
+class Language(_Part):
+    """Add the language of a text; nothing where it is too short to tell."""
+
+    step: Literal["language"]
+    column: str = "text"
+
+
 class TimeParts(_Part):
     """Add year, month, weekday (0 is Monday) and hour of a time."""
 
@@ -202,7 +209,7 @@ class Select(_Part):
 
 AnyStep = Annotated[
     Decide | DropDuplicates | MergeLabels | DropLabels | Missing | Outliers | NormaliseText | Redact | Limits | Balance
-    | Split | Length | TimeParts | Standardise | Discretise | OneHot | Tfidf | Select,
+    | Split | Length | Language | TimeParts | Standardise | Discretise | OneHot | Tfidf | Select,
     Field(discriminator="step"),
 ]  # fmt: skip
 

@@ -15,6 +15,7 @@ import numpy as np
 from shared.cleaning import plan as of
 from shared.cleaning.working import WEIGHT, Working
 from shared.errors import ConfigError
+from shared.exploring.languages import language_of
 from shared.exploring.personal import masked
 from shared.exploring.texts import plain, words_of
 
@@ -271,6 +272,10 @@ class Steps:
         cells = working.column(step.column)
         working.put(f"{step.column}_words", [None if cell is None else len(str(cell).split()) for cell in cells])
         working.put(f"{step.column}_characters", [None if cell is None else len(str(cell)) for cell in cells])
+
+    def _language(self, working: Working, step: of.Language, key: str) -> None:
+        cells = working.column(step.column)
+        working.put(f"{step.column}_language", [language_of(None if c is None else str(c)) for c in cells])
 
     def _time_parts(self, working: Working, step: of.TimeParts, key: str) -> None:
         times = [_time(cell, step.column) for cell in working.column(step.column)]

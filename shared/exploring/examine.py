@@ -23,6 +23,7 @@ from shared.exploring import photos as looking
 from shared.exploring import texts as reading
 from shared.exploring.findings import Finding, ranked
 from shared.exploring.labels import check_labels, confusable, nearest, normalised, shift
+from shared.exploring.languages import language_of
 from shared.exploring.personal import masked, personal_data
 from shared.exploring.rows import Rows
 from shared.exploring.statistics import categories_of, dependences, numbers_of
@@ -91,6 +92,7 @@ class _Examination:
         self.done = Examined()
         self.findings: list[Finding] = []
         self.numbers = dict(rows.numbers)
+        self.categories = dict(rows.categories)
         self.thumbs: dict[int, bytes] = {}
         self.copy_of: dict[int, int] = {}
         """Row -> the first row that is the same."""
@@ -148,7 +150,7 @@ class _Examination:
 
     def _columns(self) -> list[dict[str, Any]]:
         found = []
-        categories = self.rows.categories
+        categories = self.categories
         for name, kind in self.rows.dataset.info.columns.items():
             if name not in self.rows.values:
                 continue
@@ -159,6 +161,10 @@ class _Examination:
             elif name not in self.numbers:
                 described["distinct"] = len({str(cell) for cell in cells if cell is not None})
             found.append(described)
+        for name in categories:
+            if name not in self.rows.values:
+                told = categories_of(categories[name])
+                found.append({"name": name, "kind": "measured", "missing": told.missing, "categories": asdict(told)})
         for name, values in self.numbers.items():
             numbers = numbers_of(values)
             if numbers is None:
@@ -181,7 +187,7 @@ class _Examination:
             self.add("outlier", row, 1 - 3 / away, message, column=name, given=values[row])
 
     def _dependences(self) -> list[dict[str, Any]]:
-        return [asdict(each) for each in dependences(self.numbers, self.rows.categories)]
+        return [asdict(each) for each in dependences(self.numbers, self.categories)]
 
     def _unlabelled(self) -> None:
         for row, label in enumerate(self.rows.labels):
@@ -223,6 +229,7 @@ class _Examination:
                 self.add("personal_data", row, 1.0, f"has {', '.join(kinds)} in it: {masked(text)[:SHOWN_CHARACTERS]}",
                          column=self.rows.text, given=", ".join(kinds))  # fmt: skip
         self.numbers[f"{self.rows.text}: words"] = [None if text is None else len(text.split()) for text in texts]
+        self.categories[f"{self.rows.text}: language"] = [language_of(text) for text in texts]
         for group in reading.same(texts):
             self._copies(group)
         known = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label is not None]

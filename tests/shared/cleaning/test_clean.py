@@ -115,6 +115,11 @@ def test_texts_are_normalised_redacted_and_limited(tmp_path: Path):
     assert left_out(done)[0]["reason"] == "text has 1 words; allowed are 2 to inf"
 
 
+def test_the_language_is_added_where_it_is_clear(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": "when does the shop open on sundays"}, {"text": "hello"}])
+    assert column(run(tmp_path, found, {"step": "language"}), "text_language") == ["en", None]
+
+
 def test_small_photos_are_left_out_and_the_others_keep_every_byte(tmp_path: Path):
     photos = [as_bytes(scene(seed, size)) for seed, size in ((0, 160), (1, 60), (2, 160))]
     found = dataset(tmp_path / "in", [{"image": {"bytes": p, "path": "p.jpg"}, "label": "a"} for p in photos])
