@@ -132,9 +132,9 @@ def read_answer(passage: Passage, start: int, end: int, score: float) -> Sourced
     return _sourced(passage, start, end, _chance(PROSE, [_logit(score), passage.words]))
 
 
-PROSE = (-3.34, 1.25, 1.48)
-"""Constant, then weights of the network's log-odds and the words: on 450 questions of SQuAD and TyDi QA about texts
-that the starter never saw, a third of them without an answer."""
+PROSE = (-1.28, 1.09, 0.26)
+"""Constant, then weights of the network's log-odds and the words: on 1,576 questions that validated the starter, asked
+of two thirds of their passages, so that a third have no answer. On 1,831 test questions the calibration error is .03."""
 QUESTION = (-4.1, 6.0, 7.4)
 """Constant, then weights of the meaning and its distance to the next best passage's; on questions and paraphrases, each
 also asked where its own answer was missing, and on foreign ones."""

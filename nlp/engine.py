@@ -55,7 +55,9 @@ MAX_OTHERS = 3
 NEARLY_AS_SURE = 0.15
 """Further answers are given that are at most so much less sure than the first."""
 GIVEN_FROM = 0.38
-"""Chance that an answer from the knowledge base must have to be given."""
+"""Chance of being right from which an answer of a document's own, a row or a command is given."""
+READ_FROM = 0.6
+"""The same of what was read in prose, where nearly every passage has something that looks like an answer."""
 _OUTCOME = {False: "in_scope", True: "out_of_scope"}
 """Whether an utterance is out of scope -> its name in the metrics."""
 LONG_TEXT = 2_000
@@ -228,15 +230,17 @@ class LanguageEngine:
                 next_ones = prose[read : read + (1 if not read else READ_AT_ONCE)]
                 answers += await self._read(qa, question, next_ones)
                 read += len(next_ones)
-        answers.sort(key=lambda answer: -answer.score)
+        answers.sort(key=lambda answer: (not _is_given(answer), -answer.score))
         best = answers[0] if answers else None
-        is_given = best is not None and best.score >= GIVEN_FROM
+        is_given = best is not None and _is_given(best)
         qa.count(best, is_given=is_given)
         looked_at = [each for each in found if each in prose[:read] or each.kind != "prose"][:passages]
         if best is not None and best.passage not in looked_at:
             looked_at = [best.passage, *looked_at[: passages - 1]]
-        least = max(GIVEN_FROM, best.score - NEARLY_AS_SURE) if best else GIVEN_FROM
-        others = [each for each in answers[1:] if each.score >= least and best and each.text != best.text]
+        least = best.score - NEARLY_AS_SURE if best else 1.0
+        others = [
+            each for each in answers[1:] if _is_given(each) and each.score >= least and best and each.text != best.text
+        ]
         return Asked(best if is_given else None, best, looked_at, others[:MAX_OTHERS], question)
 
     async def phrase(self, asked: Asked) -> str | None:
@@ -744,3 +748,8 @@ class AnswerEngine(TextModel[Logits]):
         found = await self.off_loop(characters, decide)
         self.metrics.preprocess_seconds.observe(encoded - start)
         return found
+
+
+def _is_given(answer: SourcedAnswer) -> bool:
+    """Whether an answer is sure enough to be given."""
+    return answer.score >= (READ_FROM if answer.passage.kind == "prose" else GIVEN_FROM)

@@ -30,9 +30,9 @@ def test_questions_about_our_own_documents():
     found = own_documents()
     answerable = [found[kind] for kind in ("fact", "setting", "command")]
     assert sum(tally.asked for tally in answerable) == 45
-    assert sum(tally.right for tally in answerable) >= 27
-    assert sum(tally.wrong for tally in found.values()) <= 9
-    assert found["none"].silent >= 14
+    assert sum(tally.right for tally in answerable) >= 31
+    assert sum(tally.wrong for tally in found.values()) <= 7
+    assert found["none"].silent >= 13
 
 
 def test_the_pages_examples_are_among_the_questions():
