@@ -97,7 +97,7 @@ def _load(dataset: Dataset, plan: Plan) -> Working:
             cells[name] += batch.column(name).to_pylist()
         splits += [split] * len(batch)
     photos = next((step.column for step in plan.steps if isinstance(step, Limits) and step.measure == "pixels"), None)
-    sizes = [None] * len(splits) if photos is None else _sizes(dataset, photos)
+    sizes: list[float | None] = [None] * len(splits) if photos is None else _sizes(dataset, photos)
     return Working(dataset, cells, splits, list(range(len(splits))), sizes)
 
 

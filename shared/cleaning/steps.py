@@ -215,18 +215,20 @@ class Steps:
         rng.shuffle(order)
         order.sort(key=lambda group: -len(groups[group]))  # large ones first, while there is room for them
         totals = Counter(labels)
-        filled: dict[str, Counter[str]] = {split: Counter() for split in step.shares}
+        shares: dict[str, float] = dict(step.shares)
+        filled: dict[str, Counter[str]] = {split: Counter() for split in shares}
         for group in order:
             counts = Counter(labels[place] for place in groups[group])
 
             def room(split: str, counts: Counter[str] = counts) -> float:
-                """Return how much of the group's rows the split still lacks."""
-                return sum(
-                    min(count, step.shares[split] * totals[label] - filled[split][label])  # type: ignore[index]
+                """Return how many of the group's rows the split still lacks."""
+                lacking = [
+                    min(float(count), shares[split] * totals[label] - filled[split][label])
                     for label, count in counts.items()
-                )
+                ]
+                return sum(lacking)
 
-            best = max(step.shares, key=lambda split: (room(split), step.shares[split]))
+            best = max(shares, key=lambda split: (room(split), shares[split]))
             filled[best].update(counts)
             for place in groups[group]:
                 working.splits[place] = best

@@ -62,7 +62,7 @@ def nearest(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
 def normalised(features: np.ndarray) -> np.ndarray:
     """Return rows of length 1, float32 [N, D]."""
     found = np.asarray(features, dtype=np.float32)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
 
 
 def check_labels(features: np.ndarray, codes: np.ndarray, *, seed: int = 42) -> Checked:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from shared.errors import ConfigError, DataError
-from shared.sources import annotations
+from shared.sources import annotated
 from shared.sources.files import walk
 from shared.sources.rasa import RASA_SUFFIXES, is_rasa, read_rasa
 from shared.sources.splits import splits_in
@@ -146,17 +146,17 @@ class FilesReader:
 
     def _folder(self, place: Path) -> Iterator[Any] | None:
         """Return the rows of a folder that is one set as a whole; None where each file is a table."""
-        if annotations.is_voc(place):
-            return annotations.voc_rows(place)
-        if annotations.yolo_file(place) is not None and (place / "labels").is_dir():
-            return annotations.yolo_rows(place, self.photo_suffixes)
+        if annotated.is_voc(place):
+            return annotated.voc_rows(place)
+        if annotated.yolo_file(place) is not None and (place / "labels").is_dir():
+            return annotated.yolo_rows(place, self.photo_suffixes)
         found = [file for file in walk(place) if file.suffix.lower() in (".json", *self.photo_suffixes)]
         if not any(file.suffix.lower() in self.photo_suffixes for file in found):
             return None
         marked = [file for file in found if file.suffix.lower() == ".json"]
-        coco = {file: content for file in marked if annotations.is_coco(content := annotations.read_json(file))}
+        coco = {file: content for file in marked if annotated.is_coco(content := annotated.read_json(file))}
         if coco:
-            return (item for file, content in coco.items() for item in annotations.coco_rows(file, content))
+            return (item for file, content in coco.items() for item in annotated.coco_rows(file, content))
         return self._photos(place)
 
     def _photos(self, place: Path) -> Iterator[Any]:
@@ -203,12 +203,12 @@ class FilesReader:
         if file.suffix.lower() not in SUFFIXES:
             raise DataError(f"{name} is no file that can be read: expected photos, or tables ({', '.join(SUFFIXES)}).")
         if file.suffix.lower() == ".json":
-            content = annotations.read_json(file)
-            if annotations.is_label_studio(content):
-                yield from annotations.label_studio_rows(file, content)
+            content = annotated.read_json(file)
+            if annotated.is_label_studio(content):
+                yield from annotated.label_studio_rows(file, content)
                 return
-            if annotations.is_coco(content):
-                yield from annotations.coco_rows(file, content)
+            if annotated.is_coco(content):
+                yield from annotated.coco_rows(file, content)
                 return
             squad = read_squad(file)
             if squad is not None:

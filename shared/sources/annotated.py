@@ -110,10 +110,10 @@ def yolo_rows(root: Path, photo_suffixes: Sequence[str]) -> Iterator[Item]:
     assert description is not None
     try:
         content = yaml.safe_load(description.read_text(encoding="utf-8"))
-        named = content["names"]
+        classes = content["names"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{description} has no `names` of classes, as YOLO's description has.") from error
-    names = {str(i): str(name) for i, name in (named.items() if isinstance(named, dict) else enumerate(named))}
+    names = {str(i): str(name) for i, name in (classes.items() if isinstance(classes, dict) else enumerate(classes))}
     for photo in walk(root):
         relative = photo.relative_to(root)
         if photo.suffix.lower() not in photo_suffixes or "images" not in relative.parts:
@@ -126,8 +126,8 @@ def yolo_rows(root: Path, photo_suffixes: Sequence[str]) -> Iterator[Item]:
             lines = marks.read_text(encoding="utf-8").split("\n") if marks.is_file() else []
             labels = {names[line.split()[0]] for line in lines if line.strip()}
         except (KeyError, UnicodeDecodeError) as error:
-            place = marks.relative_to(root)
-            yield SetAside(str(relative), f"{place} names the class {error}, which {description.name} does not have")
+            named = marks.relative_to(root)
+            yield SetAside(str(relative), f"{named} names the class {error}, which {description.name} does not have")
             continue
         split = next((found for part in relative.parts[:-1] if (found := _split_of(part))), None)
         yield Found({"image": _read(photo), "labels": sorted(labels)}, str(relative), split)
