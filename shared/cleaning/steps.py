@@ -215,7 +215,7 @@ class Steps:
         rng.shuffle(order)
         order.sort(key=lambda group: -len(groups[group]))  # large ones first, while there is room for them
         totals = Counter(labels)
-        shares: dict[str, float] = dict(step.shares)
+        shares: dict[str, float] = {split: share for split, share in step.shares.items()}  # noqa: C416 for the types
         filled: dict[str, Counter[str]] = {split: Counter() for split in shares}
         for group in order:
             counts = Counter(labels[place] for place in groups[group])
