@@ -11,8 +11,8 @@ UTTERANCES is a table with text and label, FOLDER has one folder of photos per l
 from __future__ import annotations
 
 import io
+import os
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -172,11 +172,14 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def _timed(code: str) -> tuple[float, float]:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    """Return the seconds that a process took, and its memory in MB."""
     started = time.monotonic()
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
-    seconds = time.monotonic() - started
-    return seconds, max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, code
+    return time.monotonic() - started, used.ru_maxrss / 1024
 
 
 def _utterances(table: Path) -> tuple[list[str], np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-ALIKE = 0.6
+ALIKE = 0.7
 """Share of two texts' letter triples that both have, from which they are nearly the same."""
 MEANING = 0.85
 """Cosine of their features, below which two texts are not compared letter by letter."""
