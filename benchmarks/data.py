@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score
 
 from nlp.embedding.offline import text_embeddings
 from shared.bundle.read import read_bundle
-from shared.exploring.labels import NEIGHBOURS, check_labels, nearest, normalised
+from shared.exploring.labels import check_labels, normalised
 from shared.exploring.photos import look, nearly_same
 from shared.project import PROJECT_ROOT
 from shared.runtime.choose import choose_runtime
@@ -43,6 +43,7 @@ HEAVY_NOISE = 0.20
 READ_SHARE = 0.25
 SEEDS = (0, 1, 2)
 PHOTOS = 300
+LABELLED = 4_000
 TIMES = 3
 
 PANDAS = """
@@ -120,17 +121,19 @@ def photos(folder: Path) -> None:
     runtime = choose_runtime(bundle, "cpu", threads=2)
     chosen = random.Random(0).sample(files, PHOTOS)
     contents = [file.read_bytes() for file in chosen]
-    greys, features = _seen(contents, bundle, runtime)
-    pairs = list(nearly_same(greys, *nearest(features, NEIGHBOURS // 2)))
+    greys, ratios, features = _seen(contents, bundle, runtime)
+    pairs = list(nearly_same(greys, ratios, features))
+    for one, other, _ in pairs:
+        print(f"alike: {chosen[one].parent.name}/{chosen[one].name}, {chosen[other].parent.name}/{chosen[other].name}")
     print(f"{len(chosen)} photos: {len(pairs)} pairs, {100 * len(pairs) / len(chosen):.2f} of 100 photos")
     for name, change in CHANGES.items():
         changed = [_changed(content, change) for content in contents]
-        more_greys, more_features = _seen(changed, bundle, runtime)
-        near = nearest(np.concatenate([features, more_features]), NEIGHBOURS // 2)
-        found = {(a, b) for a, b, _ in nearly_same(np.concatenate([greys, more_greys]), *near)}
+        more = _seen(changed, bundle, runtime)
+        together = [np.concatenate(both) for both in zip((greys, ratios, features), more, strict=True)]
+        found = {(a, b) for a, b, _ in nearly_same(*together)}
         hits = sum((i, i + len(chosen)) in found for i in range(len(chosen)))
         print(f"{name}: recall {hits / len(chosen):.3f}")
-    several = random.Random(1).sample(files, min(len(files), 4_000))
+    several = random.Random(1).sample(files, min(len(files), LABELLED))
     all_features = photo_features(bundle, runtime, [file.read_bytes() for file in several])
     codes = np.array([names.index(file.parent.name) for file in several])
     for seed in SEEDS:
@@ -217,10 +220,11 @@ def _precision(features: np.ndarray, noisy: np.ndarray, is_wrong: np.ndarray) ->
     return float(average_precision_score(is_wrong, -check_labels(features, noisy).margin))
 
 
-def _seen(contents: Sequence[bytes], bundle: object, runtime: object) -> tuple[np.ndarray, np.ndarray]:
+def _seen(contents: Sequence[bytes], bundle: object, runtime: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     looked = [look(content) for content in contents]
     greys = np.stack([each.grey for each in looked if not isinstance(each, str)])
-    return greys, photo_features(bundle, runtime, contents)  # type: ignore[arg-type]
+    ratios = np.array([each.width / each.height for each in looked if not isinstance(each, str)])
+    return greys, ratios, photo_features(bundle, runtime, contents)  # type: ignore[arg-type]
 
 
 def _changed(content: bytes, change: Callable[[Image.Image], Image.Image]) -> bytes:

@@ -293,6 +293,7 @@ class _Examination:
         features += self._seen_photos(waiting)
         self.features = np.stack(features) if features else None
         self.greys = np.stack(greys) if greys else np.zeros((0, looking.SIDE, looking.SIDE), dtype=np.uint8)
+        self.ratios = np.array([measured["ratio"][row] for row in self.seen], dtype=np.float64)
         self.numbers.update(measured)
         for group in seen.values():
             if len(group) > 1:
@@ -330,7 +331,7 @@ class _Examination:
         assert self.features is not None
         near, cosines = nearest(self.features, NEIGHBOURS)
         if self.rows.image is not None:
-            pairs = looking.nearly_same(self.greys, near, cosines)
+            pairs = looking.nearly_same(self.greys, self.ratios, self.features)
             pairs = tqdm(pairs, desc="comparing photos", unit=" pairs")
         else:
             pairs = reading.nearly_same([self.rows.texts[row] for row in self.seen], near, cosines)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from shared.exploring.labels import nearest
 
 SIDE = 64
 """Pixels of the small grey copy that photos are compared by."""
@@ -18,8 +19,18 @@ ALIKE = 0.95
 """Correlation of two aligned copies from which they are the same photo."""
 MEANING = 0.6
 """Cosine of their features, below which two photos are not aligned."""
-_SCALES = (0.75, 0.85, 1.0, 1.15, 1.3)
-_TURNS = (-10.0, -6.0, -3.0, 0.0, 3.0, 6.0, 10.0)
+SMALL_SIDE = 16
+SMALL_ALIKE = 0.9
+"""Cosine of their small grey copies, below which two photos are not aligned for that."""
+NEIGHBOURS = 5
+_SCALES = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+_TURNS = (-10.0, -6.7, -3.3, 0.0, 3.3, 6.7, 10.0)
+_WORTH_A_LOOK = 0.8
+"""Coarse correlation from which two photos are compared finely."""
+_FINER = ((0.0, 0.0), (0.03, 1.7), (0.03, 1.7), (0.015, 0.8))
+"""Steps of scale and degrees around the best form so far."""
+_SEEN = 2.0
+"""Standard deviation of grey values, of 255, below which there is nothing to be seen."""
 _INNER = 0.7
 """Share of a side that is looked for in the other photo."""
 _MAX_PIXELS = 100_000_000
@@ -65,73 +76,147 @@ def look(content: bytes) -> Looked | str:
     return Looked(width, height, kind, float(grey.mean()), float(grey.std()), _sharpness(grey), small, file.getvalue())
 
 
-def nearly_same(greys: np.ndarray, rows: np.ndarray, cosines: np.ndarray) -> Iterator[tuple[int, int, float]]:
+def nearly_same(greys: np.ndarray, ratios: np.ndarray, features: np.ndarray) -> Iterator[tuple[int, int, float]]:
     """Yield (row, row, correlation) of photos that are one photo cropped, turned, mirrored or squeezed, each pair once.
+
+    Two photos are aligned if one is among the nearest of the other, by features or as small grey pictures: a network
+    sees a photo that was made smaller as another one, and two grey pictures a mirrored one.
 
     Args:
         greys: uint8 [N, SIDE, SIDE].
-        rows: int64 [N, K], the nearest others of each, by features.
-        cosines: float [N, K], of their features.
+        ratios: float [N], widths divided by heights.
+        features: float [N, D].
     """
-    pairs = {(min(i, int(j)), max(i, int(j))) for i, near in enumerate(rows) for k, j in enumerate(near)
-             if cosines[i, k] >= MEANING}  # fmt: skip
+    pairs = {*_near(features, MEANING), *_near(_small(greys), SMALL_ALIKE)}
     for one, other in sorted(pairs):
-        likeness = aligned_correlation(greys[one], greys[other])
+        likeness = aligned_correlation(greys[one], greys[other], float(ratios[one]), float(ratios[other]))
         if likeness >= ALIKE:
             yield one, other, likeness
 
 
-def aligned_correlation(first: np.ndarray, second: np.ndarray) -> float:
+def _near(features: np.ndarray, least: float) -> Iterator[tuple[int, int]]:
+    rows, cosines = nearest(features, NEIGHBOURS)
+    for one, place in zip(*np.nonzero(cosines >= least), strict=True):
+        other = int(rows[one, place])
+        yield min(int(one), other), max(int(one), other)
+
+
+def _small(greys: np.ndarray) -> np.ndarray:
+    """Return pictures of `SMALL_SIDE` squared with mean 0 as rows, float32 [N, SMALL_SIDE * SMALL_SIDE]."""
+    step = SIDE // SMALL_SIDE
+    cells = greys.reshape(len(greys), SMALL_SIDE, step, SMALL_SIDE, step).mean(axis=(2, 4), dtype=np.float32)
+    rows = cells.reshape(len(greys), -1)
+    return np.asarray(rows - rows.mean(axis=1, keepdims=True))
+
+
+def aligned_correlation(
+    first: np.ndarray, second: np.ndarray, first_ratio: float = 1.0, second_ratio: float = 1.0
+) -> float:
     """Return how alike two photos are where they lie best on one another, at most 1.
 
-    The inner part of each is looked for in the other, which is mirrored, turned by up to 10 degrees and squeezed.
+    The inner part of each is looked for in the other, made smaller by up to three tenths, mirrored, and turned by up to
+    10 degrees: first coarsely, then finely around the best place.
 
     Args:
         first: uint8 [SIDE, SIDE].
         second: likewise.
+        first_ratio: width divided by height, before it was squeezed to a square: it is turned as it was.
+        second_ratio: likewise.
     """
-    return max(_found_in(first, second), _found_in(second, first))
+    return max(
+        _found_in(_Whole(first), _Sought(second, second_ratio)), _found_in(_Whole(second), _Sought(first, first_ratio))
+    )
 
 
-def _found_in(whole: np.ndarray, other: np.ndarray) -> float:
-    """Return the best correlation of the inner part of `other` with any place of `whole`."""
-    side = len(whole)
-    picture = whole.astype(np.float64)
-    spectrum = np.fft.rfft2(picture)
-    squares = np.fft.rfft2(picture**2)
-    image = Image.fromarray(other)
-    best = -1.0
-    for mirrored, scale, turn in product((False, True), _SCALES, _TURNS):
-        made = ImageOps.mirror(image) if mirrored else image
-        if turn:
-            made = made.rotate(turn, Image.Resampling.BILINEAR)
-        size = max(8, round(side * scale))
-        made = made.resize((size, size), Image.Resampling.BILINEAR) if size != side else made
-        edge = round(min(size, side) * _INNER)
-        start = (size - edge) // 2
-        part = np.asarray(made, dtype=np.float64)[start : start + edge, start : start + edge]
-        best = max(best, _correlated(spectrum, squares, part, side))
-        if best > 0.995:
-            break
+class _Whole:
+    """A photo in which others are looked for."""
+
+    def __init__(self, grey: np.ndarray) -> None:
+        self.grey = grey
+        self.coarse = _spectra(_halved(grey))
+
+
+class _Sought:
+    """A photo whose inner part is looked for, in all the forms that it may have."""
+
+    def __init__(self, grey: np.ndarray, ratio: float) -> None:
+        self.grey, self.ratio = grey, ratio
+        self.forms = [(scale, [(m, t) for m in (False, True) for t in _TURNS]) for scale in _SCALES]
+        small = Image.fromarray(_halved(grey).astype(np.uint8))
+        self.parts = [np.stack([_part(small, ratio, m, scale, t) for m, t in of]) for scale, of in self.forms]
+
+
+def _found_in(whole: _Whole, sought: _Sought) -> float:
+    """Return the best correlation of the inner part of one photo with any place of another."""
+    best, form = -1.0, (False, 1.0, 0.0)
+    for (scale, of), parts in zip(sought.forms, sought.parts, strict=True):
+        found = _correlations(whole.coarse, parts, SIDE // 2)
+        place = int(found.argmax())
+        if found[place] > best:
+            best, form = float(found[place]), (of[place][0], scale, of[place][1])
+    if best < _WORTH_A_LOOK:
+        return best
+    best = -1.0  # a coarse picture is not compared with a fine one
+    mirrored, scale, turn = form
+    image, spectra = Image.fromarray(sought.grey), _spectra(whole.grey)
+    for apart, turned in _FINER:
+        for finer in (scale - apart, scale, scale + apart):
+            turns = [turn - turned, turn, turn + turned]
+            parts = np.stack([_part(image, sought.ratio, mirrored, finer, each) for each in turns])
+            found = _correlations(spectra, parts, SIDE)
+            place = int(found.argmax())
+            if found[place] > best:
+                best, form = float(found[place]), (mirrored, finer, turns[place])
+        _, scale, turn = form
     return best
 
 
-def _correlated(spectrum: np.ndarray, squares: np.ndarray, part: np.ndarray, side: int) -> float:
-    """Return the greatest normalised correlation of a part with the places that it fits into."""
-    edge = len(part)
-    deviation = part.std()
-    if deviation < 2:  # of 255: nothing to be seen
-        return -1.0
-    centred = np.zeros((side, side))
-    centred[:edge, :edge] = part - part.mean()
+def _halved(grey: np.ndarray) -> np.ndarray:
+    half = SIDE // 2
+    return np.asarray(grey.reshape(half, 2, half, 2).mean(axis=(1, 3)))
+
+
+def _part(image: Image.Image, ratio: float, mirrored: bool, scale: float, turn: float) -> np.ndarray:
+    """Return the inner part of a picture in one of its forms, float64 [E, E]."""
+    made = ImageOps.mirror(image) if mirrored else image
+    if turn:
+        wide = max(8, round(image.height * min(3.0, max(1 / 3, ratio))))
+        made = made.resize((wide, image.height), Image.Resampling.BILINEAR).rotate(turn, Image.Resampling.BILINEAR)
+    size = max(8, round(image.width * scale))
+    if made.size != (size, size):
+        made = made.resize((size, size), Image.Resampling.BILINEAR)
+    edge = round(min(size, image.width) * _INNER)
+    start = (size - edge) // 2
+    return np.asarray(made, dtype=np.float64)[start : start + edge, start : start + edge]
+
+
+def _spectra(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = picture.astype(np.float64)
+    return np.fft.rfft2(found), np.fft.rfft2(found**2)
+
+
+def _correlations(spectra: tuple[np.ndarray, np.ndarray], parts: np.ndarray, side: int) -> np.ndarray:
+    """Return the greatest normalised correlation of each part with the places that it fits into, float64 [N].
+
+    Args:
+        spectra: of the whole picture and of its squares.
+        parts: float64 [N, E, E].
+        side: of the whole picture.
+    """
+    count, edge, _ = parts.shape
+    area, places = edge**2, side - edge + 1
+    deviations = parts.std(axis=(1, 2))  # [N]
+    padded = np.zeros((count, side, side))
+    padded[:, :edge, :edge] = parts - parts.mean(axis=(1, 2), keepdims=True)
     window = np.zeros((side, side))
     window[:edge, :edge] = 1
     frame = np.conj(np.fft.rfft2(window))
-    places = side - edge + 1
-    products = np.fft.irfft2(spectrum * np.conj(np.fft.rfft2(centred)), (side, side))[:places, :places]
-    means = np.fft.irfft2(spectrum * frame, (side, side))[:places, :places] / edge**2
-    variances = np.fft.irfft2(squares * frame, (side, side))[:places, :places] / edge**2 - means**2
-    return float((products / (edge**2 * deviation * np.sqrt(np.maximum(variances, 4)))).max())
+    shape = (side, side)
+    products = np.fft.irfft2(spectra[0] * np.conj(np.fft.rfft2(padded)), shape)[:, :places, :places]
+    means = np.fft.irfft2(spectra[0] * frame, shape)[:places, :places] / area
+    variances = np.fft.irfft2(spectra[1] * frame, shape)[:places, :places] / area - means**2
+    found = products / (area * np.maximum(deviations, 1e-9)[:, None, None] * np.sqrt(np.maximum(variances, 4)))
+    return np.where(deviations < _SEEN, -1.0, found.max(axis=(1, 2)))
 
 
 def _sharpness(grey: np.ndarray) -> float:
