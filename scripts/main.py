@@ -50,7 +50,6 @@ EXTRA_OF = {
     "scipy": "explore",
     "sklearn": "explore",
     "sqlalchemy": "collect",
-    "httpx": "collect",
     "pyarrow": "batch",
     "python_calamine": "batch",
     "tqdm": "batch",
