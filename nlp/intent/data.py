@@ -19,12 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from nlp.encoders import MASK, MINILM, load_tokenizer, train_tokenizer
 from nlp.intent.network import BILSTM
-from nlp.intent.sources import Example, LoadedSource, Source, load_source, normalised
+from nlp.intent.sources import Example, LoadedSource, Source, load_source
 from nlp.intent.teaching import teacher_logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
 from shared.sources.splits import SPLITS
+from shared.sources.tables import normalised
 from shared.training.data import GUARDED, TaskData, stratified_share
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,12 @@ from typing import Any, Literal
 from nlp.tables import load_rows
 from shared.errors import DataError
 from shared.sources.rasa import is_rasa, read_rasa
-from shared.sources.tables import Row, TableForm, as_text
+from shared.sources.tables import Row, TableForm, as_text, normalised
 from shared.training.data import LoadedSet
 
 Split = Literal["train", "val", "test"]
 TEXT_COLUMNS = ("text", "utterance", "sentence", "query", "question")
 LABEL_COLUMNS = ("label", "intent", "category")
-_END_MARKS = " .!?…"
 
 
 @dataclass
@@ -131,15 +129,6 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
         raise DataError(f"{name}: no utterance with a label was found in {options.path}.")
     loaded.fingerprint = _fingerprint(loaded.examples)
     return loaded
-
-
-def normalised(text: str) -> str:
-    """Return a text without case, punctuation at the end and extra blanks: the same for equal utterances.
-
-    >>> normalised("  What's  ON?") == normalised("what's on")
-    True
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_END_MARKS)
 
 
 def _thinned(rows: list[Row], count: int | None) -> list[Row]:

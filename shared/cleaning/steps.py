@@ -17,7 +17,8 @@ from shared.cleaning.working import WEIGHT, Working
 from shared.errors import ConfigError
 from shared.exploring.languages import language_of
 from shared.exploring.personal import masked
-from shared.exploring.texts import plain, words_of
+from shared.exploring.texts import words_of
+from shared.sources.tables import normalised
 
 GUARDED = ("test", "val", "train")
 """Of copies in several splits the one in the first of these is kept."""
@@ -349,7 +350,7 @@ class Steps:
 
 def _comparable(cell: Any, *, loosely: bool) -> Any:
     if isinstance(cell, str):
-        return plain(cell) if loosely else cell
+        return normalised(cell) if loosely else cell
     return tuple(cell) if isinstance(cell, list) else cell
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from pydantic import ValidationError
 
+from shared.bundle.read import sha256_of
 from shared.dataset.layout import FORMAT_VERSION, INFO, DatasetInfo
 from shared.errors import DataError
 
@@ -69,7 +69,7 @@ class Dataset:
             path = self.path / name
             if not path.is_file():
                 raise DataError(f"{self.path} has no {name}, which {INFO} names. Copy the dataset again.")
-            if path.stat().st_size != file.bytes or file_digest(path) != file.sha256:
+            if path.stat().st_size != file.bytes or sha256_of(path) != file.sha256:
                 raise DataError(f"{path} is not as it was written: its SHA-256 differs. Datasets are not edited in "
                                 "place; copy it again, or collect it anew.")  # fmt: skip
 
@@ -100,9 +100,3 @@ def read_dataset(path: Path) -> Dataset:
             f"{path} has format {info.format_version}; this version of Percept reads up to {FORMAT_VERSION}. Upgrade."
         )
     return Dataset(path, info)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from shared.bundle.read import sha256_of
 from shared.dataset.card import render_card
 from shared.dataset.columns import Columns, schema_of, to_table
 from shared.dataset.layout import CARD, DATA, FAILED, INFO, LEFT_OUT, PROVENANCE, DataFile, DatasetInfo
-from shared.dataset.read import Dataset, file_digest, read_dataset
+from shared.dataset.read import Dataset, read_dataset
 from shared.errors import ConfigError, DataError
 from shared.sources.tables import Row
 from shared.staging import staged, sync_file
@@ -163,7 +164,7 @@ def _write_parts(staging: Path, parts: Iterable[tuple[str, pa.Table]], columns: 
         for name, rows in files.sizes.items():
             file = staging / name
             sync_file(file)
-            found[name] = DataFile(split=split, rows=rows, sha256=file_digest(file), bytes=file.stat().st_size)
+            found[name] = DataFile(split=split, rows=rows, sha256=sha256_of(file), bytes=file.stat().st_size)
     return found
 
 

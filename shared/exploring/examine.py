@@ -99,6 +99,11 @@ class _Examination:
         self.features: np.ndarray | None = None
         """float32 [M, D] of the rows `seen`."""
         self.seen: list[int] = []
+        self.words: dict[str, list[str]] = {}
+        """Label -> the words that its texts share."""
+        self.confusable: list[list[Any]] = []
+        self.agreement: float | None = None
+        """Share of labels that models of the features give too."""
 
     def run(self) -> None:
         rows = self.rows
@@ -113,7 +118,7 @@ class _Examination:
             self._by_likeness(page)
         page["columns"] = self._columns()
         page["dependences"] = self._dependences()
-        page["labels"] = self._labels(page)
+        page["labels"] = self._labels()
         self.done.findings = ranked(self.findings)
         info = rows.dataset.info
         page |= {
@@ -194,7 +199,7 @@ class _Examination:
             if label is None:
                 self.add("missing", row, 1.0, f"has no {self.rows.label}", column=self.rows.label)
 
-    def _labels(self, page: dict[str, Any]) -> dict[str, Any] | None:
+    def _labels(self) -> dict[str, Any] | None:
         rows = self.rows
         if rows.label is None:
             return None
@@ -210,9 +215,9 @@ class _Examination:
         return {
             "counts": shared_out,
             "shift": [{"split": split, "variation": variation, "p": p} for split, variation, p in shifts],
-            "words": page.pop("words", {}),
-            "confusable": page.pop("confusable", []),
-            "agreement": page.pop("agreement", None),
+            "words": self.words,
+            "confusable": self.confusable,
+            "agreement": self.agreement,
         }
 
     # Texts
@@ -236,7 +241,7 @@ class _Examination:
         if known and self.rows.label in self.rows.categories:
             words = reading.characteristic_words([text for text, _ in known], [label for _, label in known])
             most = [label for label, _ in Counter(label for _, label in known).most_common(SHOWN_LABELS)]
-            self.done.page["words"] = {label: [word for word, _ in words[label]] for label in most}
+            self.words = {label: [word for word, _ in words[label]] for label in most}
         counts = reading.vocabulary(text for text in texts if text)
         self.seen = [row for row, text in enumerate(texts) if text and text.strip()]
         if self.eyes is not None and self.eyes.of_texts is not None and self.seen:
@@ -338,7 +343,7 @@ class _Examination:
         for one, other, likeness in pairs:
             self._near_copies(self.seen[one], self.seen[other], likeness)
         self._lonely(cosines)
-        self._label_errors(page)
+        self._label_errors()
         page["map"] = self._map()
 
     def _near_copies(self, one: int, other: int, likeness: float) -> None:
@@ -361,7 +366,7 @@ class _Examination:
             message = f"is unlike all others: {alike[place]:.2f} to its nearest, the median is {middle:.2f}"
             self.add("outlier", self.seen[place], 1 - max(0.0, float(alike[place])) / max(middle, 1e-6), message)
 
-    def _label_errors(self, page: dict[str, Any]) -> None:
+    def _label_errors(self) -> None:
         assert self.features is not None
         rows = self.rows
         if rows.label is None or rows.label not in rows.categories:
@@ -380,8 +385,8 @@ class _Examination:
             self.add("label_error", row, (1 - float(checked.margin[place])) / 2,
                      f"is {rows.labels[row]!r}, and looks like {better!r}",
                      column=rows.label, given=rows.labels[row], suggested=better)  # fmt: skip
-        page["agreement"] = checked.accuracy
-        page["confusable"] = [[names[a], names[b], count] for a, b, count in confusable(codes, checked.suggested)]
+        self.agreement = checked.accuracy
+        self.confusable = [[names[a], names[b], count] for a, b, count in confusable(codes, checked.suggested)]
 
     def _map(self) -> list[list[Any]]:
         """Return [x, y, row] of at most `MAP_ROWS` rows, 0 to 1 each."""

@@ -37,7 +37,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.splits)
 
-    @property
+    @cached_property
     def texts(self) -> list[str | None]:
         """The main text of each row; of None where there is none."""
         return [None if value is None else str(value) for value in self.values[self.text]] if self.text else []
@@ -50,13 +50,13 @@ class Rows:
         return [" + ".join(map(str, v)) if isinstance(v, list) else None if v is None else str(v)
                 for v in self.values[self.label]]  # fmt: skip
 
-    @property
+    @cached_property
     def numbers(self) -> dict[str, list[float | None]]:
         """Columns of numbers."""
         kinds = self.dataset.info.columns
         return {name: cells for name, cells in self.values.items() if kinds[name] in _NUMBERS and kinds[name] != "bool"}
 
-    @property
+    @cached_property
     def categories(self) -> dict[str, list[Any]]:
         """Columns of few different words, the label among them."""
         found: dict[str, list[Any]] = {}

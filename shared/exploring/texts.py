@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+from shared.sources.tables import normalised
 
 ALIKE = 0.7
 """Share of two texts' letter triples that both have, from which they are nearly the same."""
 MEANING = 0.85
 """Cosine of their features, below which two texts are not compared letter by letter."""
 _WORD = re.compile(r"\w[\w'’-]*")
-_END_MARKS = " .!?…"
 _PRIOR = 100.0
 """Words that every label is thought to have besides its own, shared out as in all texts."""
-
-
-def plain(text: str) -> str:
-    """Return a text without case, accents' spelling, punctuation at its end and extra blanks.
-
-    >>> plain("  What's  ON?") == plain("what's on")
-    True
-    """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_END_MARKS)
 
 
 def words_of(text: str) -> list[str]:
@@ -38,7 +29,7 @@ def same(texts: Sequence[str | None]) -> Iterator[list[int]]:
     """Yield the row numbers of texts that are the same but for case, blanks and punctuation at the end."""
     rows: dict[str, list[int]] = defaultdict(list)
     for number, text in enumerate(texts):
-        if text is not None and (key := plain(text)):
+        if text is not None and (key := normalised(text)):
             rows[key].append(number)
     yield from (found for found in rows.values() if len(found) > 1)
 
@@ -55,12 +46,12 @@ def nearly_same(texts: Sequence[str | None], rows: np.ndarray, cosines: np.ndarr
 
     def of(number: int) -> set[str]:
         if number not in triples:
-            triples[number] = letter_triples(plain(texts[number] or ""))
+            triples[number] = letter_triples(normalised(texts[number] or ""))
         return triples[number]
 
     for one, other in sorted({(min(i, j), max(i, j)) for i, j in _near(rows, cosines)}):
         first, second = texts[one], texts[other]
-        if first is None or second is None or plain(first) == plain(second):
+        if first is None or second is None or normalised(first) == normalised(second):
             continue
         likeness = shared_share(of(one), of(other))
         if likeness >= ALIKE:

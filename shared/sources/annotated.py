@@ -5,7 +5,6 @@ Boxes and outlines become tags: a photo has the label of everything that was mar
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import yaml
 from lxml import etree
 
 from shared.errors import DataError
-from shared.sources.charsets import find_charset
 from shared.sources.files import walk
 from shared.sources.splits import splits_in
 from shared.sources.steps import Found, SetAside
@@ -24,20 +22,6 @@ from shared.sources.tables import Row, as_text
 Item = Found | SetAside
 _YOLO_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _PHOTO_FOLDERS = ("", "images", "JPEGImages", "../images", "../JPEGImages", "../../images")
-
-
-def read_json(file: Path) -> Any:
-    """Return what a JSON file holds; None where it is not JSON as a whole, such as JSON lines.
-
-    Raises:
-        DataError: it is nested too deeply.
-    """
-    try:
-        return json.loads(file.read_text(encoding=find_charset(file)[0]))
-    except RecursionError as error:
-        raise DataError(f"{file} is nested too deeply to be read.") from error
-    except ValueError:
-        return None
 
 
 def is_coco(content: Any) -> bool:

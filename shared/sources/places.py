@@ -22,10 +22,10 @@ from shared.sources import annotated
 from shared.sources.files import walk
 from shared.sources.rasa import RASA_SUFFIXES, is_rasa, read_rasa
 from shared.sources.splits import splits_in
-from shared.sources.squad import read_squad
+from shared.sources.squad import squad_rows
 from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
 from shared.sources.stored import DATASET, table_files
-from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table
+from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table, read_json
 
 STEP_ROWS = 5_000
 STEP_PHOTOS = 50
@@ -154,7 +154,7 @@ class FilesReader:
         if not any(file.suffix.lower() in self.photo_suffixes for file in found):
             return None
         marked = [file for file in found if file.suffix.lower() == ".json"]
-        coco = {file: content for file in marked if annotated.is_coco(content := annotated.read_json(file))}
+        coco = {file: content for file in marked if annotated.is_coco(content := read_json(file))}
         if coco:
             return (item for file, content in coco.items() for item in annotated.coco_rows(file, content))
         return self._photos(place)
@@ -203,16 +203,15 @@ class FilesReader:
         if file.suffix.lower() not in SUFFIXES:
             raise DataError(f"{name} is no file that can be read: expected photos, or tables ({', '.join(SUFFIXES)}).")
         if file.suffix.lower() == ".json":
-            content = annotated.read_json(file)
+            content = read_json(file)
             if annotated.is_label_studio(content):
                 yield from annotated.label_studio_rows(file, content)
                 return
             if annotated.is_coco(content):
                 yield from annotated.coco_rows(file, content)
                 return
-            squad = read_squad(file)
-            if squad is not None:
-                rows = (row for part in squad.splits.values() for row in part)
+            rows = squad_rows(file, content)
+            if rows is not None:
                 split = _split_named(file)
                 yield from (Found(row, f"{name} question {row.get('id') or i}", split) for i, row in enumerate(rows))
                 return

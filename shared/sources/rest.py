@@ -86,7 +86,7 @@ class RestReader:
 
     resumes = True
 
-    def __init__(self, spec: RestSpec, secrets: Secrets, visitor: Visitor | None = None) -> None:
+    def __init__(self, spec: RestSpec, secrets: Secrets) -> None:
         for name, value in spec.headers.items():
             if name.lower() in ("authorization", "cookie", "x-api-key") and "${" not in value:
                 raise ConfigError(f"the spec has a secret in the header {name}. Put it into the environment and write "
@@ -97,9 +97,7 @@ class RestReader:
             name: secrets.fill(value) if isinstance(value, str) else value for name, value in spec.parameters.items()
         }
         headers = {name: secrets.fill(value) for name, value in spec.headers.items()}
-        self.visitor = visitor or Visitor(headers, pause_s=1 / spec.requests_per_second)
-        if visitor is not None:
-            visitor.headers = headers
+        self.visitor = Visitor(headers, pause_s=1 / spec.requests_per_second)
 
     def steps(self, done: Sequence[Done]) -> Iterator[Step]:
         """Yield the pages behind those that are done.

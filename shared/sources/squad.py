@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from shared.errors import DataError
-from shared.sources.charsets import find_charset
 from shared.sources.stored import StoredRows, splits_of, table_files
+from shared.sources.tables import read_json
 
 
 def read_squad(place: Path) -> StoredRows | None:
@@ -17,7 +16,7 @@ def read_squad(place: Path) -> StoredRows | None:
     files = table_files(place) if place.exists() else []
     if not files or {file.suffix.lower() for file in files} != {".json"}:
         return None
-    nested = {file: _nested(file) for file in files}
+    nested = {file: squad_rows(file, read_json(file)) for file in files}
     if not any(nested.values()):
         return None
     stored = StoredRows()
@@ -34,14 +33,12 @@ def read_squad(place: Path) -> StoredRows | None:
     return stored
 
 
-def _nested(file: Path) -> list[dict[str, Any]] | None:
-    """Return flat rows of a file in SQuAD's nested form; None where it is something else."""
-    try:
-        content = json.loads(file.read_text(encoding=find_charset(file)[0]))
-    except RecursionError as error:
-        raise DataError(f"{file} is not JSON that can be read: it is nested too deeply.") from error
-    except (OSError, ValueError):
-        return None  # JSON lines perhaps
+def squad_rows(file: Path, content: Any) -> list[dict[str, Any]] | None:
+    """Return flat rows of what a file in SQuAD's nested form holds; None where it is something else.
+
+    Raises:
+        DataError: it is nearly of that form.
+    """
     articles = content.get("data") if isinstance(content, dict) else None
     if not isinstance(articles, list) or not any(isinstance(a, dict) and "paragraphs" in a for a in articles):
         return None

@@ -11,6 +11,7 @@ import codecs
 import csv
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -31,6 +32,7 @@ SHEETS = (".xlsx", ".xls", ".xlsb", ".ods")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", *SHEETS)
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_ROWS = 50
+_END_MARKS = " .!?…"
 csv.field_size_limit(2**31 - 1)  # 128 KiB otherwise, which a document in a cell may well have
 
 
@@ -104,6 +106,20 @@ def open_table(path: Path, form: TableForm | None = None) -> Table:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; None where it is not JSON as a whole, such as JSON lines.
+
+    Raises:
+        DataError: it is nested too deeply, or its character set cannot be told.
+    """
+    try:
+        return json.loads(path.read_text(encoding=find_charset(path)[0]))
+    except RecursionError as error:
+        raise DataError(f"{path} is not JSON that can be read: it is nested too deeply.") from error
+    except (OSError, ValueError):
+        return None
+
+
 def as_text(value: Any) -> str | None:
     """Return a cell as text; None if it is empty.
 
@@ -123,6 +139,15 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value).strip() or None
+
+
+def normalised(text: str) -> str:
+    """Return a text without case, punctuation at the end and extra blanks: the same for equal utterances.
+
+    >>> normalised("  What's  ON?") == normalised("what's on")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(_END_MARKS)
 
 
 def _encoding(path: Path, form: TableForm) -> tuple[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -80,9 +79,9 @@ class WebReader:
 
     resumes = True
 
-    def __init__(self, spec: WebSpec, visitor: Visitor | None = None) -> None:
+    def __init__(self, spec: WebSpec) -> None:
         self.spec = spec
-        self.visitor = visitor or Visitor(pause_s=spec.pause_s, max_bytes=MAX_PAGE_BYTES)
+        self.visitor = Visitor(pause_s=spec.pause_s, max_bytes=MAX_PAGE_BYTES)
         self._robots: dict[str, _Robots] = {}
         self._landed: set[str] = set()
 
@@ -277,7 +276,7 @@ def _xml(answer: Answer, url: str) -> Any:
         try:
             unpacking = zlib.decompressobj(31)
             content = unpacking.decompress(content, MAX_PAGE_BYTES * 8)
-        except (zlib.error, gzip.BadGzipFile) as error:
+        except zlib.error as error:
             raise DataError(f"the sitemap {url} cannot be unpacked: {error}.") from error
     try:
         return etree.fromstring(content, etree.XMLParser(resolve_entities=False, no_network=True))

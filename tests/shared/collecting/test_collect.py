@@ -394,8 +394,7 @@ def test_a_sitemap_and_its_index_are_followed(tmp_path: Path, site: Site):
     assert [row["title"] for row in rows(done)] == ["A", "B"]
 
 
-def test_while_robots_txt_cannot_be_had_nothing_is_visited(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("shared.sources.polite.Visitor.sleep", lambda _: None, raising=False)
+def test_while_robots_txt_cannot_be_had_nothing_is_visited(tmp_path: Path, site: Site):
     site.text("/robots.txt", "", status=501)
     site.html("/a", page("A"))
     with pytest.raises(DataError, match=r"no row was found"):
