@@ -36,12 +36,17 @@ def command(ctx: click.Context, spec: Path, output: Path, restart: bool, into: s
     dataset card and the history. Each row keeps its source, place, time, licence and digest. If the command is stopped
     or killed, run it again: it goes on, and no row comes twice.
     """
-    from shared.collecting.run import collect
+    from shared.collecting.run import collect, made_before
     from shared.collecting.spec import read_spec
     from vision.images import PHOTO_SUFFIXES
 
+    wanted = read_spec(spec)
+    if into is not None and not restart and (made := made_before(wanted, output)) is not None:
+        click.echo(f"{output} is collected already")
+        click.echo(f"{_teach(made, into)} documents are in the knowledge base of {into}")
+        return
     done = collect(
-        read_spec(spec),
+        wanted,
         spec.resolve().parent,
         output,
         photos=read_photos,
@@ -90,7 +95,7 @@ def _teach(dataset: Dataset, url: str) -> int:
         ConfigError: no row has a text, or the service refuses one.
     """
     from percept import Client
-    from percept.errors import ClientError
+    from percept.errors import ClientError, Denied
 
     if "text" not in dataset.info.columns:
         raise ConfigError(f"--into: the rows have no column `text`; they have {', '.join(dataset.info.columns)}. Name "
@@ -106,6 +111,8 @@ def _teach(dataset: Dataset, url: str) -> int:
                 try:
                     client.put_document(f"{row['_sha256'][:24]}.txt", row["text"].encode(), title=named[:200])
                 except ClientError as error:
-                    raise ConfigError(f"--into {url}: {named}: {error} Set {KEY} to an administrator's key.") from error
+                    refused = isinstance(error, Denied)
+                    remedy = f"Set {KEY} to an administrator's key." if refused else "Run the command again."
+                    raise ConfigError(f"--into {url}: {named}: {error} {remedy}") from error
                 count += 1
     return count

@@ -249,7 +249,10 @@ def read_plan(file: Path) -> tuple[Plan, list[Decision]]:
         ConfigError: one of them cannot be read, or says something unknown or wrong.
     """
     try:
-        plan = Plan.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file} holds no plan: expected `fingerprint:` and a list of `steps:`.")
+        plan = Plan.model_validate(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the plan {file} cannot be read: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute
 from tqdm import tqdm
 
-from shared.collecting.journal import Counts, Journal, open_journal
+from shared.collecting.journal import Counts, Journal, journal_folder, open_journal
 from shared.collecting.spec import CollectSpec, reader_of, spec_digest
 from shared.dataset.columns import kinds_of, to_table, unified, widened
 from shared.dataset.layout import LICENCE, PLACE, PROVENANCE, SHA256, SOURCE, TIME
-from shared.dataset.read import Dataset, is_dataset
+from shared.dataset.read import Dataset, is_dataset, read_dataset
 from shared.dataset.write import check_target, write_dataset
 from shared.errors import ConfigError, DataError
 from shared.sources.places import PhotoFolder
@@ -99,6 +99,14 @@ def collect(
         if not collected.failed:
             journal.delete()
     return collected
+
+
+def made_before(spec: CollectSpec, out: Path) -> Dataset | None:
+    """Return the dataset that this very spec has made there, whole; None if it is to be collected."""
+    if not is_dataset(out) or journal_folder(out).exists():
+        return None
+    found = read_dataset(out)
+    return found if found.info.history[0].get("spec") == _written_spec(spec) else None
 
 
 class _Intake:
@@ -237,7 +245,7 @@ def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> C
              "failed": counts[name].failed, "licence": spec.licence_of(source), "origin": source.origin or ""}
             for name, source in zip(names, spec.sources, strict=True)
         ],
-        "spec": spec.model_dump(exclude_defaults=True),
+        "spec": _written_spec(spec),
     }  # fmt: skip
     left_out = (
         {SOURCE: name, PLACE: each.place, "step": "collect", "reason": each.reason, "row": each.row}
@@ -267,6 +275,10 @@ def _parts(journal: Journal, columns: dict[str, str]) -> Iterator[tuple[str, pa.
         for split in splits.unique().to_pylist():
             part = table.filter(pa.compute.equal(splits, split)) if len(splits.unique()) > 1 else table
             yield split, widened(part.drop_columns([SPLIT]), kinds, columns)
+
+
+def _written_spec(spec: CollectSpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)
 
 
 def _now() -> str:

@@ -57,6 +57,10 @@ def read_spec(file: Path) -> CollectSpec:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"the spec {file} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"{file} holds no spec: expected `name:` and a list of `sources:`. docs/data.md has examples."
+        )
     try:
         spec = CollectSpec.model_validate(content)
     except ValidationError as error:

@@ -36,11 +36,12 @@ def test_texts_are_put_into_the_knowledge_base_with_a_key(tmp_path: Path):
         )  # fmt: skip
 
     with serving([bundle], tmp_path / "log", workers=1, models=1, **settings) as running:
-        refused = collect(running.url, "wrong", "another key")
+        refused = collect(running.url, "out", "another key")
         assert refused.returncode == 2
         assert "Set PERCEPT_KEY to an administrator's key" in refused.stderr
-        done = collect(running.url, "out", KEY)
+        done = collect(running.url, "out", KEY)  # the same command again: only what failed is done
         assert done.returncode == 0, done.stderr
+        assert "is collected already" in done.stdout
         assert "1 documents are in the knowledge base" in done.stdout
         listed = httpx.get(f"{running.url}/v1/knowledge", headers={"Authorization": f"Bearer {KEY}"}).json()
         titles = [each["title"] for each in listed["documents"]]
