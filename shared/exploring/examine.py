@@ -116,6 +116,9 @@ class _Examination:
             self._unlabelled()
         if self.features is not None and len(self.seen) > NEIGHBOURS:
             self._by_likeness(page)
+        elif rows.text is not None or rows.image is not None:
+            why = "no model looked" if self.eyes is None else f"that takes more than {NEIGHBOURS} rows"
+            self.done.notes.append(f"near-copies and label errors were not looked for: {why}.")
         page["columns"] = self._columns()
         page["dependences"] = self._dependences()
         page["labels"] = self._labels()

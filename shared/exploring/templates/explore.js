@@ -94,7 +94,7 @@ const save = () => {
 };
 const findings = () => {
   const kinds = Object.keys(KINDS).filter((kind) => data.kinds[kind]);
-  if (!kinds.length) return section("findings", "Nothing looks wrong", make("p", { class: "soft" }, "No copies, no leaks, no likely label errors, no personal data by rule."));
+  if (!kinds.length) return section("findings", "Nothing looks wrong", make("p", { class: "soft" }, "Of what was looked for, nothing was found: copies, leaks, contradictions, likely label errors, personal data, missing values, outliers."));
   let chosen = kinds.includes("label_error") ? "label_error" : kinds[0], current = 0, shown = 12;
   const list = make("div", { role: "list", tabindex: 0, "aria-label": "Findings" }), tabs = make("div", { class: "controls" });
   const told = make("span", { class: "soft small" });
@@ -149,7 +149,7 @@ const labels = () => {
   if (!found || !found.counts.length) return;
   const splits = Object.keys(data.splits);
   const most = found.counts[0][1], least = found.counts[found.counts.length - 1][1];
-  const parts = [make("p", { class: "soft" }, `${count(found.counts.length, "label")}; the most frequent has ${(most / Math.max(1, least)).toFixed(1)} times as many rows as the rarest.`)];
+  const parts = [make("p", { class: "soft" }, `${count(found.counts.length, "label")}${found.counts.length > 1 ? `; the most frequent has ${(most / Math.max(1, least)).toFixed(1)} times as many rows as the rarest` : ""}.`)];
   if (found.agreement !== null) parts.push(make("p", { class: "soft" }, `Models that did not see a row give its label in ${percent(found.agreement)} of cases.`));
   for (const each of found.shift) {
     if (each.p < 0.01 && each.variation > 0.05) parts.push(make("p", { class: "warn" }, `Labels are shared out otherwise in ${each.split}: ${percent(each.variation)} of its rows would have to change their label (p = ${each.p.toPrecision(2)}).`));
