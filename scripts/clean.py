@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts.eyes import eyes_for
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(
     from shared.cleaning.run import clean
 
     plan, made = read_plan(plan_file)
-    done = clean(dataset, plan, made, output, fitted=fitted)
+    done = clean(dataset, plan, made, output, eyes_for, fitted=fitted)
     for name, before, after in done.steps:
         click.echo(f"{name:<16} {before:>9,} -> {after:,}" if before != after else f"{name:<16} {after:>9,}")
     splits = ", ".join(f"{rows:,} {split}" for split, rows in done.dataset.info.splits.items())
@@ -62,7 +63,6 @@ def command(
 
 
 def _propose(dataset: Dataset, file: Path, findings: Path | None, decisions: Path | None) -> None:
-    from scripts.explore import eyes_for
     from shared.cleaning.plan import read_decisions, write_plan
     from shared.cleaning.propose import propose
     from shared.exploring.examine import examine
@@ -74,7 +74,9 @@ def _propose(dataset: Dataset, file: Path, findings: Path | None, decisions: Pat
         raise ConfigError(f"{file} exists already, and may have been edited. Name another file.")
     rows = load_rows(dataset)
     if findings is None:
-        found = examine(rows, eyes_for(None, rows)).findings
+        has_photos = rows.image is not None
+        eyes = eyes_for(None, photos=has_photos) if has_photos or rows.text is not None else None
+        found = examine(rows, eyes).findings
     else:
         place = findings / FINDINGS if findings.is_dir() else findings
         try:

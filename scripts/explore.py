@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -12,16 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scripts.eyes import eyes_for
 from shared.errors import ConfigError
-from shared.project import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from shared.dataset.read import Dataset
-    from shared.exploring.examine import Eyes
-    from shared.exploring.rows import Rows
-
-TEXT_EYES, PHOTO_EYES = "models/encoder", "models/tagger"
-"""The bundles that look by default."""
 
 
 @click.command()
@@ -50,7 +44,9 @@ def command(
         rows = load_rows(dataset, text=text, label=label, image=image)
         if not len(rows):
             raise ConfigError(f"{data} has no rows.")
-        examined = examine(rows, eyes_for(bundle, rows))
+        has_photos = rows.image is not None
+        eyes = eyes_for(bundle, photos=has_photos) if has_photos or rows.text is not None else None
+        examined = examine(rows, eyes)
         write_report(output, examined)
     counts = Counter(finding.kind for finding in examined.findings)
     for note in examined.notes:
@@ -82,39 +78,3 @@ def opened(data: Path) -> Iterator[Dataset]:
     with tempfile.TemporaryDirectory(prefix="percept-explore-") as folder:
         done = collect(spec, Path(), Path(folder, "dataset"), photos=read_photos, photo_suffixes=PHOTO_SUFFIXES)
         yield done.dataset
-
-
-def eyes_for(bundle: Path | None, rows: Rows) -> Eyes | None:
-    """Return the model that looks at the rows; None if there is nothing for it to look at, or no starter.
-
-    Raises:
-        ConfigError: the bundle cannot look at these rows.
-    """
-    from shared.bundle.read import read_bundle
-    from shared.exploring.examine import Eyes
-    from shared.runtime.choose import choose_runtime
-
-    if rows.text is None and rows.image is None:
-        return None
-    default = PROJECT_ROOT / (PHOTO_EYES if rows.image is not None else TEXT_EYES)
-    if bundle is None and not default.exists():
-        return None
-    found = read_bundle(bundle or default)
-    task = found.config.task
-    wanted = ("tagging",) if rows.image is not None else ("embedding", "intent")
-    if task not in wanted:
-        raise ConfigError(f"{found.path} is a bundle for {task}; {'photos' if rows.image else 'texts'} need one for "
-                          f"{' or '.join(wanted)}.")  # fmt: skip
-    runtime = choose_runtime(found, "cpu", threads=os.cpu_count() or 1)
-    name = f"{found.name} {found.version}"
-    if task == "tagging":
-        from vision.tagging.offline import photo_features
-
-        return Eyes(name, of_photos=lambda photos: photo_features(found, runtime, photos))
-    if task == "intent":
-        from nlp.intent.offline import text_features
-
-        return Eyes(name, of_texts=lambda texts: text_features(found, runtime, texts))
-    from nlp.embedding.offline import text_embeddings
-
-    return Eyes(name, of_texts=lambda texts: text_embeddings(found, runtime, texts))

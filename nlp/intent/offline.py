@@ -95,13 +95,11 @@ def text_features(bundle: Bundle, runtime: Runtime, texts: Sequence[str]) -> np.
     Raises:
         ConfigError: the bundle has no features.
     """
-    outputs = {spec.name: spec for spec in bundle.config.signature.outputs}
-    if FEATURES not in outputs:
-        raise ConfigError(f"{bundle.path} gives no features. Export it again: percept export.")
+    size = bundle.output_size(FEATURES)
     predictor = IntentPredictor(bundle, runtime)
     encodings = predictor.encoder.encode_batch(texts)
     order = sorted(range(len(texts)), key=lambda place: len(encodings[place]))
-    found = np.zeros((len(texts), int(outputs[FEATURES].shape[-1])), dtype=np.float32)
+    found = np.zeros((len(texts), size), dtype=np.float32)
     for start in tqdm(range(0, len(order), BATCH), desc="reading texts"):
         chosen = order[start : start + BATCH]
         for place, each in zip(chosen, predictor.infer([encodings[place] for place in chosen]), strict=True):

@@ -16,7 +16,7 @@ from numpy.lib.npyio import NpzFile
 from pydantic import ValidationError
 
 from shared.bundle.layout import CONFIG, FORMAT_VERSION, GOLDEN, ONNX, PREPROCESSOR, REQUIRED, WEIGHTS, BundleConfig
-from shared.errors import BundleError
+from shared.errors import BundleError, ConfigError
 
 _CHUNK_BYTES = 1 << 20
 MAX_JSON_BYTES = 64 << 20
@@ -59,6 +59,17 @@ class Bundle:
     def labels(self) -> list[str]:
         """Label names in the order of the logits."""
         return self.config.labels
+
+    def output_size(self, name: str) -> int:
+        """Return how many numbers an output has for each input.
+
+        Raises:
+            ConfigError: the network has no such output.
+        """
+        for spec in self.config.signature.outputs:
+            if spec.name == name:
+                return int(spec.shape[-1])
+        raise ConfigError(f"{self.path} gives no {name}: it is of an older format. Export it again: percept export.")
 
     def file(self, name: str) -> Path:
         """Return the path of one of the bundle's files.

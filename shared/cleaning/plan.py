@@ -199,6 +199,16 @@ class Tfidf(_Part):
     words: int = Field(default=500, gt=0, le=20_000)
 
 
+class Embed(_Part):
+    """Add what a model makes of a text or a photo, as a list of numbers."""
+
+    step: Literal["embed"]
+    column: str = "text"
+    into: str = "embedding"
+    bundle: str | None = None
+    """Folder of an encoder, an intent classifier or a tagger; the one that comes with Percept if not given."""
+
+
 class Select(_Part):
     """Keep some columns, or leave some out."""
 
@@ -209,7 +219,7 @@ class Select(_Part):
 
 AnyStep = Annotated[
     Decide | DropDuplicates | MergeLabels | DropLabels | Missing | Outliers | NormaliseText | Redact | Limits | Balance
-    | Split | Length | Language | TimeParts | Standardise | Discretise | OneHot | Tfidf | Select,
+    | Split | Length | Language | TimeParts | Standardise | Discretise | OneHot | Tfidf | Embed | Select,
     Field(discriminator="step"),
 ]  # fmt: skip
 

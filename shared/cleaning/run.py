@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from shared.cleaning.plan import Decision, Limits, Plan
 from shared.cleaning.steps import Steps
 from shared.cleaning.working import Working
 from shared.dataset.columns import kinds_of, to_table
-from shared.dataset.read import Dataset
+from shared.dataset.read import PHOTO_ROWS, Dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError
+from shared.exploring.eyes import Eyes
 from shared.sources.tables import Row
 
 FITTED = "fitted.json"
@@ -39,7 +40,13 @@ class Cleaned:
 
 
 def clean(
-    dataset: Dataset, plan: Plan, decisions: Sequence[Decision], out: Path, *, fitted: Path | None = None
+    dataset: Dataset,
+    plan: Plan,
+    decisions: Sequence[Decision],
+    out: Path,
+    eyes: Callable[..., Eyes | None],
+    *,
+    fitted: Path | None = None,
 ) -> Cleaned:
     """Return the dataset that a plan makes of another.
 
@@ -48,6 +55,7 @@ def clean(
         plan: what to do.
         decisions: about single rows.
         out: the new dataset's folder.
+        eyes: (a bundle's folder or None, photos=whether photos are looked at) -> the model that looks.
         fitted: a dataset that the plan made before: what its steps learned is applied, and nothing is learned anew.
 
     Raises:
@@ -64,7 +72,7 @@ def clean(
     working = _load(dataset, plan)
     if fitted is not None:
         working.fitted, working.is_applied = _read_fitted(fitted), True
-    steps = Steps(plan, decisions)
+    steps = Steps(plan, decisions, eyes)
     done: list[tuple[str, int, int]] = []
     for number, step in enumerate(tqdm(plan.steps, desc="cleaning", unit="step"), start=1):
         before = len(working)
@@ -103,15 +111,12 @@ def _load(dataset: Dataset, plan: Plan) -> Working:
 
 def _sizes(dataset: Dataset, column: str) -> list[float | None]:
     found: list[float | None] = []
-    for _, batch in dataset.batches(columns=[column], rows=64):
-        for row in batch.to_pylist():
-            cell = row[column]
-            content = cell.get("bytes") if isinstance(cell, dict) else cell
-            try:
-                with Image.open(io.BytesIO(content or b"")) as photo:
-                    found.append(float(min(photo.size)))
-            except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-                found.append(None)
+    for content in dataset.photos(column):
+        try:
+            with Image.open(io.BytesIO(content or b"")) as photo:
+                found.append(float(min(photo.size)))
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+            found.append(None)
     return found
 
 
@@ -133,7 +138,7 @@ def _parts(working: Working, columns: dict[str, str]) -> Iterator[tuple[str, pa.
     """Yield (split, rows) in their order; photos are read again."""
     streamed = [name for name in columns if name not in working.cells]
     place = start = 0
-    batches = working.dataset.batches(columns=streamed or ["_sha256"], rows=64 if streamed else _ROWS)
+    batches = working.dataset.batches(columns=streamed or ["_sha256"], rows=PHOTO_ROWS if streamed else _ROWS)
     for _, batch in batches:
         stored = batch.to_pylist() if streamed else [{}] * len(batch)
         rows: dict[str, list[Row]] = {}

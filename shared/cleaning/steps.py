@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from shared.cleaning import plan as of
 from shared.cleaning.working import WEIGHT, Working
 from shared.errors import ConfigError
+from shared.exploring.eyes import Eyes
 from shared.exploring.languages import language_of
 from shared.exploring.personal import masked
 from shared.exploring.texts import words_of
@@ -27,8 +29,10 @@ GUARDED = ("test", "val", "train")
 class Steps:
     """Runs the steps of a plan."""
 
-    def __init__(self, plan: of.Plan, decisions: Sequence[of.Decision]) -> None:
-        self.plan, self.decisions = plan, decisions
+    def __init__(
+        self, plan: of.Plan, decisions: Sequence[of.Decision], eyes: Callable[..., Eyes | None] = lambda *_, **__: None
+    ) -> None:
+        self.plan, self.decisions, self.eyes = plan, decisions, eyes
         self.together = {each.sha256: str(each.value) for each in decisions if each.action == "together"}
 
     def run(self, working: Working, step: Any, number: int) -> None:
@@ -346,6 +350,33 @@ class Steps:
             length = float(np.linalg.norm(row))
             found.append((row / length if length else row).astype(np.float32).tolist())
         working.put(step.into, found)
+
+    def _embed(self, working: Working, step: of.Embed, key: str) -> None:
+        kind = working.dataset.info.columns.get(step.column)
+        is_photo = kind in ("image", "binary")
+        cells = [] if is_photo else working.column(step.column)
+        eyes = self.eyes(None if step.bundle is None else Path(step.bundle), photos=is_photo)
+        if eyes is None:
+            raise ConfigError("no model is there that could look: name its folder in `bundle`.")
+        before = working.learned(key, lambda: eyes.name)
+        if before != eyes.name:
+            raise ConfigError(f"{before} looked when the plan was fitted; {eyes.name} would look now. Name the former "
+                              "in `bundle`.")  # fmt: skip
+        if is_photo:
+            assert eyes.of_photos is not None
+            wanted = set(working.row)
+            kept = [(row, content) for row, content in enumerate(working.dataset.photos(step.column))
+                    if content is not None and row in wanted]  # fmt: skip
+            made = eyes.of_photos([content for _, content in kept])
+            of_row = dict(zip((row for row, _ in kept), made, strict=True))
+            features = [of_row.get(row) for row in working.row]
+        else:
+            assert eyes.of_texts is not None
+            known = [place for place, cell in enumerate(cells) if cell is not None and str(cell).strip()]
+            made = eyes.of_texts([str(cells[place]) for place in known]) if known else np.zeros((0, 0))
+            of_row = dict(zip(known, made, strict=True))
+            features = [of_row.get(place) for place in range(len(cells))]
+        working.put(step.into, [None if each is None else each.astype(np.float32).tolist() for each in features])
 
 
 def _comparable(cell: Any, *, loosely: bool) -> Any:

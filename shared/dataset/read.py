@@ -15,6 +15,7 @@ from shared.dataset.layout import FORMAT_VERSION, INFO, DatasetInfo
 from shared.errors import DataError
 
 BATCH_ROWS = 4096
+PHOTO_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Dataset:
                         yield file.split, batch
             except (OSError, pa.ArrowException) as error:
                 raise DataError(f"{self.path / name} cannot be read: {error}") from error
+
+    def photos(self, column: str) -> Iterator[bytes | None]:
+        """Yield the files of a column of photos in the order of the rows, a few in memory at a time."""
+        for _, batch in self.batches(columns=[column], rows=PHOTO_ROWS):
+            for cell in batch.column(0).to_pylist():
+                yield cell.get("bytes") if isinstance(cell, dict) else cell
 
     def verify(self) -> None:
         """Compare every file with what dataset.json says.

@@ -8,7 +8,7 @@ import io
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from shared.errors import DataError
 from shared.exploring import photos as looking
 from shared.exploring import texts as reading
+from shared.exploring.eyes import Eyes
 from shared.exploring.findings import Finding, ranked
 from shared.exploring.labels import check_labels, confusable, nearest, normalised, shift
 from shared.exploring.languages import language_of
@@ -39,6 +40,8 @@ CONTACTS = 12
 SHOWN_LABELS = 60
 """Labels with words and photos of their own on the page, the most frequent ones."""
 SHOWN_CHARACTERS = 240
+UNCLEAR = "not clear"
+"""The language of a text that is too short or too mixed to tell."""
 NEIGHBOURS = 5
 _LONELY = 6.0
 """Median deviations below the median likeness to its neighbours, from which a row is far from all others."""
@@ -46,21 +49,6 @@ _LEAST_DISTANCE = 0.1
 """The least such difference, as a cosine."""
 _AVERAGE_SIDE = 48
 _MEASURED = ("width", "height", "ratio", "brightness", "contrast", "sharpness")
-
-
-@dataclass(frozen=True)
-class Eyes:
-    """The model that looks at texts or photos.
-
-    Args:
-        name: for people.
-        of_texts: texts -> features float32 [N, D].
-        of_photos: files of photos -> features float32 [N, D].
-    """
-
-    name: str
-    of_texts: Callable[[Sequence[str]], np.ndarray] | None = None
-    of_photos: Callable[[Sequence[bytes]], np.ndarray] | None = None
 
 
 @dataclass
@@ -237,7 +225,9 @@ class _Examination:
                 self.add("personal_data", row, 1.0, f"has {', '.join(kinds)} in it: {masked(text)[:SHOWN_CHARACTERS]}",
                          column=self.rows.text, given=", ".join(kinds))  # fmt: skip
         self.numbers[f"{self.rows.text}: words"] = [None if text is None else len(text.split()) for text in texts]
-        self.categories[f"{self.rows.text}: language"] = [language_of(text) for text in texts]
+        self.categories[f"{self.rows.text}: language"] = [
+            language_of(text) or (None if text is None else UNCLEAR) for text in texts
+        ]
         for group in reading.same(texts):
             self._copies(group)
         known = [(text, label) for text, label in zip(texts, labels, strict=True) if text and label is not None]

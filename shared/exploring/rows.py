@@ -17,7 +17,6 @@ from shared.exploring.statistics import MAX_CATEGORIES
 TEXT_NAMES = ("text", "utterance", "sentence", "query", "question", "content", "message", "body")
 LABEL_NAMES = ("label", "labels", "intent", "category", "class", "target", "tag", "tags")
 _NUMBERS = ("int", "long", "float", "bool")
-_PHOTO_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,7 @@ class Rows:
 
     def photos(self) -> Iterator[tuple[int, bytes | None]]:
         """Yield (row number, file) of each photo, a few in memory at a time."""
-        if self.image is None:
-            return
-        number = 0
-        for _, batch in self.dataset.batches(columns=[self.image], rows=_PHOTO_ROWS):
-            for row in batch.to_pylist():
-                cell = row[self.image]
-                yield number, (cell.get("bytes") if isinstance(cell, dict) else cell)
-                number += 1
+        yield from () if self.image is None else enumerate(self.dataset.photos(self.image))
 
 
 def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = None, image: str | None = None) -> Rows:

@@ -193,11 +193,8 @@ def photo_features(bundle: Bundle, runtime: Runtime, photos: Sequence[bytes]) ->
     Raises:
         ConfigError: the bundle has no features.
     """
-    outputs = {spec.name: spec for spec in bundle.config.signature.outputs}
-    if FEATURES not in outputs:
-        raise ConfigError(f"{bundle.path} gives no features: it is of format 1. Export it again: percept export.")
+    found = np.zeros((len(photos), bundle.output_size(FEATURES)), dtype=np.float32)
     predictor = TagPredictor(bundle, runtime)
-    found = np.zeros((len(photos), int(outputs[FEATURES].shape[-1])), dtype=np.float32)
 
     def read(content: bytes) -> np.ndarray | None:
         try:

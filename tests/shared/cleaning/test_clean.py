@@ -14,25 +14,28 @@ import yaml
 from click.testing import CliRunner
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from scripts.eyes import eyes_for
 from scripts.main import main
 from shared.cleaning.plan import Decision, read_plan
 from shared.cleaning.run import FITTED, Cleaned, clean
 from shared.dataset.layout import LEFT_OUT
 from shared.dataset.read import Dataset
 from shared.errors import ConfigError
+from shared.exploring.eyes import Eyes
 from shared.exploring.texts import words_of
+from shared.project import PROJECT_ROOT
 from tests.shared.exploring.test_examine import as_bytes, dataset, explored, kinds, scene, utterances
 
 
 def run(
     tmp_path: Path, found: Dataset, *steps: dict[str, Any], out: str = "out", decisions: Any = (), **plan: Any
 ) -> Cleaned:
-    fitted = plan.pop("fitted", None)
+    fitted, eyes = plan.pop("fitted", None), plan.pop("eyes", eyes_for)
     file = tmp_path / "plan.yaml"
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(each) + "\n" for each in decisions))
     content = {"fingerprint": found.info.fingerprint, "steps": list(steps), **plan}
     file.write_text(yaml.safe_dump(content | ({"decisions": "d.jsonl"} if decisions else {})))
-    return clean(found, *read_plan(file), tmp_path / out, fitted=fitted)
+    return clean(found, *read_plan(file), tmp_path / out, eyes, fitted=fitted)
 
 
 def column(done: Cleaned, name: str) -> list[Any]:
@@ -206,6 +209,29 @@ def test_features_are_learned_from_the_training_split_and_applied_to_new_data(tm
     assert (again.dataset.path / FITTED).read_bytes() == (done.dataset.path / FITTED).read_bytes()
     with pytest.raises(ConfigError, match="the training split has no 'n' to learn from"):
         run(tmp_path, new, *steps[2:], out="none")
+
+
+def test_texts_and_photos_get_a_column_of_what_a_model_makes_of_them(tmp_path: Path):
+    rows = [{"text": "Where is my card?"}, {"text": None}, {"text": "where is my card"}, {"text": "Goodbye"}]
+    found = dataset(tmp_path / "in", rows)
+    done = run(tmp_path, found, {"step": "embed"}, {"step": "drop_labels", "column": "text", "labels": ["Goodbye"]})
+    one, none, same = column(done, "embedding")
+    assert done.dataset.info.columns["embedding"] == "floats"
+    assert (len(one), none) == (384, None)
+    assert np.dot(one, same) > 0.95
+    photos = [{"image": {"bytes": as_bytes(scene(i)), "path": f"{i}.png"}} for i in range(2)]
+    seen = run(tmp_path, dataset(tmp_path / "photos", photos), {"step": "embed", "column": "image"}, out="seen")
+    assert len(column(seen, "embedding")[0]) == 1280
+
+    def other(bundle: Path | None, *, photos: bool) -> Eyes:
+        return Eyes("other 2", of_texts=lambda texts: np.ones((len(texts), 2)))
+
+    with pytest.raises(ConfigError, match="other 2 would look now"):
+        run(tmp_path, found, {"step": "embed"}, out="new", fitted=done.dataset.path, eyes=other)
+    with pytest.raises(ConfigError, match="texts need one for embedding or intent"):
+        run(tmp_path, found, {"step": "embed", "bundle": str(PROJECT_ROOT / "models" / "qa")}, out="new")
+    with pytest.raises(ConfigError, match="no model is there"):
+        run(tmp_path, found, {"step": "embed"}, out="new", eyes=lambda _, **__: None)
 
 
 def test_the_same_plan_on_the_same_data_makes_the_same_bytes(tmp_path: Path):

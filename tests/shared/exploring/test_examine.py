@@ -21,7 +21,8 @@ from shared.dataset.columns import kinds_of, to_table
 from shared.dataset.read import Dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError, DataError
-from shared.exploring.examine import Examined, Eyes, examine
+from shared.exploring.examine import Examined, examine
+from shared.exploring.eyes import Eyes
 from shared.exploring.findings import read_findings
 from shared.exploring.labels import check_labels, nearest
 from shared.exploring.photos import ALIKE, aligned_correlation, look
