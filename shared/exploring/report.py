@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from shared.errors import ConfigError
 from shared.exploring.examine import Examined
 from shared.exploring.findings import write_findings
+from shared.pages import render as draw
 from shared.staging import staged, sync_file
-from shared.templates import templates
 
 PAGE = "index.html"
 FINDINGS = "findings.jsonl"
@@ -34,14 +33,5 @@ def write_report(out: Path, examined: Examined) -> None:
 
 def render(page: dict[str, Any]) -> str:
     """Return the page, which needs nothing but itself."""
-    place = files("shared.exploring") / "templates"
-    content = json.dumps(page, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _TEMPLATES.get_template("explore.html").render(
-        name=page["name"],
-        data=content.replace("<", "\\u003c"),  # so that no text of the data ends the script
-        css=(place / "explore.css").read_text("utf-8"),
-        js=(place / "explore.js").read_text("utf-8"),
-    )
-
-
-_TEMPLATES = templates("shared.exploring")
+    script = (files("shared.exploring") / "templates" / "explore.js").read_text("utf-8")
+    return draw("explore", page["name"], page, script)
