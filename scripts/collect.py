@@ -61,6 +61,8 @@ def command(ctx: click.Context, spec: Path, output: Path, restart: bool, into: s
 
 
 def _tell(done: Collected, output: Path) -> None:
+    for note in done.notes:
+        click.echo(note, err=True)
     for name, counts in done.counts.items():
         aside = f", {counts.set_aside:,} set aside" if counts.set_aside else ""
         failed = f", {counts.failed:,} failed" if counts.failed else ""

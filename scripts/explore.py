@@ -77,4 +77,6 @@ def opened(data: Path) -> Iterator[Dataset]:
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="percept-explore-") as folder:
         done = collect(spec, Path(), Path(folder, "dataset"), photos=read_photos, photo_suffixes=PHOTO_SUFFIXES)
+        for note in done.notes:
+            click.echo(note, err=True)
         yield done.dataset

@@ -29,6 +29,8 @@ message holds no path and nothing of the machine. HTTP status codes live in `sha
 
 from __future__ import annotations
 
+import reprlib
+
 
 class PerceptError(Exception):
     """Base of all errors raised on purpose; anything else that escapes is a bug."""
@@ -120,3 +122,17 @@ class NotReady(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """The answer was not there in time."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: short, however large it is.
+
+    >>> shown("x" * 500)[:6], shown([[[[[]]]]])
+    ("'xxxxx", '[[[[...]]]]')
+    """
+    return _SHORT.repr(value)[:_SHOWN]
+
+
+_SHOWN = 200
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 80, 80

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from shared.sources.web import WebSpec
 SPLIT = "_split"
 """A column of the journal's tables alone."""
 _DEFAULT_SPLIT = "train"
+_SHOWN_ROW = 2_000
+"""Characters of what was set aside and cannot be written as it is."""
+_SHOWN_FAILURES = 3
 _JUDGED_ROWS = 1_000
 """After so many rows it is clear whether too many are malformed."""
 
@@ -41,6 +45,8 @@ class Collected:
     dataset: Dataset
     counts: dict[str, Counts]
     """Source -> how much of it."""
+    notes: tuple[str, ...] = ()
+    """What was recognised and could be wrong, one line each."""
 
     @property
     def failed(self) -> int:
@@ -82,6 +88,7 @@ def collect(
         _check_same(journal, spec, out, restart)
         started = journal.meta("started", _now())
         journal.forget_failed()
+        notes: list[str] = []
         for number, (name, source, reader) in enumerate(zip(spec.names(), spec.sources, readers, strict=True)):
             if journal.is_finished(number):
                 continue
@@ -95,7 +102,8 @@ def collect(
                     bar.set_postfix_str(intake.shown, refresh=False)
             intake.judge()
             journal.finish(number)
-        collected = _assemble(journal, spec, out, started)
+            notes += intake.notes
+        collected = replace(_assemble(journal, spec, out, started), notes=tuple(notes))
         if not collected.failed:
             journal.delete()
     return collected
@@ -118,6 +126,7 @@ class _Intake:
         self.rows, self.aside, self.failed = counts.rows, counts.set_aside, counts.failed
         self.malformed = counts.malformed
         self.reasons: Counter[str] = Counter()
+        self.notes: dict[str, None] = {}
         self.absent = set((source.columns or {}).values()) if not counts.rows else set()
 
     @property
@@ -138,10 +147,16 @@ class _Intake:
             except DataError as error:
                 step.set_aside.append(SetAside(found.place, str(error), found.row))
         step.set_aside = [
-            SetAside(secrets.mask(each.place), secrets.mask(each.reason), _plain(each.row), each.is_malformed)
+            SetAside(
+                _whole(secrets.mask(each.place)),
+                _whole(secrets.mask(each.reason)),
+                secrets.masked(_plain(each.row)),
+                each.is_malformed,
+            )
             for each in step.set_aside
         ]
-        step.failed = secrets.mask(step.failed) if step.failed else None
+        step.failed = _whole(secrets.mask(step.failed)) if step.failed else None
+        self.notes.update(dict.fromkeys(step.notes))
         columns = kinds_of(rows)
         self.journal.add(self.number, step, to_table(rows, columns), columns)
         self.rows += len(rows)
@@ -170,21 +185,26 @@ class _Intake:
 
     def _row(self, found: Found, time: str, secrets: Secrets) -> Row:
         whole = dict(found.row)
-        origin = {name: whole.pop(name) for name in PROVENANCE} if whole.keys() >= set(PROVENANCE) else None
+        is_whole = found.is_of_dataset and whole.keys() >= set(PROVENANCE)
+        origin = {name: whole.pop(name) for name in PROVENANCE} if is_whole else None
         row = whole if self.source.columns is None else self._picked(whole)
         row = {str(name) or "unnamed": value for name, value in row.items()}
         reserved = [name for name in row if name in (*PROVENANCE, SPLIT)]
         if reserved:
             raise DataError(f"its column {reserved[0]!r} is one of our own: rename it with `columns`")
         row.update(self.source.add)
-        digest = row_digest(row)
+        content = _content(row)
+        if secrets.are_in(content):  # a server may say again what it was told
+            row = secrets.masked(row)
+            content = _content(row)
+        digest = hashlib.sha256(content).hexdigest()
         row[SPLIT] = self.source.split or found.split or _DEFAULT_SPLIT
         if origin is not None:  # a row of a dataset, which knows where it is from
             return row | origin
         return {
             **row,
             SOURCE: self.name,
-            PLACE: secrets.mask(found.place),
+            PLACE: _whole(secrets.mask(found.place)),
             TIME: time,
             LICENCE: found.licence or self.spec.licence_of(self.source),
             SHA256: digest,
@@ -203,8 +223,26 @@ class _Intake:
 
 def row_digest(row: Row) -> str:
     """Return the SHA-256 of a row's content: the same for equal rows of any source."""
-    content = orjson.dumps(row, default=_written, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(_content(row)).hexdigest()
+
+
+def _content(row: Row) -> bytes:
+    """Return a row as JSON, sorted.
+
+    Raises:
+        DataError: no file can hold it: half a character, or objects nested without end.
+    """
+    try:
+        return orjson.dumps(row, default=_written, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # whole numbers of more than 64 bits, deep objects, and half characters
+        pass
+    try:
+        return json.dumps(row, default=_written, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"it has half a character in it, {error.object[error.start : error.end]!r}, which no file can "
+                        "hold: the source has cut or mixed up a text") from error  # fmt: skip
+    except (RecursionError, TypeError) as error:
+        raise DataError(f"it cannot be written as JSON: {error}") from error
 
 
 def _written(value: Any) -> str:
@@ -213,7 +251,17 @@ def _written(value: Any) -> str:
 
 def _plain(row: Any) -> Any:
     """Return a row as JSON can hold it, without the bytes of photos."""
-    return None if row is None else orjson.loads(orjson.dumps(row, default=_written, option=orjson.OPT_NON_STR_KEYS))
+    if row is None:
+        return None
+    try:
+        return orjson.loads(orjson.dumps(row, default=_written, option=orjson.OPT_NON_STR_KEYS))
+    except (TypeError, orjson.JSONDecodeError):
+        return ascii(row)[:_SHOWN_ROW]
+
+
+def _whole(text: str) -> str:
+    """Return a text that any file can hold: file names may have bytes in them that are no characters."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _check_same(journal: Journal, spec: CollectSpec, out: Path, restart: bool) -> None:
@@ -232,7 +280,9 @@ def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> C
     counts = {name: journal.counts(number) for number, name in enumerate(names)}
     columns = unified(journal.columns())
     if not columns:
-        raise DataError(f"no row was found in {', '.join(names)}.")
+        failures = [line for number in range(len(names)) for line in journal.failures(number)]
+        why = "".join(f"\n{place}: {reason}" for place, reason in failures[:_SHOWN_FAILURES])
+        raise DataError(f"no row was found in {', '.join(names)}.{why}")
     columns.pop(SPLIT)
     columns = {name: kind for name, kind in columns.items() if name not in PROVENANCE} | dict.fromkeys(
         PROVENANCE, "text"

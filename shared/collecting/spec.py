@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, shown
 from shared.sources.hub import HubReader, HubSpec
 from shared.sources.places import FilesReader, FilesSpec, PhotoFolder
 from shared.sources.rest import RestReader, RestSpec
@@ -67,7 +67,7 @@ def read_spec(file: Path) -> CollectSpec:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigError(
-            f"{file}: {place or 'the spec'}: {first['msg']}; came {str(first.get('input'))[:80]!r}."
+            f"{file}: {place or 'the spec'}: {first['msg']}; came {shown(first.get('input'))}."
         ) from error
     for name, source in zip(spec.names(), spec.sources, strict=True):
         if not spec.licence_of(source):

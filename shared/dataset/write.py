@@ -94,6 +94,8 @@ def check_target(path: Path) -> None:
     Raises:
         ConfigError: says what is there.
     """
+    if path.resolve() == Path.cwd():
+        raise ConfigError("a dataset takes the place of its folder, and you are in it. Name a new folder.")
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise ConfigError(f"{path} is not a folder, so a dataset cannot be written there. Name a folder.")
     if path.is_dir() and any(path.iterdir()) and not (path / INFO).is_file():

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from lxml import etree
 
-from shared.errors import DataError
+from shared.errors import DataError, shown
 from shared.sources.files import walk
 from shared.sources.splits import splits_in
 from shared.sources.steps import Found, SetAside
@@ -34,20 +34,33 @@ def coco_rows(file: Path, content: Mapping[str, Any]) -> Iterator[Item]:
 
     Source: https://cocodataset.org/#format-data
     """
-    names = {each["id"]: str(each["name"]) for each in content.get("categories", ()) if {"id", "name"} <= set(each)}
-    labels: dict[Any, set[str]] = {}
-    for each in content["annotations"]:
-        if each.get("category_id") in names:
-            labels.setdefault(each.get("image_id"), set()).add(names[each["category_id"]])
+    categories = [each for each in content.get("categories") or () if isinstance(each, dict)]
+    names = {as_text(each.get("id")): str(each["name"]) for each in categories if "name" in each}
+    labels: dict[str | None, set[str]] = {}
+    unknown: dict[str | None, str] = {}
+    for number, each in enumerate(content["annotations"]):
+        if not isinstance(each, dict):
+            yield SetAside(f"{file.name} annotation {number}", f"is {shown(each)}; expected an object")
+            continue
+        image_id, category = as_text(each.get("image_id")), as_text(each.get("category_id"))
+        if category in names:
+            labels.setdefault(image_id, set()).add(names[category])
+        else:
+            unknown[image_id] = f"is marked with the category {category}, which `categories` does not have"
     split = _split_of(file.stem)
-    for image in content["images"]:
-        name = str(image.get("file_name") or "")
-        place = f"{file.name}: {name or image.get('id')}"
+    for number, image in enumerate(content["images"]):
+        if not isinstance(image, dict):
+            yield SetAside(f"{file.name} image {number}", f"is {shown(image)}; expected an object")
+            continue
+        name, image_id = str(image.get("file_name") or ""), as_text(image.get("id"))
+        place = f"{file.name}: {name or image_id}"
         photo = _photo(file.parent, name)
         if photo is None:
             yield SetAside(place, f"its photo {name!r} is not below {file.parent.name} or beside it", image)
+        elif image_id in unknown:
+            yield SetAside(place, unknown[image_id], image)
         else:
-            yield Found({"image": photo, "labels": sorted(labels.get(image.get("id"), ()))}, place, split)
+            yield Found({"image": photo, "labels": sorted(labels.get(image_id, ()))}, place, split)
 
 
 def is_voc(root: Path) -> bool:
@@ -82,6 +95,11 @@ def yolo_file(root: Path) -> Path | None:
     return next((root / name for name in _YOLO_FILES if (root / name).is_file()), None) if root.is_dir() else None
 
 
+def is_yolo(root: Path) -> bool:
+    """Whether a folder has YOLO's description and folders of labels, at its top or in one folder for each split."""
+    return yolo_file(root) is not None and any(place.is_dir() for place in root.rglob("labels"))
+
+
 def yolo_rows(root: Path, photo_suffixes: Sequence[str]) -> Iterator[Item]:
     """Yield a row of image and labels for each photo below `images`; one without a file in `labels` has none.
 
@@ -97,7 +115,13 @@ def yolo_rows(root: Path, photo_suffixes: Sequence[str]) -> Iterator[Item]:
         classes = content["names"]
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise DataError(f"{description} has no `names` of classes, as YOLO's description has.") from error
-    names = {str(i): str(name) for i, name in (classes.items() if isinstance(classes, dict) else enumerate(classes))}
+    listed = classes.items() if isinstance(classes, dict) else enumerate(classes) if isinstance(classes, list) else ()
+    names = {str(i): name for i, name in listed}
+    wrong = next((name for name in names.values() if not isinstance(name, str | int)), None)
+    if not names or wrong is not None:
+        raise DataError(f"{description}: `names` is {shown(classes if wrong is None else wrong)}; expected a list of "
+                        "the classes' names, or number: name.")  # fmt: skip
+    names = {i: str(name) for i, name in names.items()}
     for photo in walk(root):
         relative = photo.relative_to(root)
         if photo.suffix.lower() not in photo_suffixes or "images" not in relative.parts:
@@ -148,6 +172,9 @@ def label_studio_rows(file: Path, tasks: Sequence[Any]) -> Iterator[Item]:
             continue
         chosen = votes[0][0]
         row: Row = dict(task["data"])
+        for name in ("label", "labels"):
+            if name in row:  # what the data said before anybody annotated it
+                row[f"{name}_in_data"] = row.pop(name)
         photo = _photo(file.parent, Path(str(row["image"])).name) if isinstance(row.get("image"), str) else None
         if photo is not None:
             row["image"] = photo
@@ -165,19 +192,24 @@ def _annotations(task: Any) -> list[tuple[tuple[str, ...], list[Any]]]:
     """Return (labels, spans) of each annotation that counts; of those marked as the truth alone, if any is."""
     if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
         return []
-    kept = [each for each in task.get("annotations") or () if not each.get("was_cancelled")]
+    annotations = [each for each in task.get("annotations") or () if isinstance(each, dict)]
+    kept = [each for each in annotations if not each.get("was_cancelled")]
     kept = [each for each in kept if each.get("ground_truth")] or kept
     found = []
     for each in kept:
         labels: list[str] = []
         spans = []
         for result in each.get("result") or ():
-            value = result.get("value") or {}
+            value = result.get("value") if isinstance(result, dict) else None
+            if not isinstance(value, dict):
+                continue
             if "start" in value:
                 spans.append(value)
             for key in ("choices", "rectanglelabels", "polygonlabels", "brushlabels", "labels"):
                 if key != "labels" or "start" not in value:
-                    labels += [text for each_label in value.get(key) or () if (text := as_text(each_label))]
+                    given = value.get(key) or ()
+                    given = given if isinstance(given, list | tuple) else [given]
+                    labels += [text for each_label in given if (text := as_text(each_label))]
         found.append((tuple(sorted(set(labels))), spans))
     return found
 
@@ -202,5 +234,7 @@ def _voc_splits(root: Path) -> dict[str, str]:
     for split in ("train", "val", "test"):
         file = root / "ImageSets" / "Main" / f"{split}.txt"
         if file.is_file():
-            found.update({line.split()[0]: split for line in file.read_text().splitlines() if line.strip()})
+            found.update(
+                {line.split()[0]: split for line in file.read_text("utf-8", "replace").splitlines() if line.strip()}
+            )
     return found

@@ -6,8 +6,9 @@ What is around the text (menus, headers, footers, forms, scripts) is left out; w
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -78,18 +79,22 @@ def read_page(content: bytes, url: str, *, charset: str | None = None, robots: s
         charset: that the server named.
         robots: the header X-Robots-Tag.
     """
-    parser = html.HTMLParser(encoding=charset, remove_comments=True, remove_pis=True, huge_tree=False)
     try:
+        codecs.lookup(charset or "utf-8")
+    except LookupError:
+        charset = None  # as browsers do with one that nobody knows
+    try:
+        parser = html.HTMLParser(encoding=charset, remove_comments=True, remove_pis=True, huge_tree=False)
         root = html.document_fromstring(content, parser=parser)
     except (etree.ParserError, LookupError, ValueError):
         return Page("", "", None, None, robots)
-    base = next((urljoin(url, each.get("href", "")) for each in root.iter("base")), url)
+    base = next(filter(None, (_joined(url, each.get("href", "")) for each in root.iter("base"))), url)
     metas = [
         each.get("content", "")
         for each in root.iter("meta")
         if each.get("name", "").lower() in ("robots", "percept-collect")
     ]
-    licence = next((urljoin(base, each.get("href", "")) for each in root.iter("a", "link") if _is_licence(each)), None)
+    licence = _licence(root.iter("a", "link"), base)
     main = _main(root)
     return Page(
         title=" ".join((root.findtext(".//title") or "").split()),
@@ -152,13 +157,9 @@ def _links(root: Any, base: str) -> Iterator[str]:
         href, rel = each.get("href"), each.get("rel", "").lower().split()
         if not href or "nofollow" in rel:
             continue
-        try:
-            url = urldefrag(urljoin(base, href.strip())).url
-            scheme = urlsplit(url).scheme
-        except ValueError:
-            continue
-        if scheme in ("http", "https"):
-            yield url
+        url = _joined(base, href)
+        if url is not None and urlsplit(url).scheme in ("http", "https"):
+            yield urldefrag(url).url
 
 
 def _photos(main: Any, base: str) -> Iterator[PagePhoto]:
@@ -169,13 +170,27 @@ def _photos(main: Any, base: str) -> Iterator[PagePhoto]:
         figure = next((above for above in each.iterancestors("figure")), None)
         caption = figure.find(".//figcaption") if figure is not None else None
         marks = figure.iter("a", "link") if figure is not None else ()
-        licence = next((urljoin(base, mark.get("href", "")) for mark in marks if _is_licence(mark)), None)
+        licence = _licence(marks, base)
         said = " ".join("".join(caption.itertext()).split()) if caption is not None else ""
-        try:
-            url = urljoin(base, src.strip())
-        except ValueError:
+        url = _joined(base, src)
+        if url is None:
             continue
         yield PagePhoto(url, " ".join(each.get("alt", "").split()), said, licence)
+
+
+def _joined(base: str, href: str) -> str | None:
+    """Return the address that a page means; None if it is none."""
+    try:
+        url = urljoin(base, href.strip())
+        urlsplit(url)
+    except ValueError:
+        return None
+    return url
+
+
+def _licence(elements: Iterable[Any], base: str) -> str | None:
+    found = (_joined(base, each.get("href", "")) for each in elements if _is_licence(each))
+    return next(filter(None, found), None)
 
 
 def _is_licence(element: Any) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import glob
 import gzip
 import lzma
 import tarfile
 import tempfile
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -20,11 +24,11 @@ from pydantic import Field
 from shared.errors import ConfigError, DataError
 from shared.sources import annotated
 from shared.sources.files import walk
-from shared.sources.rasa import RASA_SUFFIXES, is_rasa, read_rasa
+from shared.sources.rasa import RASA_SUFFIXES, has_examples, read_rasa
 from shared.sources.splits import splits_in
 from shared.sources.squad import squad_rows
 from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
-from shared.sources.stored import DATASET, table_files
+from shared.sources.stored import DATASET, split_column, splits_of, table_files
 from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table, read_json
 
 STEP_ROWS = 5_000
@@ -34,6 +38,9 @@ _PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".
 _MAX_ENTRIES = 2_000_000
 _OF_DATASETS = (DATASET, "README.md", "left_out.parquet", "failed.jsonl", "fitted.json")
 _COPY_BYTES = 1 << 20
+_BROKEN = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError, EOFError,
+           RuntimeError, zlib.error, lzma.LZMAError)  # fmt: skip
+"""What readers of foreign formats raise at a file that is cut off or not what it is called."""
 PhotoFolder = Callable[[Path], tuple[Iterator[tuple[Path, str, list[str] | None]], list[tuple[str, str]]]]
 """A folder -> its photos as (file, split, labels), and (reason, file) of what is none."""
 
@@ -54,6 +61,13 @@ class FilesSpec(SourceSpec):
         return self.path
 
 
+@dataclass(frozen=True)
+class _Note:
+    """What was recognised of a file and could be wrong."""
+
+    text: str
+
+
 class FilesReader:
     """Reads files; a step is some of a file's rows, and a file that was read in part is read on."""
 
@@ -71,10 +85,12 @@ class FilesReader:
         """
         before: dict[str, dict[str, Any]] = {each.cursor["file"]: each.cursor for each in done}
         with ExitStack() as stack:
-            for place, shown in self._places(stack):
-                yield from self._place_steps(place, shown, before)
+            places = self._places(stack)
+            named = splits_in(sorted({place.stem for place, _ in places if place.is_file()}), are_files=True)
+            for place, shown in places:
+                yield from self._place_steps(place, shown, before, named.get(place.stem) if place.is_file() else None)
 
-    def _places(self, stack: ExitStack) -> Iterator[tuple[Path, str]]:
+    def _places(self, stack: ExitStack) -> list[tuple[Path, str]]:
         path = Path(self.spec.path).expanduser()
         pattern = str(path if path.is_absolute() else self.base / path)
         found = [Path(pattern)]
@@ -82,17 +98,21 @@ class FilesReader:
             found = sorted(map(Path, glob.glob(pattern, recursive=True)))  # noqa: PTH207 Path.glob takes no absolute ones
         if not found:
             raise ConfigError(f"there is nothing at {self.spec.path}. Paths are below the folder of the spec.")
+        places = []
         for place in found:
             shown = place.relative_to(self.base).as_posix() if place.is_relative_to(self.base) else place.name
             if place.is_file() and place.name.lower().endswith(_ARCHIVES):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="percept-unpacked-")))
                 unpack(place, folder, int(self.spec.max_unpacked_gb * (1 << 30)))
-                yield folder, shown
+                places.append((folder, shown))
             else:
-                yield place, shown
+                places.append((place, shown))
+        return places
 
-    def _place_steps(self, place: Path, shown: str, before: dict[str, dict[str, Any]]) -> Iterator[Step]:
-        for name, stat, items, size in self._units(place, shown):
+    def _place_steps(
+        self, place: Path, shown: str, before: dict[str, dict[str, Any]], split: str | None
+    ) -> Iterator[Step]:
+        for name, stat, items, size in self._units(place, shown, split):
             cursor = before.get(name)
             if cursor is not None and cursor["stat"] != stat:
                 raise DataError(f"{name} was changed since the collection began. Start again with --restart.")
@@ -108,6 +128,7 @@ class FilesReader:
             while True:
                 taken = list(islice(items, size))
                 step = Step(key=f"{name}#{rows}", group=name)
+                step.notes = [item.text for item in taken if isinstance(item, _Note)]
                 step.found = [item for item in taken if isinstance(item, Found)]
                 step.set_aside = [item for item in taken if isinstance(item, SetAside)]
                 rows += len(taken)
@@ -115,11 +136,14 @@ class FilesReader:
                 yield step
                 if len(taken) < size:
                     return
-        except (DataError, OSError) as error:
+        except (DataError, OSError, *_BROKEN) as error:
+            said = str(error) if isinstance(error, DataError | OSError) else (
+                f"{name} cannot be read: it is damaged, or not what it is called ({type(error).__name__}: {error})"
+            )  # fmt: skip
             cursor = {"file": name, "stat": stat, "rows": rows, "is_whole": False}
-            yield Step(key=f"{name}#{rows}", failed=str(error), cursor=cursor, group=name)
+            yield Step(key=f"{name}#{rows}", failed=said, cursor=cursor, group=name)
 
-    def _units(self, place: Path, shown: str) -> Iterator[tuple[str, Any, Iterator[Any], int]]:
+    def _units(self, place: Path, shown: str, split: str | None) -> Iterator[tuple[str, Any, Iterator[Any], int]]:
         """Yield (name, what changes with the content, rows and what is none, how many of these make a step)."""
         if place.is_dir():
             whole = self._folder(place)
@@ -138,23 +162,34 @@ class FilesReader:
             raise DataError(
                 f"{shown} holds nothing that can be read: expected photos, or tables ({', '.join(SUFFIXES)})."
             )
+        split_of: dict[Path, str | None] = {place: split}
+        if place.is_dir():
+            split_of = dict.fromkeys(files)
+            examples = [file for file in files if file.suffix.lower() in RASA_SUFFIXES and has_examples(file)]
+            for alike in ([file for file in files if file.suffix.lower() not in RASA_SUFFIXES], examples):
+                if alike and not self.spec.split:
+                    split_of |= splits_of(place, alike)
         for file in files:
             relative = file.relative_to(place).as_posix() if place.is_dir() else ""
             name = f"{shown}/{relative}" if relative else shown
             stat = [file.stat().st_size, file.stat().st_mtime_ns]
-            yield name, stat, self._file(file, name), STEP_ROWS
+            yield name, stat, self._file(file, name, split_of[file]), STEP_ROWS
 
     def _folder(self, place: Path) -> Iterator[Any] | None:
         """Return the rows of a folder that is one set as a whole; None where each file is a table."""
         if annotated.is_voc(place):
             return annotated.voc_rows(place)
-        if annotated.yolo_file(place) is not None and (place / "labels").is_dir():
+        if annotated.is_yolo(place):
             return annotated.yolo_rows(place, self.photo_suffixes)
         found = [file for file in walk(place) if file.suffix.lower() in (".json", *self.photo_suffixes)]
         if not any(file.suffix.lower() in self.photo_suffixes for file in found):
             return None
         marked = [file for file in found if file.suffix.lower() == ".json"]
         coco = {file: content for file in marked if annotated.is_coco(content := read_json(file))}
+        tables = [file for file in table_files(place) if file.suffix.lower() != ".json" and file.stem != "metadata"]
+        if tables and not coco:
+            raise DataError(f"{place.name} holds photos and tables, such as {tables[0].name}: collect one of these, "
+                            f"with a path such as {place.name}/{tables[0].name}, or move the tables away.")  # fmt: skip
         if coco:
             return (item for file, content in coco.items() for item in annotated.coco_rows(file, content))
         return self._photos(place)
@@ -172,34 +207,37 @@ class FilesReader:
         for reason, name in left_out:
             yield SetAside(name, reason, is_malformed=(place / name).suffix.lower() in self.photo_suffixes)
 
-    def _file(self, file: Path, name: str) -> Iterator[Any]:
+    def _file(self, file: Path, name: str, split: str | None) -> Iterator[Any]:
         if file.suffix.lower() in self.photo_suffixes:
-            yield Found({"image": {"bytes": file.read_bytes(), "path": file.name}}, name)
+            yield Found({"image": {"bytes": file.read_bytes(), "path": file.name}}, name, split)
         elif file.suffix.lower() in RASA_SUFFIXES:
-            yield from self._rasa(file, name)
+            yield from self._rasa(file, name, split)
         elif file.suffix.lower() in _PACKED:
-            yield from self._packed(file, name)
+            yield from self._packed(file, name, split)
         else:
-            yield from self._table(file, name)
+            yield from self._table(file, name, split)
 
-    def _rasa(self, file: Path, name: str) -> Iterator[Any]:
-        if not is_rasa(file):
-            raise DataError(f"{name} is not Rasa's training data.")
+    def _rasa(self, file: Path, name: str, split: str | None) -> Iterator[Any]:
+        if not has_examples(file):
+            yield SetAside(name, "has no section `nlu:`, so no examples of intents", is_malformed=False)
+            return
         stored = read_rasa(file)
-        for split, rows in stored.splits.items():
+        for named, rows in stored.splits.items():
             for number, row in enumerate(rows, start=1):
-                yield Found(row, f"{name} example {number}", _split_named(file) or split)
+                yield Found(row, f"{name} example {number}", split or named)
         for reason, line in stored.left_out:
             yield SetAside(name, f"{reason}: {line}")
 
-    def _packed(self, file: Path, name: str) -> Iterator[Any]:
+    def _packed(self, file: Path, name: str, split: str | None) -> Iterator[Any]:
         with tempfile.TemporaryDirectory(prefix="percept-unpacked-") as folder:
             unpacked = Path(folder, file.stem)
             with _PACKED[file.suffix.lower()](file, "rb") as packed, unpacked.open("wb") as plain:
                 _copy(packed, plain, int(self.spec.max_unpacked_gb * (1 << 30)), file.name)
-            yield from self._file(unpacked, name)
+            yield from self._file(
+                unpacked, name, split or splits_in([unpacked.stem], are_files=True).get(unpacked.stem)
+            )
 
-    def _table(self, file: Path, name: str) -> Iterator[Any]:
+    def _table(self, file: Path, name: str, split: str | None) -> Iterator[Any]:
         if file.suffix.lower() not in SUFFIXES:
             raise DataError(f"{name} is no file that can be read: expected photos, or tables ({', '.join(SUFFIXES)}).")
         if file.suffix.lower() == ".json":
@@ -212,16 +250,18 @@ class FilesReader:
                 return
             rows = squad_rows(file, content)
             if rows is not None:
-                split = _split_named(file)
                 yield from (Found(row, f"{name} question {row.get('id') or i}", split) for i, row in enumerate(rows))
                 return
         table = open_table(file, self.spec.table)
-        split = _split_named(file)
+        yield from map(_Note, table.notes)
+        column, meaning = split_column(file, table.rows()) if split is None else (None, {})
+        is_of_dataset = (file.parent.parent / DATASET).is_file()
         for number, row in enumerate(table.rows(), start=1):
             if ERROR in row:
                 yield SetAside(f"{name} row {number}", str(row[ERROR]), {k: v for k, v in row.items() if k != ERROR})
             else:
-                yield Found(row, f"{name} row {number}", _split_in(row) or split)
+                named = meaning.get(as_text(row.get(column))) if column is not None else None
+                yield Found(row, f"{name} row {number}", named or split, is_of_dataset=is_of_dataset)
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
@@ -247,7 +287,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                     content = opened_tar.extractfile(member) if member.isfile() else None
                     if content is not None:
                         left -= _put(content, folder, member.name, left, archive.name)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, *_BROKEN) as error:
         raise DataError(f"{archive.name} cannot be unpacked: {error}. Pack it again, without a password.") from error
 
 
@@ -256,6 +296,9 @@ def _check_entries(archive: Path, entries: Sequence[tuple[str, int]], max_bytes:
         raise DataError(f"{archive.name} holds more than {_MAX_ENTRIES:,} files.")
     if sum(size for _, size in entries) > max_bytes:
         raise DataError(f"{archive.name} would be larger than {max_bytes / (1 << 30):.3g} GB. Raise max_unpacked_gb.")
+    twice = next((name for name, count in Counter(name for name, _ in entries).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{archive.name} holds two files called {twice!r}: only one could be read. Rename one of them.")
     for name, _ in entries:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
@@ -264,8 +307,16 @@ def _check_entries(archive: Path, entries: Sequence[tuple[str, int]], max_bytes:
 
 def _put(packed: Any, folder: Path, name: str, max_bytes: int, shown: str) -> int:
     target = folder.joinpath(*PurePosixPath(name.replace("\\", "/")).parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as plain:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        opened = target.open("wb")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(f"{shown} has {name!r} as a file and as a folder. Pack it again.") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise DataError(f"{shown} has a file whose name is too long for this disk: {name[:60]!r}….") from error
+    with opened as plain:
         return _copy(packed, plain, max_bytes, shown)
 
 
@@ -278,12 +329,3 @@ def _copy(packed: Any, plain: Any, max_bytes: int, shown: str) -> int:
             raise DataError(f"{shown} would be larger than {max_bytes / (1 << 30):.3g} GB. Raise max_unpacked_gb.")
         plain.write(chunk)
     return size
-
-
-def _split_named(file: Path) -> str | None:
-    return splits_in([file.stem], are_files=True).get(file.stem)
-
-
-def _split_in(row: dict[str, Any]) -> str | None:
-    named = as_text(row.get("split"))
-    return splits_in([named]).get(named) if named else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -113,9 +114,8 @@ class Visitor:
             target = request.url
             if target.scheme not in ("http", "https"):
                 raise DataError(f"{_place(url)} leads to {target.scheme}: expected http or https.")
-            is_own = (target.host, target.port) == (httpx.URL(url).host, httpx.URL(url).port)
             request.headers.update({"User-Agent": USER_AGENT, "Accept": accept, "Accept-Encoding": "gzip"})
-            if is_own:
+            if keeps_secrets(url, str(target)):
                 request.headers.update(dict(self.headers))
             self._wait(target.netloc.decode(), max(self.pause_s, pause_s))
             response = self._client.send(request, stream=True)
@@ -133,13 +133,23 @@ class Visitor:
     def _body(self, response: httpx.Response, url: str) -> bytes:
         started = time.monotonic()
         parts, size = [], 0
-        for part in response.iter_bytes():
+        packing = response.headers.get("content-encoding", "identity").strip().lower()
+        if packing not in ("identity", "gzip", "x-gzip", ""):
+            raise DataError(f"{_place(url)} answered packed as {packing!r}, which nobody asked for; expected gzip.")
+        unpacking = zlib.decompressobj(31) if packing.endswith("gzip") else None
+        for raw in response.iter_raw():
+            try:  # one byte more than is allowed is enough to refuse it, however much there would be
+                part = raw if unpacking is None else unpacking.decompress(raw, self.max_bytes - size + 1)
+            except zlib.error as error:
+                raise DataError(f"{_place(url)} cannot be unpacked: {error}.") from error
             size += len(part)
             if size > self.max_bytes:
                 raise DataError(f"{_place(url)} is larger than {self.max_bytes >> 20} MB.")
             if time.monotonic() - started > _TOTAL_S:
                 raise DataError(f"{_place(url)} was not whole after {_TOTAL_S:.0f} s.")
             parts.append(part)
+        if unpacking is not None and parts and not unpacking.eof:
+            raise DataError(f"{_place(url)} ended before it was whole.")
         return b"".join(parts)
 
     def _wait(self, host: str, pause_s: float) -> None:
@@ -147,6 +157,18 @@ class Visitor:
         if due > 0:
             self.sleep(due)
         self._last[host] = time.monotonic()
+
+
+def keeps_secrets(first: str, url: str) -> bool:
+    """Whether what was meant for the first address may be sent to another: the same server, and not less safely.
+
+    >>> keeps_secrets("http://a.example/x", "https://a.example/y"), keeps_secrets("https://a.example", "http://a.example")
+    (True, False)
+    """
+    one, other = httpx.URL(first), httpx.URL(url)
+    ports = [each.port or {"http": 80, "https": 443}.get(each.scheme) for each in (one, other)]
+    is_safer = (one.scheme, other.scheme, *ports) == ("http", "https", 80, 443)
+    return one.host == other.host and ((one.scheme == other.scheme and ports[0] == ports[1]) or is_safer)
 
 
 def _place(url: str) -> str:

@@ -9,20 +9,28 @@ from typing import Any
 
 import yaml
 
-from shared.errors import DataError
+from shared.errors import DataError, shown
 from shared.sources.stored import StoredRows, splits_of, table_files
 from shared.sources.tables import Row
 
 RASA_SUFFIXES = (".yml", ".yaml")
 _RASA_ENTITY = re.compile(
-    r"\[(?P<text>[^\]]+?)\]"  # [text], then (entity), {"entity": …} or [{"entity": …}, …]
-    r"(?:\([^)]+?\)|\{[^}]+?\}|\[\s*\{.*?\}\s*\])"
+    r"\[(?P<text>[^\[\]]{1,500})\]"  # [text], then (entity), {"entity": …} or [{"entity": …}, …]; bounded, so that
+    r"(?:\([^()]{1,200}\)|\{[^{}]{1,500}\}|\[\s{0,9}\{[^\[\]]{1,1000}\}\s{0,9}\])"  # no text costs much
 )
 
 
 def is_rasa(place: Path) -> bool:
     """Whether a file is YAML, or a folder has YAML and no table."""
     return bool(_rasa_files(place)) and not (place.is_dir() and table_files(place))
+
+
+def has_examples(file: Path) -> bool:
+    """Whether a file has a section with examples; stories, rules and domains have none."""
+    try:
+        return any(line.startswith(b"nlu:") for line in file.read_bytes().splitlines())
+    except OSError:
+        return True  # whoever reads it will say why it cannot be read
 
 
 def read_rasa(place: Path) -> StoredRows:
@@ -70,7 +78,7 @@ def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tupl
     """Yield (intent, example); lines without a dash are left out."""
     try:
         content = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # noqa: S506 it makes nothing but texts, lists and mappings
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file} cannot be read as YAML: {_one_line(error)}") from error
     blocks = content.get("nlu") if isinstance(content, dict) else None
     if not blocks:
@@ -81,7 +89,9 @@ def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tupl
     for block in blocks:
         if not isinstance(block, dict) or "intent" not in block:
             continue
-        intent = str(block["intent"]).strip()
+        if not isinstance(block["intent"], str):
+            raise DataError(f"{file}: an intent is {shown(block['intent'])}; expected its name.")
+        intent = block["intent"].strip()
         for text in _examples_of(block.get("examples") or "", file, intent, without_dash):
             yield intent, without_entities(text)
     left_out += [("lines without a dash", f"{file.name}: {line!r} has no dash") for line in without_dash]
@@ -93,7 +103,7 @@ def _examples_of(examples: Any, file: Path, intent: str, without_dash: list[str]
         for entry in examples:
             text = entry.get("text") if isinstance(entry, dict) else entry
             if not isinstance(text, str):
-                raise DataError(f"{file}: an example of {intent!r} has no `text`: {entry!r}.")
+                raise DataError(f"{file}: an example of {intent!r} has no `text`: {shown(entry)}.")
             yield from (line.strip().removeprefix("-").strip() for line in text.splitlines() if line.strip())
         return
     if not isinstance(examples, str):

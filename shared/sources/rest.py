@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 from pydantic import BaseModel, Field
 
 from shared.errors import ConfigError, DataError
-from shared.sources.polite import Answer, Visitor
-from shared.sources.steps import Done, Found, Secrets, SetAside, SourceSpec, Step, picked
+from shared.sources.polite import Answer, Visitor, keeps_secrets
+from shared.sources.steps import Done, Found, Secrets, SetAside, SourceSpec, Step, check_no_secrets, picked
 
 _OK = range(200, 300)
 _SHOWN = 200
+_SCHEME = re.compile(r"^\w+://")
 
 
 class _Paging(BaseModel):
@@ -78,7 +80,8 @@ class RestSpec(SourceSpec):
 
     @property
     def place(self) -> str:
-        return urlsplit(self.url).netloc.rpartition("@")[2] + urlsplit(self.url).path
+        host, slash, path = _SCHEME.sub("", self.url.partition("?")[0]).partition("/")
+        return f"{host.rpartition('@')[2]}{slash}{path}"
 
 
 class RestReader:
@@ -87,12 +90,16 @@ class RestReader:
     resumes = True
 
     def __init__(self, spec: RestSpec, secrets: Secrets) -> None:
-        for name, value in spec.headers.items():
-            if name.lower() in ("authorization", "cookie", "x-api-key") and "${" not in value:
-                raise ConfigError(f"the spec has a secret in the header {name}. Put it into the environment and write "
-                                  f'{name}: "${{NAME}}" instead.')  # fmt: skip
+        check_no_secrets(spec.url, {**spec.parameters, **spec.headers})
         self.spec, self.secrets = spec, secrets
         self._url = secrets.fill(spec.url)
+        try:
+            httpx.URL(self._url)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ConfigError(
+                f"`url` is no address: {error}. Expected one such as https://api.example.org/tickets."
+            ) from error
+        self._secret_names = {name for name, value in spec.parameters.items() if "${" in str(value)}
         self._parameters = {
             name: secrets.fill(value) if isinstance(value, str) else value for name, value in spec.parameters.items()
         }
@@ -118,11 +125,11 @@ class RestReader:
             page = self._page(answer)
             records = self._records(page)
             digest = hashlib.sha256(answer.content).hexdigest()
+            place = self.secrets.mask(self._shown(following))
             if records and digest in seen:
-                raise DataError(f"{self.spec.place} answered {self._shown(following)} with a page that it gave before: "
+                raise DataError(f"{self.spec.place} answered {place} with a page that it gave before: "
                                 "it does not heed this paging. Correct `paging`.")  # fmt: skip
             seen.add(digest)
-            place = self.secrets.mask(self._shown(following))
             step = Step(key=f"page {number}")
             for index, record in enumerate(records):
                 if isinstance(record, dict):
@@ -133,7 +140,8 @@ class RestReader:
             following = self._next(following, page, answer, len(records))
             key = json.dumps(following, sort_keys=True)
             if following is not None and key in asked:
-                raise DataError(f"{self.spec.place} names {self._shown(following)} as the next page again: it would go "
+                again = self.secrets.mask(self._shown(following))
+                raise DataError(f"{self.spec.place} names {again} as the next page again: it would go "
                                 "round for ever. What was read is kept; report it to who runs the API.")  # fmt: skip
             asked.add(key)
             step.cursor = {"next": following, "digest": digest}
@@ -148,7 +156,8 @@ class RestReader:
 
     def _ask(self, following: dict[str, Any]) -> Answer:
         if "url" in following:
-            return self.visitor.get(following["url"], accept="application/json")
+            own = {name: self._parameters[name] for name in self._secret_names}
+            return self.visitor.get(str(httpx.URL(following["url"]).copy_merge_params(own)), accept="application/json")
         parameters = dict(self._parameters)
         if following["at"] is not None:
             assert isinstance(self.spec.paging, ByPage | ByOffset | ByCursor)
@@ -203,10 +212,17 @@ class RestReader:
         if not value:
             return None
         url = urljoin(answer.url, value)
-        if urlsplit(url).netloc != urlsplit(self._url).netloc and self.spec.headers:
-            raise DataError(f"{self.spec.place} names a next page on another host, {urlsplit(url).netloc}: our headers "
-                            "are not sent there.")  # fmt: skip
-        return {"url": url}
+        try:
+            is_own = keeps_secrets(self._url, url)
+            found = httpx.URL(url)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise DataError(f"{self.spec.place} names a next page that is no address: {error}.") from error
+        if not is_own and (self.spec.headers or self._secret_names):
+            raise DataError(f"{self.spec.place} names a next page at {found.scheme}://{found.netloc.decode()}: what is "
+                            "meant for this server alone is not sent there.")  # fmt: skip
+        for name in self._secret_names:  # the journal keeps this address, and is no place for a secret
+            found = found.copy_remove_param(name)
+        return {"url": str(found)}
 
     def _shown(self, following: dict[str, Any]) -> str:
         if "url" in following:

@@ -33,11 +33,13 @@ def splits_in(names: Iterable[str], *, are_files: bool = False) -> dict[str, str
     {'dev-00000-of-00002': 'val', 'train-v2.0': 'train'}
     >>> splits_in(["train-again", "answers_test", "trained"], are_files=True)
     {'train-again': 'train', 'answers_test': 'test'}
+    >>> splits_in(["my_test_2", "instances_val2017"], are_files=True)
+    {'my_test_2': 'test', 'instances_val2017': 'val'}
     """
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     of_rest: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for name in names:
-        words = re.split(r"[^a-z]+", name.lower())
+        words = re.findall(r"[a-z]+", name.lower())
         at = [place for place, word in enumerate(words) if word in SPLIT_WORDS]
         if len(at) == 1 and are_files and at[0] in (0, len(words) - 1):
             found[name] = words[at[0]], ()

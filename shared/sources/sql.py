@@ -13,13 +13,13 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from shared.errors import ConfigError, DataError
-from shared.sources.steps import Done, Found, Secrets, SourceSpec, Step
+from shared.sources.steps import Done, Found, Secrets, SourceSpec, Step, check_no_secrets
 
 STEP_ROWS = 10_000
 _READS = re.compile(r"\s*(?:--[^\n]*\n\s*|/\*.*?\*/\s*)*(select|with|values|table|from)\b", re.IGNORECASE | re.DOTALL)
 _READ_ONLY = {"postgresql": "SET TRANSACTION READ ONLY", "mysql": "SET SESSION TRANSACTION READ ONLY",
-              "mariadb": "SET SESSION TRANSACTION READ ONLY"}  # fmt: skip
-"""Dialect -> what makes the database itself refuse to write. SQLite's files are opened so."""
+              "mariadb": "SET SESSION TRANSACTION READ ONLY", "sqlite": "PRAGMA query_only = ON"}  # fmt: skip
+"""Dialect -> what makes the database itself refuse to write. SQLite's files are opened so, too."""
 _DRIVERS = {"postgresql": "pip install 'percept[postgres]'"}
 
 
@@ -35,6 +35,8 @@ class SqlSpec(SourceSpec):
     key: str | None = None
     """A column that is different in every row and sorts them: if the command is killed, it goes on behind the last one
     that was kept. Without it, the query starts again."""
+    max_rows: int = Field(default=50_000_000, gt=0)
+    """A query that gives more is stopped: it may never end."""
 
     @property
     def place(self) -> str:
@@ -56,10 +58,8 @@ class SqlReader:
         self._parameters = {
             name: secrets.fill(value) if isinstance(value, str) else value for name, value in spec.parameters.items()
         }
+        check_no_secrets(spec.url, spec.parameters)
         self._url = _parsed(secrets.fill(spec.url), base)
-        if self._url.password and str(self._url.password) in spec.url:
-            raise ConfigError("the spec has a password in its `url`. Put it into the environment and write "
-                              "url: ${DATABASE_URL} instead.")  # fmt: skip
 
     def steps(self, done: Sequence[Done]) -> Iterator[Step]:
         """Yield the rows behind those that are done.
@@ -84,6 +84,9 @@ class SqlReader:
                         found = dict(zip(names, row, strict=True))
                         step.found.append(Found(found, self._place(found, count)))
                         count += 1
+                    if count > self.spec.max_rows:
+                        raise DataError(f"the query gives more than {self.spec.max_rows:,} rows: raise max_rows, or "
+                                        "correct the query.")  # fmt: skip
                     if self.spec.key is not None:
                         after = self._last(after, [found.row[self.spec.key] for found in step.found])
                         step.cursor = after
@@ -98,7 +101,7 @@ class SqlReader:
             return query
         key = engine.dialect.identifier_preparer.quote_identifier(self.spec.key)
         condition = "" if after is None else f" WHERE {key} > :collected_after"
-        return f"SELECT * FROM ({query}) AS collected{condition} ORDER BY {key}"  # noqa: S608 the user's own query
+        return f"SELECT * FROM ({query}\n) AS collected{condition} ORDER BY {key}"  # noqa: S608 the user's own query
 
     def _after(self, after: Any) -> Mapping[str, Any]:
         return {} if after is None else {"collected_after": after}
@@ -143,7 +146,9 @@ def _parsed(url: str, base: Path) -> URL:
         found = found.set(drivername="postgresql+psycopg")
     if found.get_backend_name() == "sqlite" and found.database not in (None, "", ":memory:"):
         assert found.database is not None
-        if not found.database.startswith("file:"):
+        if found.database.startswith("file:"):
+            found = found.set(query={**found.query, "mode": "ro", "uri": "true"})
+        else:
             file_path = base / found.database
             if not file_path.is_file():
                 raise ConfigError(f"there is no database {found.database}. Paths are below the folder of the spec.")

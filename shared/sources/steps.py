@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+from urllib.parse import parse_qsl, quote, quote_plus, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,12 @@ from shared.errors import ConfigError
 from shared.sources.tables import Row
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_SECRET_NAME = re.compile(
+    r"(?:^|[^a-z])(?:authorization|auth|token|secret|pass(?:word|wd|phrase)?|pwd|cookie|credentials?|sig(?:nature)?|key"
+    r"|(?:api|access|auth|private|client|x)[^a-z]?(?:key|token|secret))(?:$|[^a-z])",
+    re.IGNORECASE,
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _LEAST_SECRET = 4
 """Characters of a secret that is masked: a shorter one would mask half of every text."""
 
@@ -47,6 +54,8 @@ class Found:
     split: str | None = None
     licence: str | None = None
     """Where the source states one for the row alone."""
+    is_of_dataset: bool = False
+    """Whether the row knows where it is from: those of another dataset do."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Step:
     """Why it brought nothing, if it may bring something another time."""
     cursor: Any = None
     """What the source needs to go on behind this step; JSON."""
+    notes: list[str] = field(default_factory=list)
+    """What was recognised and could be wrong."""
     group: str | None = None
     """Steps that are forgotten together if one of them failed, such as those of a file that is then corrected."""
 
@@ -111,10 +122,26 @@ class Secrets:
         return _VARIABLE.sub(self._value, text)
 
     def mask(self, text: str) -> str:
-        """Return a text in which *** stands for every value that was filled in anywhere."""
-        for secret in sorted(self._used, key=len, reverse=True):
-            text = text.replace(secret, "***")
+        """Return a text in which *** stands for every value that was filled in anywhere, as it is or as in a URL."""
+        for form in self._forms():
+            text = text.replace(form, "***")
         return text
+
+    def masked(self, value: Any) -> Any:
+        """Return a cell without the values that were filled in, in the texts within it too."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {self.masked(name): self.masked(each) for name, each in value.items()}
+        return [self.masked(each) for each in value] if isinstance(value, list | tuple) else value
+
+    def are_in(self, content: bytes) -> bool:
+        """Whether one of the values is somewhere in it."""
+        return any(form.encode() in content for form in self._forms())
+
+    def _forms(self) -> list[str]:
+        forms = {form for secret in self._used for form in (secret, quote(secret, safe=""), quote_plus(secret))}
+        return sorted(forms, key=len, reverse=True)
 
     def _value(self, found: re.Match[str]) -> str:
         value = self._environment.get(found[1])
@@ -124,6 +151,35 @@ class Secrets:
         if len(value) >= _LEAST_SECRET:
             self._used.add(value)
         return value
+
+
+def check_no_secrets(url: str, named: Mapping[str, Any]) -> None:
+    """Refuse a password, a token or a key that stands in a spec: the spec becomes part of the dataset.
+
+    Args:
+        url: of the source, as the spec has it.
+        named: name -> value of its headers and parameters.
+
+    Raises:
+        ConfigError: names where it is, not what it is.
+    """
+    try:
+        parts = urlsplit(url)
+        userinfo = parts.netloc.rpartition("@")[0]
+        in_url = dict(parse_qsl(parts.query, keep_blank_values=True))
+    except ValueError as error:
+        raise ConfigError(f"`url` is no address: {error}.") from error
+    found = next((name for name, value in {**in_url, **named}.items() if _is_secret(name, value)), None)
+    if found is None and ":" in userinfo and "${" not in userinfo.partition(":")[2]:
+        found = "url"
+    if found is not None:
+        raise ConfigError(f"the spec has a secret in {found!r}. Put it into the environment and write "
+                          "${NAME} in its place: a spec becomes part of the dataset.")  # fmt: skip
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    written = isinstance(value, str) and "${" not in value and value.strip() != ""
+    return written and _SECRET_NAME.search(_CAMEL.sub("-", name)) is not None
 
 
 def picked(row: Any, path: str) -> Any:

@@ -6,6 +6,7 @@ Formats with a shape of their own are in `rasa` and `squad`.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from shared.sources.files import walk
 from shared.sources.splits import SPLIT_COLUMNS, splits_in
 from shared.sources.tables import SUFFIXES, Row, TableForm, as_text, open_table
 
+_MOST_SPLITS = 100
+"""Different values of a column, above which it says no split."""
 DATASET = "dataset.json"
 """Beside it, in `data`, are the parquet files of a dataset, and only these are its rows."""
 
@@ -46,10 +49,9 @@ def stored_files(place: Path, form: TableForm | None) -> StoredRows:
         table = open_table(file, form)
         stored.notes += table.notes
         rows = list(table.checked_rows())
-        column = _split_column(file, rows)
+        column, meaning = split_column(file, rows)
         for row in rows:
-            named = as_text(row[column]) if column else None
-            split = split_of[file] or (splits_in([named]).get(named) if named else None) or "train"
+            split = split_of[file] or (meaning[as_text(row[column])] if column else None) or "train"
             stored.splits.setdefault(split, []).append(row)
             sizes[split, f"the column {column!r}" if column and not split_of[file] else file.name] += 1
     if len(stored.splits) > 1 or (files != [place] and any(split_of.values())):
@@ -93,24 +95,35 @@ def _name_at(file: Path, depth: int) -> str:
     return (file.stem if depth == len(parts) - 1 else parts[depth]) if depth < len(parts) else ""
 
 
-def _split_column(file: Path, rows: list[Row]) -> str | None:
-    """Return the column that says which split each row is in.
+def split_column(file: Path, rows: Iterable[Row]) -> tuple[str | None, dict[str | None, str]]:
+    """Return the column that says which split each row is in, and what each of its values means; None if there is none.
 
     Raises:
         DataError: a column is called `split` and has other values, or is empty in some rows.
     """
-    columns = {name.lower(): name for name in (rows[0] if rows else ())}
+    values: dict[str, set[str | None]] = {}
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        for name in row:
+            if name.lower() in SPLIT_COLUMNS:
+                found = values.setdefault(name, set())
+                if len(found) <= _MOST_SPLITS:
+                    found.add(as_text(row[name]))
+                sizes[name] += 1
+        sizes[""] += 1
     for known in SPLIT_COLUMNS:
-        column = columns.get(known)
-        if column is None:
-            continue
-        values = {as_text(row.get(column)) for row in rows}
-        strange = sorted(str(value) for value in values if value is None or value not in splits_in([value]))
-        if not strange:
-            return column
-        if known == "split":
-            raise DataError(
-                f"{file}: the column {column!r} holds {strange[0]!r}, which is none of train, validation and test. "
-                "Correct it, or rename the column if it means something else."
-            )
-    return None
+        for column, named in values.items():
+            if column.lower() != known:
+                continue
+            if sizes[column] < sizes[""]:
+                named.add(None)
+            meaning = splits_in(sorted(value for value in named if value is not None))
+            strange = sorted(str(value) for value in named if value not in meaning)
+            if not strange:
+                return column, dict(meaning)
+            if known == "split":
+                raise DataError(
+                    f"{file}: the column {column!r} holds {strange[0]!r}, which is none of train, validation and test. "
+                    "Correct it, or rename the column if it means something else."
+                )
+    return None, {}

@@ -24,6 +24,7 @@ import pyarrow.parquet
 
 from shared.errors import ConfigError, DataError
 from shared.sources.charsets import find_charset, marked_charset
+from shared.sources.sheets import read_sheets
 
 Row = dict[str, Any]
 ERROR = "__error__"
@@ -43,13 +44,14 @@ class TableForm:
     Args:
         delimiter: between the cells of a text file, such as ";" or "tab".
         encoding: character set of a text file, such as cp1252.
-        quotes: "none" if quotation marks in a text file are text like any other.
+        quotes: "none" if quotation marks in a text file are text like any other, "double" if each one opens or closes
+            a cell; if not given, a cell that may have swallowed rows is refused.
         sheet: of a workbook; the first that has rows if none is given.
     """
 
     delimiter: str | None = None
     encoding: str | None = None
-    quotes: Literal["double", "none"] = "double"
+    quotes: Literal["double", "none"] | None = None
     sheet: str | None = None
 
 
@@ -172,13 +174,14 @@ def _open_delimited(path: Path, form: TableForm, encoding: str, notes: list[str]
         sample = list(islice(lines, 4 * _SAMPLE_ROWS))
     separator = _separator(path, form, sample, quoting)
     dialect: dict[str, Any] = {"delimiter": separator, "quoting": quoting, "strict": True}
-    dialect["skipinitialspace"] = any(f'{separator} "' in line for line in sample) and quoting != csv.QUOTE_NONE
+    dialect["skipinitialspace"] = quoting != csv.QUOTE_NONE and _has_blanks_before_quotes(sample, separator)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     if form.delimiter is None and separator != usual:
         notes = [*notes, f"{path}: the cells are separated by {_SEPARATORS[separator]}s"]
     first = next(_records(path, encoding, dialect), None)
     columns = [] if first is None else _header(path, first[1])
-    return Table(path, columns, lambda: _delimited_rows(path, encoding, dialect, columns), notes)
+    is_sure = form.quotes is not None
+    return Table(path, columns, lambda: _delimited_rows(path, encoding, dialect, columns, is_sure=is_sure), notes)
 
 
 def _separator(path: Path, form: TableForm, sample: Sequence[str], quoting: Any) -> str:
@@ -205,11 +208,19 @@ def _separator(path: Path, form: TableForm, sample: Sequence[str], quoting: Any)
     )
 
 
-def _widths(sample: Sequence[str], separator: str, quoting: Any) -> list[int]:
+def _has_blanks_before_quotes(sample: Sequence[str], separator: str) -> bool:
+    """Whether cells are written as `a, "b, c"`: rows are only as wide as the header if the blank is no text."""
+    if not any(f'{separator} "' in line for line in sample):
+        return False
+    as_text_, as_form = (_widths(sample, separator, csv.QUOTE_MINIMAL, skips_blanks=skips) for skips in (False, True))
+    return sum(width != as_form[0] for width in as_form) < sum(width != as_text_[0] for width in as_text_)
+
+
+def _widths(sample: Sequence[str], separator: str, quoting: Any, *, skips_blanks: bool = True) -> list[int]:
     """Return the number of cells of the first rows; none where they cannot be cut so."""
     rows: list[int] = []
     try:
-        for row in csv.reader(sample, delimiter=separator, quoting=quoting, skipinitialspace=True):
+        for row in csv.reader(sample, delimiter=separator, quoting=quoting, skipinitialspace=skips_blanks):
             if row and len(rows) < _SAMPLE_ROWS:
                 rows.append(len(row))
     except csv.Error:
@@ -252,20 +263,25 @@ def _header(path: Path, cells: Sequence[str]) -> list[str]:
     columns = [cell.strip() for cell in cells]
     while columns and not columns[-1]:
         columns.pop()
+    if columns.count("") > 1:
+        columns = [name or f"column {place}" for place, name in enumerate(columns, start=1)]
     twice = next((name for name in columns if name and columns.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path} has two columns called {twice!r}. Rename or remove one of them.")
     return columns
 
 
-def _delimited_rows(path: Path, encoding: str, dialect: dict[str, Any], columns: list[str]) -> Iterator[Row]:
+def _delimited_rows(
+    path: Path, encoding: str, dialect: dict[str, Any], columns: list[str], *, is_sure: bool
+) -> Iterator[Row]:
     plain = {**dialect, "quoting": csv.QUOTE_NONE}
     for line, cells, lines in islice(_records(path, encoding, dialect), 1, None):
-        if len(lines) > 1 and len(columns) > 1 and all(len(c) == len(columns) for c in csv.reader(lines, **plain)):
+        is_odd = len(lines) > 1 and len(columns) > 1 and not is_sure
+        if is_odd and all(len(c) == len(columns) for c in csv.reader(lines, **plain)):
             raise DataError(
                 f"{path} line {line}: a quotation mark opens a cell that goes on to line {line + len(lines) - 1}, but "
-                f"each of these lines would be a row of its own. It begins {_shown(lines)}. Remove it, or set "
-                "`quotes: none` if quotation marks are text like any other."
+                f"each of these lines could be a row of its own. It begins {_shown(lines)}. Set `quotes: double` if "
+                "the cell does go on, or `quotes: none` if quotation marks are text like any other."
             )
         if not any(cell.strip() for cell in cells):
             continue
@@ -286,44 +302,27 @@ def _shown(lines: Sequence[str]) -> str:
 
 
 def _open_sheet(path: Path, form: TableForm) -> Table:
-    from python_calamine import CalamineError, CalamineWorkbook
-
-    try:
-        workbook = CalamineWorkbook.from_path(path)
-        names = workbook.sheet_names
-        if form.sheet is not None and form.sheet not in names:
-            raise ConfigError(f"{path} has no sheet {form.sheet!r}; it has {', '.join(names)}.")
-        filled = [(name, workbook.get_sheet_by_name(name).to_python()) for name in names if form.sheet in (None, name)]
-    except CalamineError as error:
-        raise DataError(f"{path} cannot be read as a workbook: {error}") from error
-    filled = [(name, cells) for name, cells in filled if len(cells) > 1]
+    sheets = read_sheets(path)
+    if form.sheet is not None and form.sheet not in sheets:
+        raise ConfigError(f"{path} has no sheet {form.sheet!r}; it has {', '.join(sheets)}.")
+    filled = [(name, cells) for name, cells in sheets.items() if len(cells) > 1 and form.sheet in (None, name)]
     if not filled:
         return Table(path, [], lambda: iter(()))
     notes = []
     if len(filled) > 1:
         others = ", ".join(name for name, _ in filled[1:])
         notes.append(f"{path}: the sheet {filled[0][0]} is read, {others} is not; `sheet` chooses another")
-    columns = _header(path, [_cell(cell) for cell in filled[0][1][0]])
+    columns = _header(path, filled[0][1][0])
     return Table(path, columns, lambda: _sheet_rows(columns, filled[0][1]), notes)
 
 
-def _sheet_rows(columns: list[str], cells: Sequence[Sequence[Any]]) -> Iterator[Row]:
-    for number, values in enumerate(cells[1:], start=2):
-        texts = [_cell(value) for value in values]
+def _sheet_rows(columns: list[str], cells: Sequence[Sequence[str]]) -> Iterator[Row]:
+    for number, texts in enumerate(cells[1:], start=2):
         if any(text.strip() for text in texts[len(columns) :]):
             yield {ERROR: f"row {number} has a cell without a column name: {texts[len(columns) :]}."}
             continue
         if any(text.strip() for text in texts):
             yield dict(zip(columns, texts, strict=False))
-
-
-def _cell(value: Any) -> str:
-    """Return a cell as the sheet shows it: whole numbers without a point, dates as ISO 8601."""
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
 
 
 # JSON and parquet
@@ -373,6 +372,9 @@ def _json_row(line: str | bytes, number: int) -> Row:
 
 def _open_parquet(path: Path) -> Table:
     schema = pyarrow.parquet.read_schema(path)
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has two columns called {twice!r}. Rename or remove one of them.")
     names = _class_names(schema)
     return Table(path, list(schema.names), lambda: _parquet_rows(path, names))
 
@@ -389,8 +391,21 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 def _parquet_rows(path: Path, names: dict[str, list[str]]) -> Iterator[Row]:
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
+            for row in _exact(batch).to_pylist():
                 for column, labels in names.items():
                     if row.get(column) is not None and 0 <= row[column] < len(labels):
                         row[column] = labels[row[column]]
                 yield row
+
+
+def _exact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows with times in nanoseconds as Python can hold them: microseconds where they are exact, or text."""
+    for place, field_ in enumerate(batch.schema):
+        if pa.types.is_timestamp(field_.type) and field_.type.unit == "ns":
+            column = batch.column(place)
+            try:
+                column = column.cast(pa.timestamp("us", tz=field_.type.tz))
+            except pa.ArrowInvalid:
+                column = column.cast(pa.string())
+            batch = batch.set_column(place, field_.name, column)
+    return batch

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from shared.errors import ConfigError, DataError
 from shared.sources.pages import Page, PagePhoto, read_page
 from shared.sources.polite import USER_AGENT, Answer, Visitor
-from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
+from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step, check_no_secrets
 
 MAX_PAGE_BYTES = 8 << 20
 MAX_ROBOTS_BYTES = 512 << 10  # RFC 9309, section 2.5: at least 500 KiB are read
@@ -26,6 +26,8 @@ MAX_SAME_PATH = 50
 """Pages that differ in their query alone: a calendar goes on for ever."""
 MAX_DEPTH_OF_PATH = 12
 MAX_SITEMAPS = 500
+MAX_PHOTOS = 500
+"""Of one page."""
 MAX_PAUSE_S = 60.0
 _HTML = ("text/html", "application/xhtml+xml")
 _FOUND = 200
@@ -60,7 +62,7 @@ class WebSpec(SourceSpec):
     @property
     def place(self) -> str:
         first = self.sitemap or self.start or (self.pages or [""])[0]
-        return urlsplit(first).netloc
+        return first.partition("://")[2].partition("/")[0].rpartition("@")[2]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class WebReader:
         self.visitor = Visitor(pause_s=spec.pause_s, max_bytes=MAX_PAGE_BYTES)
         self._robots: dict[str, _Robots] = {}
         self._landed: set[str] = set()
+        self._photos: set[str] = set()
+        """Addresses of photos that were asked for: one that many pages show is asked for once."""
 
     def steps(self, done: Sequence[Done]) -> Iterator[Step]:
         """Yield the pages behind those that are done; links of those lead on.
@@ -110,6 +114,7 @@ class WebReader:
         add(self._first(), 0)
         links = {each.key: each.cursor for each in done}
         self._landed = {each.cursor["landed"] for each in done if each.cursor.get("landed")}
+        self._photos = {url for each in done for url in each.cursor.get("photos", ())}
         count = 0
         while queue and count < self.spec.max_pages:
             url, depth = queue.popleft()
@@ -128,7 +133,8 @@ class WebReader:
         if self.spec.sitemap:
             urls = list(self._of_sitemap(self.spec.sitemap))
         for url in urls:
-            if urlsplit(url).scheme not in ("http", "https"):
+            check_no_secrets(url, {})
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
                 raise ConfigError(f"{url!r} is no address of a page; expected http or https.")
         return urls
 
@@ -161,7 +167,7 @@ class WebReader:
                 self._landed.add(landed)
                 self._read(answer, url, step)
                 step.cursor["landed"] = landed
-        except DataError as error:
+        except (DataError, ValueError) as error:  # an address that a server redirects to may be none
             step.failed = str(error)
         return step
 
@@ -179,8 +185,13 @@ class WebReader:
         if page.forbids_ai or (self.spec.photos and page.forbids_ai_images):
             step.set_aside.append(SetAside(url, "asks not to be used for AI (noai)"))
         elif self.spec.photos:
-            for photo in page.photos:
+            new = list({photo.url: photo for photo in reversed(page.photos) if photo.url not in self._photos}.values())
+            for photo in new[::-1][:MAX_PHOTOS]:
                 self._photo(photo, page, url, step)
+            if len(new) > MAX_PHOTOS:
+                step.set_aside.append(SetAside(url, f"has {len(new)} photos; the first {MAX_PHOTOS} are taken"))
+            step.cursor["photos"] = [photo.url for photo in new[::-1][:MAX_PHOTOS]]
+            self._photos.update(step.cursor["photos"])
         elif not page.text:
             step.set_aside.append(SetAside(url, "has no text"))
         else:
@@ -194,7 +205,7 @@ class WebReader:
                 step.set_aside.append(SetAside(photo.url, "robots.txt forbids it"))
                 return
             answer = self.visitor.get(photo.url, accept="image/*", pause_s=robots.pause_s)
-        except DataError as error:
+        except (DataError, ValueError) as error:
             step.set_aside.append(SetAside(photo.url, str(error)))
             return
         kind, _ = _media_type(answer.headers.get("content-type", ""))

@@ -200,7 +200,7 @@ def test_a_query_becomes_rows_with_their_types(tmp_path: Path):
         ({"query": "SELECT * FROM nowhere"}, "sqlite:///shop.db: no such table: nowhere"),
         ({"url": "sqlite:///none.db"}, "there is no database none.db"),
         ({"url": "shop.db"}, "is none of SQLAlchemy's"),
-        ({"url": "postgresql://ada:geheim@127.0.0.1:1/x"}, "has a password in its `url`"),
+        ({"url": "postgresql://ada:geheim@127.0.0.1:1/x"}, "has a secret in 'url'"),
         ({"url": "${SHOP}"}, "the environment has no SHOP"),
         ({"key": "nowhere"}, "no column 'nowhere', the key|no such column"),
     ],
@@ -318,7 +318,7 @@ def test_a_secret_is_sent_and_never_written(tmp_path: Path, site: Site):
     with pytest.raises(DataError, match=r"answered 401.*\*\*\*.*Check the secret") as refused:
         run(tmp_path, source, out="o", environment={"TOKEN": "wrong42", "KEY": "other42"})
     assert "other42" not in str(refused.value)
-    with pytest.raises(ConfigError, match="has a secret in the header Authorization"):
+    with pytest.raises(ConfigError, match="has a secret in 'Authorization'"):
         run(tmp_path, source | {"headers": {"Authorization": "Bearer geheim42"}}, out="p")
 
 
