@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "info": "Show what is in a bundle or a dataset, and check its files.",
     "fit": "Train or fine-tune a model; the result is a bundle.",
     "evaluate": "Measure a bundle on labelled data.",
+    "compare": "Compare bundles on the same labelled data: which is better, and can the data tell.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",
     "package": "Build a bento, test it, and write the Dockerfile of its image.",
     "key": "Make, list and remove the API keys of a service.",

@@ -25,6 +25,7 @@ EXTRAS_OF = {
     "shared/sources/*": ["batch", "collect", "train"],
     "shared/dataset/*": ["batch"],
     "shared/collecting/*": ["collect"],
+    "shared/tuning/*": ["train"],
     "shared/cleaning/*": ["explore"],
     "shared/exploring/*": ["explore"],
     "vision/images.py": ["heic"],

@@ -43,6 +43,7 @@ from shared.errors import DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
+from shared.training.outcomes import Outcomes
 from shared.training.packing import Fitted, Judging, json_lines
 from shared.training.worth import Worth
 
@@ -217,6 +218,28 @@ class IntentJudging(Judging[Judged, Rule]):
         names = [source.name for source in self.data.sources]
         return measure(judged, source_ids, rule.detector, rule.decision, self.labels, names)
 
+    def outcomes(self, judged: Judged, rule: Rule) -> Outcomes:
+        """Return which utterances get their intent, or none where they have none."""
+        probabilities, given = probabilities_of(judged, rule.decision), self._given(judged, rule)
+        names = [*self.labels, "out of scope"]  # -1 is the last
+        texts = [example.text for example in judged.examples]
+        return Outcomes(
+            "accuracy",
+            judged.examples,
+            (given == judged.targets).astype(float),
+            np.where(given >= 0, probabilities.max(axis=1), np.nan),
+            [names[target] for target in judged.targets],
+            [len(text.split()) for text in texts],
+            "words",
+            texts,
+        )
+
+    def _given(self, judged: Judged, rule: Rule) -> np.ndarray:
+        """Return int [N]: the intent that each utterance gets; -1 for none."""
+        scores = scores_of(judged, rule.detector, rule.decision)
+        best = probabilities_of(judged, rule.decision).argmax(axis=1)
+        return np.where(1 - scores >= rule.decision.abstain_below, best, -1)
+
     def left_out(self, split: str) -> dict[str, Any]:
         """Return how many utterances have an intent that is not known, and which intents these are."""
         strangers = Counter(
@@ -231,8 +254,8 @@ class IntentJudging(Judging[Judged, Rule]):
         """
         probabilities = probabilities_of(judged, rule.decision)
         scores = scores_of(judged, rule.detector, rule.decision)
-        named = 1 - scores >= rule.decision.abstain_below
-        given = np.where(named, probabilities.argmax(axis=1), -1)
+        given = self._given(judged, rule)
+        named = given >= 0
         wrong = np.flatnonzero(given != judged.targets)
         sureness = np.where(named, probabilities.max(axis=1) * (1 - scores), scores)
         names = [*self.labels, None]  # -1 is the last

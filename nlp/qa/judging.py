@@ -24,6 +24,7 @@ from shared.errors import BundleError, CalibrationError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import table_lines
+from shared.training.outcomes import Outcomes
 from shared.training.packing import Fitted, Judging, json_lines
 from shared.training.worth import Worth
 
@@ -157,6 +158,22 @@ class AnswerJudging(Judging[Judged, AnswerDecision]):
         """Return `evaluate`'s metrics."""
         names = [source.name for source in self.data.sources]
         return evaluate(judged.examples, judged.predictions, scores_of(judged, rule), rule.abstain_below, names)
+
+    def outcomes(self, judged: Judged, rule: AnswerDecision) -> Outcomes:
+        """Return the F1 of each answer; to give none is right where the text has none, and worth nothing elsewhere."""
+        scores = scores_of(judged, rule)
+        is_given = scores >= rule.abstain_below
+        names = [source.name for source in self.data.sources]
+        return Outcomes(
+            "F1",
+            judged.examples,
+            np.where(judged.answerable, judged.f1 * is_given, ~is_given).astype(float),
+            np.where(is_given, scores, np.nan),
+            [f"{names[e.source]}, {'answerable' if e.is_answerable else 'unanswerable'}" for e in judged.examples],
+            [len(example.context.split()) for example in judged.examples],
+            "words of the text",
+            [example.question for example in judged.examples],
+        )
 
     def most_wrong(self, judged: Judged, rule: AnswerDecision) -> bytes:
         """Return the surest wrong answers as JSON lines: look at these first, because often the label is wrong."""

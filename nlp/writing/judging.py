@@ -20,6 +20,7 @@ from shared.errors import BundleError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import DIGITS, table_lines
+from shared.training.outcomes import Outcomes
 from shared.training.packing import Fitted, Judging, json_lines
 from shared.training.worth import Worth
 
@@ -125,6 +126,20 @@ class WriterJudging(Judging[Judged, WriterDecision]):
         if not isinstance(decision, WriterDecision):
             raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for answer-writer.")
         return decision
+
+    def outcomes(self, judged: Judged, rule: WriterDecision) -> Outcomes:
+        """Return the F1 of each sentence against the one that was meant; 0 where it may not be given."""
+        names = [source.name for source in self.data.sources]
+        return Outcomes(
+            "F1 of the sentence",
+            judged.examples,
+            judged.f1.astype(float),
+            np.full(len(judged.examples), np.nan),
+            [names[example.source] for example in judged.examples],
+            [len(example.ask.evidence.split()) for example in judged.examples],
+            "words of the text",
+            [example.ask.question for example in judged.examples],
+        )
 
     def measure(self, judged: Judged, rule: WriterDecision) -> dict[str, Any]:
         """Return `sources` and `overall` metrics, and why sentences were not given."""

@@ -51,6 +51,7 @@ from shared.training.export import (
     stored_state,
 )
 from shared.training.module import TaskModule, Trained
+from shared.training.outcomes import Outcomes
 from shared.training.provenance import describe_run, leave_out_seen
 from shared.training.shipping import Int8Trial, choose_file, merits_gate
 from shared.training.worth import Worth, worth_lines
@@ -171,6 +172,9 @@ class Judging(Protocol[JudgedT, RuleT]):
 
     def measure(self, judged: JudgedT, rule: RuleT) -> dict[str, Any]:
         """Return all metrics, as JSON-able values."""
+
+    def outcomes(self, judged: JudgedT, rule: RuleT) -> Outcomes:
+        """Return how good each answer is, as it would be served; for comparisons."""
 
     def left_out(self, split: str) -> dict[str, Any]:
         """Return what is left out of a split, such as labels that a bundle does not know."""

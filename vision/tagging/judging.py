@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from shared.errors import BundleError, DataError
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
+from shared.training.outcomes import Outcomes
 from shared.training.packing import Fitted, Judging
 from shared.training.plots import contact_sheet
 from shared.training.worth import Worth
@@ -278,6 +280,40 @@ class TagJudging(Judging[Judged, Rule]):
             thresholds,
             foreign=rule.foreign(judged),
         )
+
+    def outcomes(self, judged: Judged, rule: Rule) -> Outcomes:
+        """Return whether the best tag of each photo is right; of photos with several labels the F1 of the tags given.
+
+        To give none is right for a photo that has no label.
+        """
+        scores, foreign = self.scores(judged, rule.decision.temperature), rule.foreign(judged)
+        thresholds = np.array([rule.decision.thresholds[label] for label in self.hierarchy.labels])
+        given = self.hierarchy.given(scores, thresholds) & ~foreign[:, np.newaxis]
+        holds = judged.targets == 1
+        known = judged.targets != UNKNOWN
+        if self.problem_type == "single_label_classification":
+            leaves = np.setdiff1d(np.arange(len(self.hierarchy.labels)), np.array(self.hierarchy.inner, dtype=np.int64))
+            best = leaves[np.where(known, scores, -np.inf)[:, leaves].argmax(axis=1)]
+            measure, right = "share of photos whose best tag is right", holds[np.arange(len(holds)), best].astype(float)
+            right[foreign] = 0.0
+        else:
+            hits = (given & holds).sum(axis=1)
+            right = 2 * hits / np.maximum((given & known).sum(axis=1) + holds.sum(axis=1), 1)
+            measure = "F1 of a photo's tags"
+        right = np.where(holds.any(axis=1), right, ~given.any(axis=1))
+        return Outcomes(
+            measure,
+            judged.examples,
+            right.astype(float),
+            np.where(foreign, np.nan, scores.max(axis=1)),
+            [", ".join(example.labels) or "no label" for example in judged.examples],
+            [self._shorter_side(example) for example in judged.examples],
+            "px of the shorter side",
+        )
+
+    def _shorter_side(self, example: Example) -> int:
+        with Image.open(io.BytesIO(self.data.sources[example.source].read(example))) as photo:
+            return min(photo.size)
 
     def left_out(self, split: str) -> dict[str, Any]:
         """Return how many photos have unknown labels only, and set -> unknown label -> photos that have it."""

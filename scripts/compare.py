@@ -1,0 +1,79 @@
+"""`percept compare BUNDLE BUNDLE…`: bundles beside each other on the same labelled data."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import takewhile
+from pathlib import Path
+
+import click
+
+from scripts import options
+from shared.errors import ConfigError
+
+
+@click.command(cls=options.DataCommand)
+@options.recipes
+@click.option(
+    "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to this file.")
+@options.device
+def command(
+    bundle: Path,
+    data_options: tuple[str, ...],
+    recipes: tuple[str, ...],
+    split: str,
+    as_json: bool,
+    output: Path | None,
+    device: str,
+) -> None:
+    """Compare BUNDLE with others, named after it, on labelled data: which is better, and whether the data can tell.
+
+    \b
+    percept compare models/intent runs/intent/bundle --data.source utterances.csv -o compared.html
+    """
+    others = [Path(name) for name in takewhile(lambda each: not each.startswith("-"), data_options)]
+    bundles = [bundle, *others]
+    if len(bundles) < 2:
+        raise ConfigError("name two bundles or more: percept compare ONE OTHER --data.source …")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"{output} is a folder. Name a file for the page, such as compared.html.")
+    data = options.read_data(bundle, recipes, data_options[len(others) :])
+    from scripts.tasks import find_task
+    from shared.bundle.read import read_bundle
+    from shared.runtime.choose import choose_runtime
+    from shared.tuning.comparing import compare
+    from shared.tuning.judged import judged_alike
+    from shared.tuning.report import page_of
+
+    read = [read_bundle(path) for path in bundles]
+    tasks = Counter(each.config.task for each in read)
+    if len(tasks) > 1:
+        raise ConfigError(f"these are bundles for {' and '.join(tasks)}. Compare bundles for one task.")
+    task = find_task(read[0].config.task)
+    runtimes = [choose_runtime(each, device, network=task.network) for each in read]
+    entries, warnings = judged_alike(task, read, runtimes, data, split)
+    for line in warnings:
+        click.echo(f"percept: {line}", err=True)
+    found = {"split": split, **compare(entries)}
+    if output is not None:
+        output.write_text(page_of(found), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    width = max(len(each["name"]) for each in found["bundles"])
+    for each in found["bundles"]:
+        ece = "" if each["ece"] is None else f"  ECE {each['ece']:.3f}"
+        click.echo(
+            f"{each['name']:<{width}}  {100 * each['value']:5.1f} % ({100 * each['low']:.1f} to "
+            f"{100 * each['high']:.1f}){ece}  {each['milliseconds']:.1f} ms  {each['megabytes']:.1f} MB"
+        )
+    click.echo(f"\n{found['measure']} on {found['examples']:,} examples of {split}. {found['verdict']}")
+    if len(bundles) > 2:
+        for pair in found["pairs"]:
+            click.echo(f"- {pair['sentence']}")
+    if output is not None:
+        click.echo(f"Look at {output}")

@@ -1,0 +1,1 @@
+"""Choosing with evidence: bundles beside each other on the same examples."""

@@ -1,0 +1,222 @@
+"""Bundles beside each other on the same examples: which is better, by how much, and whether the data can tell."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from shared.errors import ConfigError, DataError
+from shared.runtime.protocol import Runtime
+from shared.training.metrics import reliability_rows
+from shared.training.outcomes import Outcomes
+from shared.training.worth import interval
+from shared.tuning.paired import SURE, Difference, difference, holm
+
+ROUNDS = 30
+"""Of timing; each bundle has its turn in each round, so that what else the machine does meets all alike."""
+LEAST_OF_A_PART = 10
+"""Examples of a label or a length, below which nothing is said of it."""
+SHOWN_APART = 60
+"""Examples that one bundle answers better, on the page."""
+_LENGTHS = 4
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no single truth value
+class Entry:
+    """A bundle with its answers."""
+
+    name: str
+    outcomes: Outcomes
+    milliseconds: float
+    """Of the network alone, for one input at a time; the median."""
+    megabytes: float
+    """Of the file that is served."""
+
+
+def timed(runtimes: Sequence[tuple[Runtime, Mapping[str, np.ndarray]]]) -> list[float]:
+    """Return the median milliseconds of each runtime for the first of its golden inputs, taking turns."""
+    found: list[list[float]] = [[] for _ in runtimes]
+    for turn in range(ROUNDS + 2):
+        for (runtime, inputs), times in zip(runtimes, found, strict=True):
+            one = {name: array[:1] for name, array in inputs.items()}
+            started = time.perf_counter()
+            runtime.run(one)
+            if turn >= 2:  # the first ones warm up
+                times.append(1000 * (time.perf_counter() - started))
+    return [float(np.median(times)) for times in found]
+
+
+def compare(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return all that a comparison says, JSON-able.
+
+    Only examples that every bundle was judged on count.
+
+    Raises:
+        ConfigError: the bundles cannot be compared.
+        DataError: no example was answered by all.
+    """
+    if len(entries) < 2:
+        raise ConfigError("a comparison needs two bundles or more.")
+    measures = {entry.outcomes.measure for entry in entries}
+    if len(measures) > 1:
+        raise ConfigError(f"the bundles are measured by different means: {', '.join(sorted(measures))}.")
+    entries, left_out = _shared(entries)
+    first = entries[0].outcomes
+    order = sorted(range(len(entries)), key=lambda i: -float(entries[i].outcomes.values.mean()))
+    pairs = []
+    for one, other in combinations(order, 2):  # the first is the better one
+        apart = difference(entries[other].outcomes.values, entries[one].outcomes.values)
+        pairs.append((one, other, apart))
+    chances = holm([apart.p for _, _, apart in pairs])
+    told = [
+        {"first": entries[one].name, "second": entries[other].name, **_rounded(asdict(apart)), "p_all": round(p, 5),
+         "is_sure": p < SURE, "sentence": _sentence(entries[one], entries[other], apart, p)}
+        for (one, other, apart), p in zip(pairs, chances, strict=True)
+    ]  # fmt: skip
+    best, second = entries[order[0]], entries[order[1]]
+    return {
+        "measure": first.measure,
+        "examples": len(first.values),
+        "left_out": left_out,
+        "bundles": [_described(entries[i]) for i in order],
+        "pairs": told,
+        "verdict": _verdict(entries, order, told),
+        "parts": _parts(best, second),
+        "apart": _apart(best, second),
+    }
+
+
+def _shared(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
+    """Return the entries with the examples that all have, in one order, and how many examples not all have."""
+    places = [{id(example): i for i, example in enumerate(entry.outcomes.examples)} for entry in entries]
+    common = [key for key in places[0] if all(key in each for each in places[1:])]
+    if not common:
+        raise DataError("the bundles know none of the same labels, so that there is nothing to compare them on.")
+    everything = {key for each in places for key in each}
+    found = []
+    for entry, each in zip(entries, places, strict=True):
+        rows, of = [each[key] for key in common], entry.outcomes
+        chosen = replace(
+            of,
+            examples=[of.examples[i] for i in rows],
+            values=of.values[rows],
+            confidences=of.confidences[rows],
+            labels=[of.labels[i] for i in rows],
+            lengths=[of.lengths[i] for i in rows],
+            texts=None if of.texts is None else [of.texts[i] for i in rows],
+        )
+        found.append(replace(entry, outcomes=chosen))
+    return found, len(everything) - len(common)
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    values, confidences = entry.outcomes.values, entry.outcomes.confidences
+    low, high = interval(values)
+    given = ~np.isnan(confidences)
+    rows = reliability_rows(confidences[given], values[given]) if given.any() else []
+    error = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / max(1, given.sum())
+    return {
+        "name": entry.name,
+        "value": round(float(values.mean()), 5),
+        "low": round(low, 5),
+        "high": round(high, 5),
+        "given": round(float(given.mean()), 5) if given.any() else None,
+        "ece": round(float(error), 5) if given.any() else None,
+        "reliability": rows,
+        "milliseconds": round(entry.milliseconds, 3),
+        "megabytes": round(entry.megabytes, 2),
+    }
+
+
+def _sentence(one: Entry, other: Entry, apart: Difference, p: float) -> str:
+    means = f"{100 * one.outcomes.values.mean():.1f} and {100 * other.outcomes.values.mean():.1f}"
+    span = f"{100 * apart.value:+.1f} points, 95 % interval {100 * apart.low:+.1f} to {100 * apart.high:+.1f}"
+    if p < SURE:
+        return (f"{one.name} is better than {other.name}: {one.outcomes.measure} {means} % ({span}; "
+                f"chance alone: p {_p(p)}).")  # fmt: skip
+    if apart.better == apart.worse == 0:
+        return f"{one.name} and {other.name} answer all {apart.examples:,} examples equally well."
+    needed = _needed(apart)
+    more = f" A difference as large as this one would take about {needed:,} examples." if needed else ""
+    return (f"These {apart.examples:,} examples cannot tell {one.name} from {other.name}: {one.outcomes.measure} "
+            f"{means} % ({span}; chance alone: p {_p(p)}). They show differences from {100 * apart.detectable:.1f} "
+            f"points on.{more}")  # fmt: skip
+
+
+def _needed(apart: Difference) -> int | None:
+    """Return how many examples would show the difference that was seen, four times in five."""
+    if abs(apart.value) < 1e-9:
+        return None
+    exact = apart.examples * (apart.detectable / abs(apart.value)) ** 2
+    step = 10 ** max(0, len(str(int(exact))) - 2)
+    return int(np.ceil(exact / step) * step)
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _verdict(entries: Sequence[Entry], order: Sequence[int], pairs: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the comparison comes to, in a sentence or two."""
+    best = entries[order[0]]
+    open_ = [pair["second"] for pair in pairs if pair["first"] == best.name and not pair["is_sure"]]
+    if not open_:
+        if len(entries) == 2:
+            return str(pairs[0]["sentence"])
+        value = f"{best.outcomes.measure} {100 * best.outcomes.values.mean():.1f} %"
+        return f"{best.name} is better than each of the others ({value}; all comparisons together hold at 95 %)."
+    lead = str(pairs[0]["sentence"]) if len(entries) == 2 else (
+        f"{best.name} is ahead, and the data cannot tell it from {' or '.join(open_)}."
+    )  # fmt: skip
+    rivals = [best, *(entry for entry in entries if entry.name in open_)]
+    fastest = min(rivals, key=lambda entry: entry.milliseconds)
+    slowest = max(entry.milliseconds for entry in rivals)
+    if slowest < 1.2 * fastest.milliseconds:
+        return lead
+    return f"{lead} {fastest.name} is the fastest of them: {fastest.milliseconds:.1f} ms, against {slowest:.1f}."
+
+
+def _parts(best: Entry, second: Entry) -> list[dict[str, Any]]:
+    """Return how the two best do on each label and each length; those they differ most on come first."""
+    one, other = best.outcomes, second.outcomes
+    edges = np.unique(np.quantile(one.lengths, np.linspace(0, 1, _LENGTHS + 1)))
+    which = np.clip(np.searchsorted(edges, one.lengths, side="right") - 1, 0, max(0, len(edges) - 2))
+    lengths = [f"{edges[i]:.0f} to {edges[min(i + 1, len(edges) - 1)]:.0f} {one.length_unit}" for i in which]
+    found: list[dict[str, Any]] = []
+    for kind, names in (("label", one.labels), ("length", lengths)):
+        counts = Counter(names)
+        rows = []
+        for name in (name for name, count in counts.items() if count >= LEAST_OF_A_PART and len(counts) > 1):
+            chosen = np.array([each == name for each in names])
+            apart = difference(other.values[chosen], one.values[chosen])
+            rows.append({"kind": kind, "name": name, "examples": apart.examples,
+                         "first": round(float(one.values[chosen].mean()), 4),
+                         "second": round(float(other.values[chosen].mean()), 4), "value": round(apart.value, 4),
+                         "low": round(apart.low, 4), "high": round(apart.high, 4), "p": apart.p})  # fmt: skip
+        for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            row |= {"p": round(row["p"], 5), "is_sure": p < SURE}
+        found += sorted(rows, key=lambda row: -abs(row["value"])) if kind == "label" else rows
+    return found
+
+
+def _apart(best: Entry, second: Entry) -> list[dict[str, Any]]:
+    """Return some examples that one of the two answers better, the surest of the worse ones first."""
+    one, other = best.outcomes, second.outcomes
+    moved = one.values - other.values
+    sure = np.nan_to_num(np.where(moved > 0, other.confidences, one.confidences))
+    rows = [i for i in np.lexsort((-sure, -np.abs(moved))) if moved[i] != 0]
+    return [
+        {"text": None if one.texts is None else one.texts[i][:300], "label": one.labels[i],
+         "first": round(float(one.values[i]), 3), "second": round(float(other.values[i]), 3)}
+        for i in rows[:SHOWN_APART]
+    ]  # fmt: skip
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in values.items()}
