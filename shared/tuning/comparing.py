@@ -185,14 +185,16 @@ def _verdict(entries: Sequence[Entry], order: Sequence[int], pairs: Sequence[Map
 def _parts(best: Entry, second: Entry) -> list[dict[str, Any]]:
     """Return how the two best do on each label and each length; those they differ most on come first."""
     one, other = best.outcomes, second.outcomes
-    edges = np.unique(np.quantile(one.lengths, np.linspace(0, 1, _LENGTHS + 1)))
-    which = np.clip(np.searchsorted(edges, one.lengths, side="right") - 1, 0, max(0, len(edges) - 2))
-    lengths = [f"{edges[i]:.0f} to {edges[min(i + 1, len(edges) - 1)]:.0f} {one.length_unit}" for i in which]
+    sizes = np.array(one.lengths)
+    which = np.searchsorted(np.unique(np.quantile(sizes, np.linspace(0, 1, _LENGTHS + 1)[1:-1])), sizes)
+    spans = {int(i): (sizes[which == i].min(), sizes[which == i].max()) for i in np.unique(which)}
+    lengths = ["{} to {} {}".format(*spans[int(i)], one.length_unit) for i in which]
     found: list[dict[str, Any]] = []
     for kind, names in (("label", one.labels), ("length", lengths)):
         counts = Counter(names)
+        order = counts if kind == "label" else dict.fromkeys(lengths[int(i)] for i in np.argsort(sizes, kind="stable"))
         rows = []
-        for name in (name for name, count in counts.items() if count >= LEAST_OF_A_PART and len(counts) > 1):
+        for name in (name for name in order if counts[name] >= LEAST_OF_A_PART and len(counts) > 1):
             chosen = np.array([each == name for each in names])
             apart = difference(other.values[chosen], one.values[chosen])
             rows.append({"kind": kind, "name": name, "examples": apart.examples,

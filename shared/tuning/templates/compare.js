@@ -7,7 +7,7 @@ document.getElementById("facts").textContent =
 
 const span = (low, value, high, from, to, sure = true) => {  // an interval with its middle, on a line from..to
   const width = 300, at = (x) => ((Math.min(to, Math.max(from, x)) - from) / (to - from)) * width;
-  const drawn = svg("svg", { viewBox: `-4 0 ${width + 8} 22`, width: "100%", height: 22, role: "img", preserveAspectRatio: "none", "aria-label": `${exact(low)} to ${exact(high)}`, class: `span${sure ? "" : " unsure"}` });
+  const drawn = svg("svg", { viewBox: `-4 0 ${width + 8} 22`, width: "100%", height: 22, role: "img", preserveAspectRatio: "xMinYMid meet", "aria-label": `${exact(low)} to ${exact(high)}`, class: `span${sure ? "" : " unsure"}` });
   drawn.append(svg("line", { x1: 0, x2: width, y1: 11, y2: 11, class: "track" }));
   if (from < 0 && to > 0) drawn.append(svg("line", { x1: at(0), x2: at(0), y1: 1, y2: 21, class: "zero" }));
   drawn.append(svg("line", { x1: at(low), x2: at(high), y1: 11, y2: 11, class: "interval" }), svg("circle", { cx: at(value), cy: 11, r: 5 }));
@@ -49,7 +49,7 @@ if (data.apart.length) {
 
 if (data.bundles.some((each) => each.reliability.length)) {
   section("calibration", "Are they as sure as they are right?", make("div", { class: "cards" }, ...data.bundles.filter((each) => each.reliability.length).map((each) => {
-    const side = 220, drawn = svg("svg", { viewBox: `0 0 ${side} ${side}`, width: "100%", role: "img", "aria-label": "confidence and share that is right" });
+    const side = 220, drawn = svg("svg", { viewBox: `-14 -14 ${side + 28} ${side + 28}`, width: "100%", role: "img", "aria-label": "confidence and share that is right" });
     drawn.append(svg("line", { x1: 0, y1: side, x2: side, y2: 0, class: "track" }));
     for (const row of each.reliability) {
       const dot = svg("circle", { cx: row.confidence * side, cy: side - row.accuracy * side, r: 3 + 9 * Math.sqrt(row.count / data.examples) });
