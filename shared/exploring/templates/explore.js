@@ -112,7 +112,7 @@ const labels = () => {
   }
   const words = Object.entries(found.words);
   if (words.length) {
-    parts.push(make("h3", { style: "margin-top:18px" }, "Words that a label's texts share"), more(words, 24, (items) => make("div", { class: "cards" },
+    parts.push(make("h3", { style: "margin-top:18px" }, words.length < found.counts.length ? `Words that a label's texts share (the ${words.length} most frequent labels)` : "Words that a label's texts share"), more(words, 24, (items) => make("div", { class: "cards" },
       ...items.map(([label, of]) => make("div", { class: "card" }, make("h3", {}, label), make("p", { class: "small soft" }, of.join(", ")))))));
   }
   section("labels", "Labels", ...parts);

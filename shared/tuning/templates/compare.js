@@ -37,13 +37,13 @@ for (const [kind, title] of [["label", "By label"], ["length", "By length"]]) {
   const reach = Math.max(0.01, ...rows.slice(0, 30).flatMap((part) => [Math.abs(part.low), Math.abs(part.high)]));
   section(kind, title,
     make("p", { class: "small soft" }, `${first.name} beside ${second.name}. Only what is marked holds when all of ${count(rows.length, "part")} are looked at together; the rest may be chance.`),
-    more(rows, 15, (some) => table([[kind, ""], ["examples", "number"], [first.name, "number"], [second.name, "number"], ["difference", "wide"], ["", "number"]],
+    more(rows, 15, (some) => table([[kind, "name"], ["examples", "number"], [first.name, "number"], [second.name, "number"], ["difference", "wide"], ["", "number"]],
       some.map((part) => [part.name, part.examples.toLocaleString("en"), exact(part.first), exact(part.second), span(part.low, part.value, part.high, -reach, reach, part.is_sure), `${points(part.value)}${part.is_sure ? " ●" : ""}`]))));
 }
 
 if (data.apart.length) {
   section("apart", "Where they differ", make("p", { class: "small soft" }, "One is right and the other is not; the surest mistakes come first."),
-    more(data.apart, 12, (some) => table([["example", ""], ["label", ""], [first.name, "number"], [second.name, "number"]],
+    more(data.apart, 12, (some) => table([["example", "long"], ["label", ""], [first.name, "number"], [second.name, "number"]],
       some.map((each) => [each.text ?? "a photo", each.label, number(each.first), number(each.second)]))));
 }
 
