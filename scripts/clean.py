@@ -56,6 +56,8 @@ def command(
 
     plan, made = read_plan(plan_file)
     done = clean(dataset, plan, made, output, eyes_for, fitted=fitted)
+    if done.unmatched:
+        click.echo(f"{done.unmatched:,} of {len(made):,} decisions are about no row of {data}.", err=True)
     for name, before, after in done.steps:
         click.echo(f"{name:<16} {before:>9,} -> {after:,}" if before != after else f"{name:<16} {after:>9,}")
     splits = ", ".join(f"{rows:,} {split}" for split, rows in done.dataset.info.splits.items())

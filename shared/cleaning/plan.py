@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, shown
 
 Cell = str | int | float | bool
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"the column {twice!r} is named twice; name each column once")
+    return names
+
+
+Columns = Annotated[list[str], AfterValidator(_without_repeats)]
 
 
 class _Part(BaseModel):
@@ -28,10 +38,10 @@ class DropDuplicates(_Part):
     """Keep one of the rows that are the same in some columns; of several splits, the one in the most guarded."""
 
     step: Literal["drop_duplicates"]
-    by: list[str] | None = None
-    """Columns; the whole content if not given."""
+    by: Columns | None = None
+    """If not given, all columns as they are then, without where rows are from."""
     loosely: bool = True
-    """Texts are the same but for case, blanks and punctuation at the end."""
+    """Texts are the same but for case, blanks and punctuation at the end; those of nothing else must be equal."""
     keep: Literal["first", "last", "none"] = "first"
     """`none`: where rows are the same, all are dropped."""
 
@@ -46,7 +56,7 @@ class MergeLabels(_Part):
 
 
 class DropLabels(_Part):
-    """Leave out rows with some labels, or with labels that too few rows have."""
+    """Leave out rows with some labels, or with labels that too few rows have; of a list, one such label is enough."""
 
     step: Literal["drop_labels"]
     column: str = "label"
@@ -55,7 +65,7 @@ class DropLabels(_Part):
 
 
 class Missing(_Part):
-    """What becomes of rows that lack a value."""
+    """What becomes of rows that lack a value: it is null or NaN, a text of blanks, or an empty list."""
 
     step: Literal["missing"]
     column: str
@@ -71,7 +81,11 @@ class Missing(_Part):
 
 
 class Outliers(_Part):
-    """What becomes of numbers outside of a range."""
+    """What becomes of numbers outside of a range.
+
+    Numbers that were written as texts become numbers when they are clipped. Whole numbers stay whole if the range
+    begins and ends with whole ones.
+    """
 
     step: Literal["outliers"]
     column: str
@@ -89,10 +103,10 @@ class Outliers(_Part):
 
 
 class NormaliseText(_Part):
-    """Write texts in one way."""
+    """Write texts in one way, also those in lists."""
 
     step: Literal["normalise_text"]
-    columns: list[str] = Field(default_factory=lambda: ["text"])
+    columns: Columns = Field(default_factory=lambda: ["text"])
     unicode: Literal["NFC", "NFKC"] | None = "NFC"
     lower: bool = False
     blanks: bool = True
@@ -100,10 +114,10 @@ class NormaliseText(_Part):
 
 
 class Redact(_Part):
-    """Put [e-mail], [telephone] and so on in place of personal data that are known by rule."""
+    """Put [e-mail], [telephone] and so on in place of personal data that are known by rule, also in lists of texts."""
 
     step: Literal["redact"]
-    columns: list[str] = Field(default_factory=lambda: ["text"])
+    columns: Columns = Field(default_factory=lambda: ["text"])
 
 
 class Limits(_Part):
@@ -129,13 +143,16 @@ class Balance(_Part):
 
 
 class Split(_Part):
-    """Divide the rows anew; rows that belong together are never divided."""
+    """Divide the rows anew; rows that belong together are never divided.
+
+    The shares hold as well as the groups allow, and each split with a share gets a group if there are enough.
+    """
 
     step: Literal["split"]
     shares: dict[Literal["train", "val", "test"], float]
     stratify: str | None = None
     """A column whose values each split gets in proportion."""
-    together: list[str] = Field(default_factory=list)
+    together: Columns = Field(default_factory=list)
     """Columns: rows with the same value in one of them stay together. Near-duplicates of the decisions always do."""
 
     @model_validator(mode="after")
@@ -170,7 +187,7 @@ class Standardise(_Part):
     """Subtract a number's mean and divide by its standard deviation, both of the training split."""
 
     step: Literal["standardise"]
-    columns: list[str]
+    columns: Columns
 
 
 class Discretise(_Part):
@@ -182,7 +199,7 @@ class Discretise(_Part):
 
 
 class OneHot(_Part):
-    """Add a column of 0 and 1 for each value that the training split has."""
+    """Add a column of 0 and 1 for each value that the training split has; of lists, for each of their members."""
 
     step: Literal["one_hot"]
     column: str
@@ -213,8 +230,8 @@ class Select(_Part):
     """Keep some columns, or leave some out."""
 
     step: Literal["select"]
-    keep: list[str] | None = None
-    drop: list[str] = Field(default_factory=list)
+    keep: Columns | None = None
+    drop: Columns = Field(default_factory=list)
 
 
 AnyStep = Annotated[
@@ -243,13 +260,20 @@ class Decision(_Part):
     sha256: str
     """Of its content as it was collected."""
     action: Literal["drop", "relabel", "redact", "keep", "together"]
+    """`keep`: steps that mend such findings leave the row as it is."""
     value: Cell | None = None
-    """The label of `relabel`; the group of `together`."""
+    """The label of `relabel`, several ones joined by " + "; of `together` another row's digest, or a group's name."""
     column: str | None = None
     kind: str | None = None
     """Of the finding."""
     row: int | None = None
     """Its number, where rows with the same content are told apart."""
+
+    @model_validator(mode="after")
+    def _has_group(self) -> Decision:
+        if self.action == "together" and self.value is None:
+            raise ValueError("`together` needs a `value`: the digest of another row, or the name of a group")
+        return self
 
 
 def read_plan(file: Path) -> tuple[Plan, list[Decision]]:
@@ -303,4 +327,4 @@ def write_plan(file: Path, plan: dict[str, Any], decisions: list[dict[str, Any]]
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place or 'the whole'}: {first['msg']}; came {str(first.get('input'))[:80]!r}."
+    return f"{place or 'the whole'}: {first['msg']}; came {shown(first.get('input'))}."

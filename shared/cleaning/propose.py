@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.cleaning.plan import Decision
 from shared.dataset.read import Dataset
-from shared.exploring.findings import Finding
+from shared.exploring.findings import KINDS, Finding
 
 _DROPPED = ("broken", "leak", "near_leak")
 """Kinds of findings whose rows are proposed to be left out."""
@@ -22,9 +22,10 @@ def propose(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a plan and decisions that mend what was found.
 
-    What a person decided goes first. Otherwise copies are dropped, contradictions get the label of the majority or are
-    dropped, rows that are in two splits stay in the more guarded one, near-duplicates stay in one split, and personal
-    data are redacted. Likely label errors are only looked at: nobody but a person can say that a label is wrong.
+    What a person decided goes first, and rows that a person kept stay as they are. Otherwise copies are dropped,
+    contradictions get the label of the majority or are dropped, rows that are in two splits stay in the more guarded
+    one, near-duplicates stay in one split, personal data are redacted, and rows without a text or a label are dropped.
+    Likely label errors are only looked at: nobody but a person can say that a label is wrong.
 
     Args:
         dataset: that was looked at.
@@ -33,28 +34,27 @@ def propose(
         splits: of each row.
         text: the column of the texts, if there is one.
     """
-    said = {(each.sha256, each.kind) for each in decisions}
-    lines = [each.model_dump(exclude_none=True) for each in decisions if each.action != "keep"]
+    said = {(each.sha256, each.kind or kind, each.row) for each in decisions for kind in KINDS}
+    lines = [each.model_dump(exclude_none=True) for each in decisions]
     steps: list[dict[str, Any]] = []
     has: set[str] = set()
-    column = None
+    lacking: dict[str, None] = {}
     for finding in findings:
-        if (finding.sha256, finding.kind) in said:
+        if {(finding.sha256, finding.kind, row) for row in (finding.row, None)} & said:
             continue
         has.add(finding.kind)
         line = _line(finding, splits)
         if line is not None:
             lines.append(line)
-        if finding.kind == "missing":
-            column = finding.column or column
+        if finding.kind == "missing" and finding.column is not None:
+            lacking[finding.column] = None
     if lines:
         steps.append({"step": "decide"})
     if "duplicate" in has:
         steps.append({"step": "drop_duplicates"} | ({"by": [text]} if text else {}))
     if "personal_data" in has and text:
         steps.append({"step": "redact", "columns": [text]})
-    if column is not None:
-        steps.append({"step": "missing", "column": column, "how": "drop"})
+    steps += [{"step": "missing", "column": column, "how": "drop"} for column in lacking]
     if not steps:
         steps.append({"step": "normalise_text", "columns": [text]} if text else {"step": "drop_duplicates"})
     return {"fingerprint": dataset.info.fingerprint, "steps": steps}, lines

@@ -22,6 +22,7 @@ from shared.dataset.read import PHOTO_ROWS, Dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
+from shared.exploring.rows import is_missing
 from shared.sources.tables import Row
 
 FITTED = "fitted.json"
@@ -37,6 +38,8 @@ class Cleaned:
     dataset: Dataset
     steps: list[tuple[str, int, int]]
     """(step, rows before, rows after)."""
+    unmatched: int = 0
+    """Decisions about rows that the dataset does not have."""
 
 
 def clean(
@@ -59,7 +62,7 @@ def clean(
         fitted: a dataset that the plan made before: what its steps learned is applied, and nothing is learned anew.
 
     Raises:
-        ConfigError: the plan was made for another dataset, or a step cannot be done.
+        ConfigError: the plan or all decisions were made for another dataset, or a step cannot be done.
     """
     if fitted is None and plan.fingerprint != dataset.info.fingerprint:
         raise ConfigError(
@@ -70,7 +73,10 @@ def clean(
     if out.resolve() == dataset.path.resolve():
         raise ConfigError("datasets are not edited in place. Name another folder.")
     working = _load(dataset, plan)
-    if fitted is not None:
+    unmatched = 0
+    if fitted is None:
+        unmatched = _unmatched(working, decisions)
+    else:  # the decisions are about the rows that were learned from
         working.fitted, working.is_applied = _read_fitted(fitted), True
     steps = Steps(plan, decisions, eyes)
     done: list[tuple[str, int, int]] = []
@@ -88,11 +94,11 @@ def clean(
         _parts(working, columns),
         name=plan.name or dataset.info.name,
         columns=columns,
-        history=[*dataset.info.history, *_history(plan, decisions, dataset, done)],
+        history=[*dataset.info.history, *_history(plan, decisions, unmatched, dataset, done)],
         left_out=working.left_out,
         beside=beside,
     )
-    return Cleaned(written, done)
+    return Cleaned(written, done, unmatched)
 
 
 def _load(dataset: Dataset, plan: Plan) -> Working:
@@ -102,11 +108,34 @@ def _load(dataset: Dataset, plan: Plan) -> Working:
     splits: list[str] = []
     for split, batch in dataset.batches(columns=kept):
         for name in kept:
-            cells[name] += batch.column(name).to_pylist()
+            column = batch.column(name).to_pylist()
+            cells[name] += [None if is_missing(cell) else cell for cell in column] if kinds[name] == "float" else column
         splits += [split] * len(batch)
     photos = next((step.column for step in plan.steps if isinstance(step, Limits) and step.measure == "pixels"), None)
     sizes: list[float | None] = [None] * len(splits) if photos is None else _sizes(dataset, photos)
     return Working(dataset, cells, splits, list(range(len(splits))), sizes)
+
+
+def _unmatched(working: Working, decisions: Sequence[Decision]) -> int:
+    """Return how many decisions are about no row.
+
+    Raises:
+        ConfigError: all of them are.
+    """
+    rows = set(zip(working.digests, working.row, strict=True))
+    digests = set(working.digests)
+    lost = [
+        each
+        for each in decisions
+        if not (each.sha256 in digests if each.row is None else (each.sha256, each.row) in rows)
+    ]
+    if lost and len(lost) == len(decisions):
+        row = "" if lost[0].row is None else f" as row {lost[0].row}"
+        raise ConfigError(
+            f"none of the {len(lost):,} decisions is about a row of {working.dataset.path}, which has no "
+            f"{lost[0].sha256[:12]}{row}. They were made for other data: explore these, and decide again."
+        )
+    return len(lost)
 
 
 def _sizes(dataset: Dataset, column: str) -> list[float | None]:
@@ -153,7 +182,7 @@ def _parts(working: Working, columns: dict[str, str]) -> Iterator[tuple[str, pa.
 
 
 def _history(
-    plan: Plan, decisions: Sequence[Decision], dataset: Dataset, done: Sequence[tuple[str, int, int]]
+    plan: Plan, decisions: Sequence[Decision], unmatched: int, dataset: Dataset, done: Sequence[tuple[str, int, int]]
 ) -> Iterator[dict[str, Any]]:
     """Yield an event for each step; none says when, so that replays agree."""
     for step, (name, before, after) in zip(plan.steps, done, strict=True):
@@ -166,6 +195,8 @@ def _history(
         if name == "decide":
             lines = "".join(each.model_dump_json() + "\n" for each in decisions)
             event["decisions"] = {"count": len(decisions), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+            if unmatched:
+                event["details"] += f"; {unmatched:,} of {len(decisions):,} decisions are about no row"
         yield event
 
 

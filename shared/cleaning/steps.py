@@ -7,20 +7,22 @@ import random
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from shared.cleaning import plan as of
+from shared.cleaning.cells import comparable, finite, has_text, labels_in, number_in, reader_like, time_in, with_texts
+from shared.cleaning.splitting import divide
 from shared.cleaning.working import WEIGHT, Working
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
 from shared.exploring.languages import language_of
 from shared.exploring.personal import masked
+from shared.exploring.rows import is_missing
 from shared.exploring.texts import words_of
-from shared.sources.tables import normalised
 
 GUARDED = ("test", "val", "train")
 """Of copies in several splits the one in the first of these is kept."""
@@ -33,7 +35,12 @@ class Steps:
         self, plan: of.Plan, decisions: Sequence[of.Decision], eyes: Callable[..., Eyes | None] = lambda *_, **__: None
     ) -> None:
         self.plan, self.decisions, self.eyes = plan, decisions, eyes
-        self.together = {each.sha256: str(each.value) for each in decisions if each.action == "together"}
+        self.together = [(each.sha256, str(each.value)) for each in decisions if each.action == "together"]
+        self.kept: dict[str, list[of.Decision]] = defaultdict(list)
+        """Digest -> what a person said is to be kept as it is."""
+        for each in decisions:
+            if each.action == "keep":
+                self.kept[each.sha256].append(each)
 
     def run(self, working: Working, step: Any, number: int) -> None:
         """Do one step.
@@ -51,6 +58,7 @@ class Steps:
         for decision in self.decisions:
             by_digest[decision.sha256].append(decision)
         wanted, reasons = [True] * len(working), [""] * len(working)
+        read: dict[str, Callable[[Any], Any]] = {}
         for place, digest in enumerate(working.digests):
             for decision in by_digest.get(digest, ()):
                 if decision.row is not None and decision.row != working.row[place]:
@@ -61,25 +69,48 @@ class Steps:
                 elif decision.action == "relabel":
                     column = decision.column or "label"
                     cells = working.column(column)
-                    cells[place] = decision.value
+                    if column not in read:
+                        read[column] = reader_like(cells)
+                    cells[place] = read[column](decision.value)
                     working.put(column, cells)
                 elif decision.action == "redact":
                     column = decision.column or "text"
                     cells = working.column(column)
-                    cells[place] = None if cells[place] is None else masked(str(cells[place]))
+                    cells[place] = _redacted(cells[place], column)
                     working.put(column, cells)
         working.keep(wanted, step.step, lambda place: reasons[place])
+
+    def _is_kept(self, working: Working, kinds: Sequence[str], column: str | None = None) -> list[bool]:
+        """Return of each row whether a person kept it as it is when such a finding was shown.
+
+        Args:
+            working: the rows.
+            kinds: of the findings.
+            column: that the finding is about; any if None.
+        """
+
+        def holds(decision: of.Decision, row: int) -> bool:
+            return (
+                decision.row in (None, row)
+                and (decision.kind is None or decision.kind in kinds)
+                and (column is None or decision.column in (None, column))
+            )
+
+        return [
+            digest in self.kept and any(holds(decision, row) for decision in self.kept[digest])
+            for digest, row in zip(working.digests, working.row, strict=True)
+        ]
 
     # Rows
 
     def _drop_duplicates(self, working: Working, step: of.DropDuplicates, key: str) -> None:
-        names = step.by
-        columns = [working.column(name) for name in names] if names else [working.digests]
+        columns = [working.column(name) for name in step.by] if step.by else working.content()
+        is_kept = self._is_kept(working, ("duplicate", "leak", "contradiction"))
         groups: dict[Any, list[int]] = defaultdict(list)
         for place, cells in enumerate(zip(*columns, strict=True)):
-            if all(cell is None for cell in cells):
+            if is_kept[place] or all(cell is None for cell in cells):
                 continue
-            groups[tuple(_comparable(cell, loosely=step.loosely) for cell in cells)].append(place)
+            groups[tuple(comparable(cell, loosely=step.loosely) for cell in cells)].append(place)
         wanted, kept = [True] * len(working), [0] * len(working)
         for group in groups.values():
             if len(group) == 1:
@@ -95,24 +126,30 @@ class Steps:
         working.keep(wanted, step.step, lambda place: said.format(places[kept[place]]))
 
     def _merge_labels(self, working: Working, step: of.MergeLabels, key: str) -> None:
+        cells = working.column(step.column)
+        read = reader_like(cells)
+
         def renamed(cell: Any) -> Any:
             if isinstance(cell, list):
                 return list(dict.fromkeys(step.names.get(str(each), each) for each in cell))
-            return step.names.get(str(cell), cell) if cell is not None else None
+            return read(step.names[str(cell)]) if cell is not None and str(cell) in step.names else cell
 
-        working.put(step.column, [renamed(cell) for cell in working.column(step.column)])
+        working.put(step.column, [renamed(cell) for cell in cells])
 
     def _drop_labels(self, working: Working, step: of.DropLabels, key: str) -> None:
-        cells = [None if cell is None else str(cell) for cell in working.column(step.column)]
-        counts = Counter(cells)
+        labels = [labels_in(cell) for cell in working.column(step.column)]
+        counts = Counter(label for found in labels for label in found)
         gone = set(step.labels)
-        wanted = [cell is None or (cell not in gone and counts[cell] >= step.fewer_than) for cell in cells]
-        working.keep(wanted, step.step, lambda place: f"has the label {cells[place]!r}" if cells[place] in gone
-                     else f"only {counts[cells[place]]} rows have the label {cells[place]!r}")  # fmt: skip
+        named = [next((label for label in found if label in gone), None) for found in labels]
+        rare = [next((label for label in found if counts[label] < step.fewer_than), None) for found in labels]
+        wanted = [label is None and other is None for label, other in zip(named, rare, strict=True)]
+        working.keep(wanted, step.step, lambda place: f"has the label {named[place]!r}" if named[place] is not None
+                     else f"only {counts[rare[place] or '']} rows have the label {rare[place]!r}")  # fmt: skip
 
     def _missing(self, working: Working, step: of.Missing, key: str) -> None:
         cells = working.column(step.column)
-        lacks = [cell is None or cell in ("", []) or (isinstance(cell, float) and math.isnan(cell)) for cell in cells]
+        is_kept = self._is_kept(working, ("missing",), step.column)
+        lacks = [(is_missing(cell) or cell == []) and not kept for cell, kept in zip(cells, is_kept, strict=True)]
         if step.how == "drop":
             working.keep([not each for each in lacks], step.step, lambda _: f"has no {step.column}")
             return
@@ -120,69 +157,93 @@ class Steps:
         def learn() -> Any:
             known = working.training(step.column)
             if step.how == "most_frequent":
-                return Counter(known).most_common(1)[0][0]
-            return float(np.median(_numbers(known, step.column)))
+                counts = Counter(comparable(cell, loosely=False) for cell in known)
+                found = counts.most_common(1)[0][0]
+                return list(found) if isinstance(found, tuple) else found
+            return float(np.median(_learnable(working, step.column)))
 
         value = step.value if step.how == "constant" else working.learned(key, learn)
         working.put(step.column, [value if is_lacking else cell for cell, is_lacking in zip(cells, lacks, strict=True)])
 
     def _outliers(self, working: Working, step: of.Outliers, key: str) -> None:
         cells = working.column(step.column)
+        numbers = working.numbers(step.column)
+        is_kept = self._is_kept(working, ("outlier",), step.column)
         least, most = step.least, step.most
         if step.reach is not None:
 
             def learn() -> list[float]:
-                lower, upper = np.quantile(_numbers(working.training(step.column), step.column), (0.25, 0.75))
+                known = [number for number in _training_numbers(working, step.column) if math.isfinite(number)]
+                if not known:
+                    raise ConfigError(f"the training split has no finite {step.column!r} to learn from.")
+                lower, upper = np.quantile(known, (0.25, 0.75))
                 away = float(step.reach or 0) * float(upper - lower)
                 return [float(lower) - away, float(upper) + away]
 
             least, most = working.learned(key, learn)
         low, high = -math.inf if least is None else least, math.inf if most is None else most
-        inside = [cell is None or low <= _number(cell, step.column) <= high for cell in cells]
+        inside = [
+            kept or number is None or low <= number <= high for number, kept in zip(numbers, is_kept, strict=True)
+        ]
         if step.how == "drop":
             shown = f"{step.column} is not between {low:g} and {high:g}"
             working.keep(inside, step.step, lambda place: f"{shown}: {cells[place]}")
-        else:
+            return
+        stays_whole = all(cell is None or type(cell) is int for cell in cells) and all(
+            float(bound).is_integer() for bound in (low, high) if math.isfinite(bound)
+        )
+        clipped = [
+            number if is_inside or number is None else min(max(number, low), high)
+            for number, is_inside in zip(numbers, inside, strict=True)
+        ]
+        if stays_whole:  # a float does not hold every whole number, so those inside stay what they are
             clipped = [
-                cell if is_inside else type(cell)(min(max(cell, low), high))
-                for cell, is_inside in zip(cells, inside, strict=True)
+                cell if is_inside or number is None else int(number)
+                for cell, number, is_inside in zip(cells, clipped, inside, strict=True)
             ]
-            working.put(step.column, clipped)
+        working.put(step.column, clipped)
 
     def _normalise_text(self, working: Working, step: of.NormaliseText, key: str) -> None:
-        def written(cell: Any) -> Any:
-            if not isinstance(cell, str):
-                return cell
-            text = unicodedata.normalize(step.unicode, cell) if step.unicode else cell
+        def written(text: str) -> str:
+            text = unicodedata.normalize(step.unicode, text) if step.unicode else text
             text = text.lower() if step.lower else text
             return " ".join(text.split()) if step.blanks else text
 
         for name in step.columns:
-            working.put(name, [written(cell) for cell in working.column(name)])
+            working.put(name, [with_texts(cell, written) for cell in working.column(name)])
 
     def _redact(self, working: Working, step: of.Redact, key: str) -> None:
         for name in step.columns:
-            working.put(name, [masked(c) if isinstance(c, str) else c for c in working.column(name)])
+            is_kept = self._is_kept(working, ("personal_data",), name)
+            cells = zip(working.column(name), is_kept, strict=True)
+            working.put(name, [cell if kept else _redacted(cell, name) for cell, kept in cells])
 
     def _limits(self, working: Working, step: of.Limits, key: str) -> None:
         low = -math.inf if step.least is None else step.least
         high = math.inf if step.most is None else step.most
         if step.measure == "pixels":
             measured: list[float | None] = list(working.sizes)
+        elif step.measure == "value":
+            measured = working.numbers(step.column)
         else:
-            measure: Callable[[Any], float] = {
-                "value": lambda cell: _number(cell, step.column),
-                "words": lambda cell: len(str(cell).split()),
-                "characters": lambda cell: len(str(cell)),
-            }[step.measure]
-            measured = [None if cell is None else measure(cell) for cell in working.column(step.column)]
+            cells = working.column(step.column)
+            texts = [None if cell is None else str(cell) for cell in cells]
+            measured = [
+                None if text is None else float(len(text.split()) if step.measure == "words" else len(text))
+                for text in texts
+            ]
         wanted = [value is not None and low <= value <= high for value in measured]
         unit = "" if step.measure == "value" else f" {step.measure}"
         working.keep(wanted, step.step, lambda place: f"{step.column} has {_shown(measured[place])}{unit}; allowed are "
                      f"{low:g} to {high:g}")  # fmt: skip
 
     def _balance(self, working: Working, step: of.Balance, key: str) -> None:
-        labels = [None if cell is None else str(cell) for cell in working.column(step.column)]
+        if step.how == "weights" and WEIGHT in working.dataset.info.columns and WEIGHT not in working.dropped_columns:
+            raise ConfigError(
+                f"the data have a column {WEIGHT!r} already, which `balance` with `how: weights` would overwrite. "
+                f"Rename it where it is collected, or leave it out before: {{step: select, drop: [{WEIGHT}]}}."
+            )
+        labels = [None if is_missing(cell) else str(cell) for cell in working.column(step.column)]
         places: dict[str, list[int]] = defaultdict(list)
         for place, (label, split) in enumerate(zip(labels, working.splits, strict=True)):
             if label is not None and split == "train":
@@ -213,56 +274,48 @@ class Steps:
         working.take(sorted([*range(len(labels)), *more]))
 
     def _split(self, working: Working, step: of.Split, key: str) -> None:
-        groups = self._groups(working, step)
         labels = [str(cell) for cell in working.column(step.stratify)] if step.stratify else [""] * len(working)
+        shares = {str(split): share for split, share in step.shares.items()}
+        groups = self._groups(working, step)
         rng = random.Random(f"{self.plan.seed} {key}")
-        order = list(groups)
-        rng.shuffle(order)
-        order.sort(key=lambda group: -len(groups[group]))  # large ones first, while there is room for them
-        totals = Counter(labels)
-        shares: dict[str, float] = {split: share for split, share in step.shares.items()}  # noqa: C416 for the types
-        filled: dict[str, Counter[str]] = {split: Counter() for split in shares}
-        for group in order:
-            counts = Counter(labels[place] for place in groups[group])
+        divided = divide([[labels[place] for place in group] for group in groups], shares, rng)
+        for group, split in zip(groups, divided, strict=True):
+            for place in group:
+                working.splits[place] = split
 
-            def room(split: str, counts: Counter[str] = counts) -> float:
-                """Return how many of the group's rows the split still lacks."""
-                lacking = [
-                    min(float(count), shares[split] * totals[label] - filled[split][label])
-                    for label, count in counts.items()
-                ]
-                return sum(lacking)
-
-            best = max(shares, key=lambda split: (room(split), shares[split]))
-            filled[best].update(counts)
-            for place in groups[group]:
-                working.splits[place] = best
-
-    def _groups(self, working: Working, step: of.Split) -> dict[int, list[int]]:
-        """Return the rows that stay together: the same text, the same value of a column, what was decided so."""
+    def _groups(self, working: Working, step: of.Split) -> list[list[int]]:
+        """Return the rows that stay together: the same content, the same value of a column, what was decided so."""
         parent = list(range(len(working)))
+        node_of: dict[Any, int] = {}
 
-        def root(place: int) -> int:
-            while parent[place] != place:
-                parent[place] = parent[parent[place]]
-                place = parent[place]
-            return place
+        def root(node: int) -> int:
+            while parent[node] != node:
+                parent[node] = parent[parent[node]]
+                node = parent[node]
+            return node
 
-        of_digest: dict[str, int] = {}
+        def node(key: Any) -> int:
+            """Return the node of what rows have in common; not every digest of a decision is that of a row here."""
+            if key not in node_of:
+                node_of[key] = len(parent)
+                parent.append(len(parent))
+            return node_of[key]
+
+        def join(one: int, other: int) -> None:
+            parent[root(one)] = root(other)
+
         for place, digest in enumerate(working.digests):
-            parent[root(place)] = root(of_digest.setdefault(digest, place))
-        for digest, other in self.together.items():
-            if digest in of_digest and other in of_digest:
-                parent[root(of_digest[digest])] = root(of_digest[other])
+            join(place, node(digest))
+        for digest, other in self.together:
+            join(node(digest), node(other))
         for name in step.together:
-            first: dict[Any, int] = {}
             for place, cell in enumerate(working.column(name)):
-                if cell is not None:
-                    parent[root(place)] = root(first.setdefault(_comparable(cell, loosely=True), place))
+                if not is_missing(cell):
+                    join(place, node((name, comparable(cell, loosely=True))))
         groups: dict[int, list[int]] = defaultdict(list)
         for place in range(len(working)):
             groups[root(place)].append(place)
-        return groups
+        return list(groups.values())
 
     # Columns
 
@@ -285,7 +338,7 @@ class Steps:
         working.put(f"{step.column}_language", [language_of(None if c is None else str(c)) for c in cells])
 
     def _time_parts(self, working: Working, step: of.TimeParts, key: str) -> None:
-        times = [_time(cell, step.column) for cell in working.column(step.column)]
+        times = [time_in(cell, step.column) for cell in working.column(step.column)]
         parts: dict[str, Callable[[datetime], int]] = {
             "year": lambda time: time.year,
             "month": lambda time: time.month,
@@ -299,33 +352,31 @@ class Steps:
         for name in step.columns:
 
             def learn(name: str = name) -> list[float]:
-                known = _numbers(working.training(name), name)
+                known = _learnable(working, name)
                 return [float(known.mean()), float(known.std()) or 1.0]
 
             mean, deviation = working.learned(f"{key} {name}", learn)
-            cells = working.column(name)
-            working.put(name, [None if cell is None else (_number(cell, name) - mean) / deviation for cell in cells])
+            numbers = working.numbers(name)
+            working.put(name, [None if number is None else (number - mean) / deviation for number in numbers])
 
     def _discretise(self, working: Working, step: of.Discretise, key: str) -> None:
         def learn() -> list[float]:
-            known = _numbers(working.training(step.column), step.column)
+            known = _learnable(working, step.column)
             return [float(edge) for edge in np.unique(np.quantile(known, np.linspace(0, 1, step.bins + 1)[1:-1]))]
 
         edges = working.learned(key, learn)
-        cells = working.column(step.column)
-        found = [
-            None if c is None else int(np.searchsorted(edges, _number(c, step.column), side="right")) for c in cells
-        ]
+        numbers = working.numbers(step.column)
+        found = [None if number is None else int(np.searchsorted(edges, number, side="right")) for number in numbers]
         working.put(f"{step.column}_bin", found)
 
     def _one_hot(self, working: Working, step: of.OneHot, key: str) -> None:
         def learn() -> list[str]:
-            counts = Counter(str(cell) for cell in working.training(step.column))
+            counts = Counter(label for cell in working.training(step.column) for label in labels_in(cell))
             return [value for value, _ in sorted(counts.items(), key=lambda each: (-each[1], each[0]))[: step.most]]
 
-        cells = working.column(step.column)
+        labels = [labels_in(cell) for cell in working.column(step.column)]
         for value in working.learned(key, learn):
-            working.put(f"{step.column}={value}", [int(cell is not None and str(cell) == value) for cell in cells])
+            working.put(f"{step.column}={value}", [int(value in found) for found in labels])
 
     def _tfidf(self, working: Working, step: of.Tfidf, key: str) -> None:
         """Add weights of length 1, whose words are named in what was fitted.
@@ -379,39 +430,25 @@ class Steps:
         working.put(step.into, [None if each is None else each.astype(np.float32).tolist() for each in features])
 
 
-def _comparable(cell: Any, *, loosely: bool) -> Any:
-    if isinstance(cell, str):
-        return normalised(cell) if loosely else cell
-    return tuple(cell) if isinstance(cell, list) else cell
+def _redacted(cell: Any, column: str) -> Any:
+    if not is_missing(cell) and not has_text(cell):
+        raise ConfigError(f"{column!r} cannot be redacted: expected texts or lists of texts, came {str(cell)[:40]!r}.")
+    return with_texts(cell, masked)
 
 
 def _guarded(split: str) -> int:
     return GUARDED.index(split) if split in GUARDED else len(GUARDED)
 
 
-def _number(cell: Any, column: str) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{column!r} has {str(cell)[:40]!r} in it, which is no number.") from None
+def _training_numbers(working: Working, column: str) -> list[float]:
+    """Return the numbers of the training split, infinite ones too."""
+    cells = working.training(column)
+    return [number for cell in cells if (number := number_in(cell, column)) is not None]
 
 
-def _numbers(cells: Sequence[Any], column: str) -> np.ndarray:
-    return np.array([_number(cell, column) for cell in cells])
+def _learnable(working: Working, column: str) -> np.ndarray:
+    return finite(_training_numbers(working, column), column)
 
 
 def _shown(value: float | None) -> str:
     return "none" if value is None else f"{value:g}"
-
-
-def _time(cell: Any, column: str) -> datetime | None:
-    if cell is None or isinstance(cell, datetime):
-        return cell
-    if isinstance(cell, date):
-        return datetime(cell.year, cell.month, cell.day)
-    try:
-        return datetime.fromisoformat(str(cell))
-    except ValueError:
-        raise ConfigError(
-            f"{column!r} has {str(cell)[:40]!r} in it; expected a time such as 2026-11-30T12:30."
-        ) from None

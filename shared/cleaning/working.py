@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.cleaning.cells import number_in
 from shared.dataset.layout import PLACE, PROVENANCE, SHA256, SOURCE
 from shared.dataset.read import Dataset
 from shared.errors import ConfigError
+from shared.exploring.rows import is_missing
 
 WEIGHT = "weight"
 
@@ -22,7 +25,7 @@ class Working:
 
     dataset: Dataset
     cells: dict[str, list[Any]]
-    """Column -> cells, of all columns but photos and bytes."""
+    """Column -> cells, of all columns but photos and bytes; None also where the dataset has NaN."""
     splits: list[str]
     row: list[int]
     sizes: list[float | None]
@@ -83,15 +86,33 @@ class Working:
         self.sizes = [self.sizes[place] for place in places]
 
     def training(self, name: str) -> list[Any]:
-        """Return the cells of a column that the training split has."""
+        """Return the cells of a column that the training split has, without missing ones and empty lists."""
         cells = [
             cell
             for cell, split in zip(self.column(name), self.splits, strict=True)
-            if split == "train" and cell is not None
+            if split == "train" and not is_missing(cell) and cell != []
         ]
         if not cells:
             raise ConfigError(f"the training split has no {name!r} to learn from.")
         return cells
+
+    def numbers(self, name: str) -> list[float | None]:
+        """Return a column's cells as numbers; None where one is missing.
+
+        Raises:
+            ConfigError: one of them is no number.
+        """
+        return [number_in(cell, name) for cell in self.column(name)]
+
+    def content(self) -> list[list[Any]]:
+        """Return what rows hold now, column by column; photos and bytes as their SHA-256, None where there is none."""
+        columns = [cells for name, cells in self.cells.items() if name not in PROVENANCE]
+        for name in self.dataset.info.columns:
+            if name in self.cells or name in self.dropped_columns:
+                continue
+            digests = [None if file is None else hashlib.sha256(file).hexdigest() for file in self.dataset.photos(name)]
+            columns.append([digests[row] for row in self.row])
+        return columns
 
     def learned(self, key: str, learn: Callable[[], Any]) -> Any:
         """Return what a step learned: now, or before where the plan is applied to new data.

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import logging
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from shared.exploring.labels import check_labels, confusable, nearest, normalise
 from shared.exploring.languages import language_of
 from shared.exploring.personal import masked, personal_data
 from shared.exploring.rows import Rows
-from shared.exploring.statistics import categories_of, dependences, numbers_of
+from shared.exploring.statistics import LARGEST, Categories, categories_of, dependences, numbers_of
 
 logger = logging.getLogger(__name__)
 SHOWN_FINDINGS = 200
@@ -40,6 +41,12 @@ CONTACTS = 12
 SHOWN_LABELS = 60
 """Labels with words and photos of their own on the page, the most frequent ones."""
 SHOWN_CHARACTERS = 240
+SHOWN_COLUMNS = 40
+"""In the rows of the page."""
+SHOWN_VALUES = 6
+"""Of each column of few values, the most frequent ones."""
+PAIRED_COLUMNS = 40
+"""Columns whose dependences are looked for: they have 780 pairs; 1,000 columns would have 499,500."""
 UNCLEAR = "not clear"
 """The language of a text that is too short or too mixed to tell."""
 NEIGHBOURS = 5
@@ -48,6 +55,7 @@ _LONELY = 6.0
 _LEAST_DISTANCE = 0.1
 """The least such difference, as a cosine."""
 _AVERAGE_SIDE = 48
+_FEWER = "To see others, keep these with the step `select` of percept clean, and explore what it makes."
 _MEASURED = ("width", "height", "ratio", "brightness", "contrast", "sharpness")
 
 
@@ -153,16 +161,20 @@ class _Examination:
             cells = self.rows.values[name]
             described: dict[str, Any] = {"name": name, "kind": kind, "missing": sum(cell is None for cell in cells)}
             if name in categories:
-                described["categories"] = asdict(categories_of(categories[name]))
+                described["categories"] = _shown(categories_of(categories[name]))
             elif name not in self.numbers:
                 described["distinct"] = len({str(cell) for cell in cells if cell is not None})
             found.append(described)
         for name in categories:
             if name not in self.rows.values:
                 told = categories_of(categories[name])
-                found.append({"name": name, "kind": "measured", "missing": told.missing, "categories": asdict(told)})
+                found.append({"name": name, "kind": "measured", "missing": told.missing, "categories": _shown(told)})
         for name, values in self.numbers.items():
             numbers = numbers_of(values)
+            beyond = sum(value is not None for value in values) - (0 if numbers is None else numbers.count)
+            if beyond:
+                self.done.notes.append(f"{name}: {beyond:,} of its numbers are infinite or beyond {LARGEST:g}. Its "
+                                       "statistics leave them out.")  # fmt: skip
             if numbers is None:
                 continue
             self._outliers(name, values, numbers.outliers, numbers.quartiles)
@@ -183,7 +195,19 @@ class _Examination:
             self.add("outlier", row, 1 - 3 / away, message, column=name, given=values[row])
 
     def _dependences(self) -> list[dict[str, Any]]:
-        return [asdict(each) for each in dependences(self.numbers, self.categories)]
+        columns = self.numbers | self.categories
+        telling = [name for name, cells in columns.items() if len({str(c) for c in cells if c is not None}) > 1]
+        if len(telling) > PAIRED_COLUMNS:
+            count = len(telling)
+            telling.sort(key=lambda name: (name != self.rows.label, sum(cell is None for cell in columns[name])))
+            telling = telling[:PAIRED_COLUMNS]
+            which = "those" if self.rows.label is None else f"{self.rows.label}, and those"
+            self.done.notes.append(f"what depends on what was looked for in {PAIRED_COLUMNS} of {count:,} columns: "
+                                   f"{which} that lack the fewest values. {_FEWER}")  # fmt: skip
+        chosen = set(telling)
+        numbers = {name: cells for name, cells in self.numbers.items() if name in chosen}
+        categories = {name: cells for name, cells in self.categories.items() if name in chosen}
+        return [asdict(each) for each in dependences(numbers, categories)]
 
     def _unlabelled(self) -> None:
         for row, label in enumerate(self.rows.labels):
@@ -246,13 +270,16 @@ class _Examination:
         }
 
     def _copies(self, group: Sequence[int]) -> None:
-        """Add what is to say of rows that are the same."""
-        first, labels, splits = group[0], self.rows.labels, self.rows.splits
-        self.copy_of.update(dict.fromkeys(group, first))
+        """Add what is to say of rows that are the same, beside the first one with the label of the majority."""
+        labels, splits = self.rows.labels, self.rows.splits
         votes = Counter(labels[row] for row in group if labels[row] is not None).most_common()
-        for row in group[1:]:
+        best = votes[0][0] if len(votes) == 1 or (len(votes) > 1 and votes[0][1] > votes[1][1]) else None
+        first = group[0] if best is None else next(row for row in group if labels[row] == best)
+        self.copy_of.update(dict.fromkeys(group, first))
+        for row in group:
+            if row == first:
+                continue
             if labels[row] != labels[first]:
-                best = votes[0][0] if len(votes) == 1 or (len(votes) > 1 and votes[0][1] > votes[1][1]) else None
                 self.add("contradiction", row, 1.0, f"is {labels[row]!r} here and {labels[first]!r} in #{first}",
                          other=first, column=self.rows.label, given=labels[row], suggested=best)  # fmt: skip
             elif splits[row] == splits[first]:
@@ -426,6 +453,12 @@ class _Examination:
         chosen = range(count) if count <= SHOWN_ROWS else sorted(random.Random(0).sample(range(count), SHOWN_ROWS))
         needed = set(chosen) | {int(point[2]) for point in self.done.page.get("map", ())}
         names = list(rows.values)
+        if len(names) > SHOWN_COLUMNS:
+            roles = [name for name in (rows.text, rows.label) if name is not None]
+            self.done.notes.append(f"the rows on the page show {SHOWN_COLUMNS} of {len(names):,} columns: "
+                                   f"{', '.join([*roles, 'and the first others'])}. {_FEWER}")  # fmt: skip
+            shown = set(list(dict.fromkeys([*roles, *names]))[:SHOWN_COLUMNS])
+            names = [name for name in names if name in shown]
         cells = {row: [rows.splits[row], *(_cell(rows.values[name][row]) for name in names)] for row in sorted(needed)}
         return {"columns": ["split", *names], "rows": [[row, *values] for row, values in cells.items()],
                 "is_sample": count > SHOWN_ROWS}  # fmt: skip
@@ -437,6 +470,11 @@ class _Examination:
         wanted |= {each["row"] for each in page["findings"]} | {each["other"] for each in page["findings"]}
         wanted |= {int(point[2]) for point in page.get("map", ())}
         return {str(row): _base64(self.thumbs[row]) for row in sorted(w for w in wanted if w in self.thumbs)}
+
+
+def _shown(categories: Categories) -> dict[str, Any]:
+    most = [(value[:SHOWN_CHARACTERS], count) for value, count in categories.counts[:SHOWN_VALUES]]
+    return asdict(categories) | {"counts": most}
 
 
 def _as_jpegs(averages: dict[str, tuple[np.ndarray, int]]) -> dict[str, str]:
@@ -453,7 +491,7 @@ def _base64(content: bytes) -> str:
 
 
 def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | float | bool):
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text[:SHOWN_CHARACTERS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,9 @@ from shared.exploring.statistics import MAX_CATEGORIES
 
 TEXT_NAMES = ("text", "utterance", "sentence", "query", "question", "content", "message", "body")
 LABEL_NAMES = ("label", "labels", "intent", "category", "class", "target", "tag", "tags")
-_NUMBERS = ("int", "long", "float", "bool")
+JOINED = " + "
+"""Between several labels of a row, where they are told as one text."""
+_NUMBERS = ("int", "long", "float")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Rows:
 
     dataset: Dataset
     values: dict[str, list[Any]]
-    """Column -> cells, of all columns but photos, bytes and those of the provenance."""
+    """Column -> cells, of all columns but photos, bytes and those of the provenance; None where one is missing."""
     splits: list[str]
     digests: list[str]
     places: list[str]
@@ -46,14 +49,14 @@ class Rows:
         """The label of each row; several ones joined by " + "."""
         if self.label is None:
             return [None] * len(self)
-        return [" + ".join(map(str, v)) if isinstance(v, list) else None if v is None else str(v)
+        return [JOINED.join(map(str, v)) if isinstance(v, list) else None if v is None else str(v)
                 for v in self.values[self.label]]  # fmt: skip
 
     @cached_property
     def numbers(self) -> dict[str, list[float | None]]:
         """Columns of numbers."""
         kinds = self.dataset.info.columns
-        return {name: cells for name, cells in self.values.items() if kinds[name] in _NUMBERS and kinds[name] != "bool"}
+        return {name: cells for name, cells in self.values.items() if kinds[name] in _NUMBERS}
 
     @cached_property
     def categories(self) -> dict[str, list[Any]]:
@@ -100,7 +103,7 @@ def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = 
     places: list[str] = []
     for split, batch in dataset.batches(columns=[*kept, SHA256, PLACE]):
         for name in kept:
-            values[name] += batch.column(name).to_pylist()
+            values[name] += [None if is_missing(cell) else cell for cell in batch.column(name).to_pylist()]
         splits += [split] * len(batch)
         digests += batch.column(SHA256).to_pylist()
         places += batch.column(PLACE).to_pylist()
@@ -115,6 +118,17 @@ def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = 
         text=text or _named(TEXT_NAMES, texts) or (None if image else _longest(texts, values)),
         label=label or _named(LABEL_NAMES, words),
         image=image,
+    )
+
+
+def is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: null, NaN, or a text of nothing but blanks. An empty list says "none of them".
+
+    >>> [is_missing(cell) for cell in (None, float("nan"), " ", 0, "0", [])]
+    [True, True, True, False, False, False]
+    """
+    return (
+        cell is None or (isinstance(cell, float) and math.isnan(cell)) or (isinstance(cell, str) and not cell.strip())
     )
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 MAX_CATEGORIES = 200
 """A column of more different texts is free text."""
 BINS = 24
-_LARGEST = 1e150
+LARGEST = 1e150
 """A greater number is taken for a missing one: its square is none that a computer can hold."""
 FAR = 3.0
 """Interquartile ranges beyond the quartiles; Tukey calls what is further out "far out"."""
@@ -81,7 +81,6 @@ def numbers_of(values: Sequence[float | None]) -> Numbers | None:
     [5]
     """
     found = _floats(values)
-    found[np.abs(found) > _LARGEST] = math.nan
     known = found[np.isfinite(found)]
     if not len(known):
         return None
@@ -138,8 +137,10 @@ def dependences(
 
 
 def _floats(values: Sequence[float | None]) -> np.ndarray:
-    """Return float64 [N]; NaN where there is none."""
-    return np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
+    """Return float64 [N]; NaN where there is none, or one that is infinite or greater than `LARGEST`."""
+    found = np.array([math.nan if value is None else float(value) for value in values], dtype=np.float64)
+    found[np.abs(found) > LARGEST] = math.nan
+    return found
 
 
 def _codes(values: Sequence[Any]) -> np.ndarray:
@@ -162,10 +163,14 @@ def _of_numbers(one: str, first: np.ndarray, other: str, second: np.ndarray) -> 
     n = int(both.sum())
     if n < _MIN_PAIRS or np.ptp(first[both]) == 0 or np.ptp(second[both]) == 0:
         return []
-    linear, monotone = stats.pearsonr(first[both], second[both]), stats.spearmanr(first[both], second[both])
+    measured = {
+        "Pearson": stats.pearsonr(first[both], second[both]),
+        "Spearman": stats.spearmanr(first[both], second[both]),
+    }
     return [
-        Dependence(one, other, "Pearson", float(linear.statistic), n, float(linear.pvalue)),
-        Dependence(one, other, "Spearman", float(monotone.statistic), n, float(monotone.pvalue)),
+        Dependence(one, other, measure, float(found.statistic), n, float(found.pvalue))
+        for measure, found in measured.items()
+        if math.isfinite(found.statistic)  # differences can be too small for their squares
     ]
 
 

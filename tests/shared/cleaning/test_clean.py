@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from scripts.eyes import eyes_for
 from scripts.main import main
-from shared.cleaning.plan import Decision, read_plan
+from shared.cleaning.plan import Decision, Missing, Plan, read_plan
+from shared.cleaning.propose import propose
 from shared.cleaning.run import FITTED, Cleaned, clean
 from shared.dataset.layout import LEFT_OUT
 from shared.dataset.read import Dataset
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
+from shared.exploring.findings import Finding
 from shared.exploring.texts import words_of
 from shared.project import PROJECT_ROOT
 from tests.shared.exploring.test_examine import as_bytes, dataset, explored, kinds, scene, utterances
@@ -175,6 +179,31 @@ def test_splits_are_stratified_and_divide_no_group(tmp_path: Path):
         assert max(counts.values()) - min(counts.values()) <= 3, (split, total)
 
 
+@pytest.mark.parametrize(("rows_each", "expected"), [(4, (160, 20, 20)), (2, (80, 10, 10))])
+def test_shares_hold_although_each_label_has_few_rows(tmp_path: Path, rows_each: int, expected: tuple[int, int, int]):
+    found = dataset(tmp_path / "in", [{"label": f"l{i % 50}"} for i in range(50 * rows_each)])
+    shares = {"train": 0.8, "val": 0.1, "test": 0.1}
+    done = run(tmp_path, found, {"step": "split", "shares": shares, "stratify": "label"})
+    assert done.dataset.info.splits == dict(zip(shares, expected, strict=True))
+    in_training = [row["label"] for _, batch in done.dataset.batches("train") for row in batch.to_pylist()]
+    assert set(Counter(in_training).values()) == {rows_each - 1, rows_each}
+
+
+def test_all_near_copies_of_a_row_stay_with_it(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"n": i} for i in range(60)])
+    digest = "{:064}".format
+    pairs = [(digest(3 * i), digest(3 * i + j)) for i in range(15) for j in (1, 2)]
+    pairs += [(digest(row), "a name") for row in range(50, 60)]
+    near = [{"sha256": one, "action": "together", "value": other} for one, other in pairs]
+    done = run(tmp_path, found, {"step": "split", "shares": {"train": 0.5, "test": 0.5}}, decisions=near)
+    split_of = {row["n"]: split for split, batch in done.dataset.batches() for row in batch.to_pylist()}
+    assert all(split_of[3 * i] == split_of[3 * i + 1] == split_of[3 * i + 2] for i in range(15))
+    assert len({split_of[row] for row in range(50, 60)}) == 1
+    assert set(split_of.values()) == {"train", "test"}
+    with pytest.raises(ConfigError, match="`together` needs a `value`"):
+        run(tmp_path, found, {"step": "decide"}, decisions=[{"sha256": digest(1), "action": "together"}])
+
+
 def test_features_are_learned_from_the_training_split_and_applied_to_new_data(tmp_path: Path):
     rows = [
         {"n": float(i), "kind": "ab"[i % 2], "text": f"word{i % 3} and word", "at": "2026-11-30T12:30"}
@@ -310,10 +339,242 @@ def test_a_persons_decisions_go_before_what_is_proposed(tmp_path: Path):
     found = dataset(tmp_path / "in", rows)
     decisions = tmp_path / "decisions.jsonl"
     decisions.write_text(Decision(sha256=f"{60:064}", action="keep", kind="contradiction").model_dump_json() + "\n")
-    plan = tmp_path / "plan.yaml"
-    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(plan), "--decisions", str(decisions)])
+    file = tmp_path / "plan.yaml"
+    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(file), "--decisions", str(decisions)])
     assert made.exit_code == 0, made.output
+    plan, decided = read_plan(file)
+    assert [(each.sha256, each.action) for each in decided if each.kind == "contradiction"] == [(f"{60:064}", "keep")]
+    assert [step.step for step in plan.steps] == ["decide"]
+
+
+def proposed(tmp_path: Path, found: Dataset, decisions: Sequence[dict[str, Any]] = ()) -> tuple[Plan, Cleaned]:
+    """Return the plan that is proposed, and what comes of it."""
+    file, said = tmp_path / "proposed.yaml", tmp_path / "decisions.jsonl"
+    said.write_text("".join(json.dumps(each) + "\n" for each in decisions))
+    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(file), "--decisions", str(said)])
+    assert made.exit_code == 0, made.output
+    plan, decided = read_plan(file)
+    return plan, clean(found, plan, decided, tmp_path / "out", eyes_for)
+
+
+def test_the_label_of_the_majority_is_proposed_to_the_others(tmp_path: Path):
+    rows = [{"text": "where is it", "label": label} for label in "abb"]
+    _, done = proposed(tmp_path, dataset(tmp_path / "in", rows))
+    assert column(done, "label") == ["b"]
+    assert [each["step"] for each in done.dataset.info.history] == ["decide", "drop_duplicates"]
+
+
+def test_what_a_person_kept_is_left_as_it_is(tmp_path: Path):
+    texts = ["hello there", "hello there", "hello there", "mail ada@example.org", "mail bob@example.org"]
+    found = dataset(tmp_path / "in", [{"text": text, "label": "a"} for text in texts])
+    kept = [(1, "duplicate"), (3, "personal_data")]
+    decisions = [{"sha256": f"{row:064}", "row": row, "action": "keep", "kind": kind} for row, kind in kept]
+    plan, done = proposed(tmp_path, found, decisions)
+    assert [step.step for step in plan.steps] == ["decide", "drop_duplicates", "redact"]
+    assert column(done, "text") == ["hello there", "hello there", "mail ada@example.org", "mail [e-mail]"]
+
+
+def test_a_missing_value_and_an_outlier_that_a_person_kept_are_left(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"n": n, "m": 1.0 if n else None} for n in (1.0, None, None, 99.0, 99.0)])
+    kept = [(1, "missing", "n"), (2, "missing", "m"), (3, "outlier", "n")]
+    decisions = [{"sha256": f"{row:064}", "action": "keep", "kind": kind, "column": name} for row, kind, name in kept]
+    steps = ({"step": "missing", "column": "n", "how": "constant", "value": 0},
+             {"step": "outliers", "column": "n", "how": "drop", "most": 9})  # fmt: skip
+    assert column(run(tmp_path, found, *steps, decisions=decisions), "n") == [1.0, None, 0.0, 99.0]
+
+
+def test_only_the_row_that_was_decided_about_counts_as_decided(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": "mail ada@example.org"}] * 2)
+    finding = Finding("personal_data", 1, "the same", 1.0, "has e-mail in it", column="text")
+    keep = Decision(sha256="the same", action="keep", kind="personal_data", row=0)
+    plan, lines = propose(found, [finding], [keep], ["train"] * 2, "text")
+    assert [step["step"] for step in plan["steps"]] == ["decide", "redact"]
+    assert lines == [keep.model_dump(exclude_none=True)]
+    of_all = Decision(sha256="the same", action="keep")
+    assert propose(found, [finding], [of_all], ["train"] * 2, "text")[0]["steps"] == [{"step": "decide"}]
+
+
+def test_each_column_that_lacks_values_gets_a_step(tmp_path: Path):
+    rows = [{"text": "one thing", "label": "a"}, {"text": " ", "label": "b"}, {"text": "two things", "label": ""}]
+    plan, done = proposed(tmp_path, dataset(tmp_path / "in", rows))
+    assert {step.column for step in plan.steps if isinstance(step, Missing)} == {"text", "label"}
+    assert column(done, "text") == ["one thing"]
+
+
+def test_texts_in_lists_are_redacted_and_columns_without_texts_are_refused(tmp_path: Path):
+    rows = [{"text": ["mail ada@example.org", "bye"], "label": "a", "n": 1}, {"text": [" A  b "], "label": "a", "n": 2}]
+    found = dataset(tmp_path / "in", rows)
+    done = run(tmp_path, found, {"step": "redact"}, {"step": "normalise_text", "lower": True})
+    assert column(done, "text") == [["mail [e-mail]", "bye"], ["a b"]]
+    decided = [{"sha256": f"{0:064}", "action": "redact", "column": "text"}]
+    assert column(run(tmp_path, found, {"step": "decide"}, decisions=decided), "text")[0] == ["mail [e-mail]", "bye"]
+    with pytest.raises(ConfigError, match="'n' cannot be redacted: expected texts or lists of texts, came '1'"):
+        run(tmp_path, found, {"step": "redact", "columns": ["n"]})
+
+
+def test_labels_in_lists_are_dropped_and_made_columns(tmp_path: Path):
+    rows = [{"label": label} for label in (["cat", "dog"], ["dog"], ["dog", "dog", "emu"], [], None)]
+    found = dataset(tmp_path / "in", rows)
+    done = run(tmp_path, found, {"step": "drop_labels", "labels": ["cat"], "fewer_than": 2})
+    assert column(done, "label") == [["dog"], [], None]
+    assert [each["reason"] for each in left_out(done)] == ["has the label 'cat'", "only 1 rows have the label 'emu'"]
+    hot = run(tmp_path, found, {"step": "one_hot", "column": "label"})
+    assert column(hot, "label=dog") == [1, 1, 1, 0, 0]
+    assert [name for name in hot.dataset.info.columns if "=" in name] == ["label=dog", "label=cat", "label=emu"]
+    filled = run(tmp_path, found, {"step": "missing", "column": "label", "how": "most_frequent"})
+    assert column(filled, "label")[3:] == [["cat", "dog"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ({"step": "missing", "column": "n", "how": "median"}, [1.0, 2.0, 3.0, 2.0]),
+        ({"step": "missing", "column": "n", "how": "drop"}, [1.0, 3.0]),
+        ({"step": "standardise", "columns": ["n"]}, [-1.0, None, 1.0, None]),
+        ({"step": "outliers", "column": "n", "how": "drop", "reach": 3}, [1.0, None, 3.0, None]),
+        ({"step": "limits", "column": "n", "measure": "value", "least": 2}, [3.0]),
+        ({"step": "length", "column": "n"}, [1.0, None, 3.0, None]),
+    ],
+)
+def test_nan_is_a_missing_value(tmp_path: Path, step: dict[str, Any], expected: list[float | None]):
+    assert column(run(tmp_path, numbers(tmp_path, [1.0, math.nan, 3.0, None]), step), "n") == expected
+
+
+def test_nan_is_neither_a_category_nor_a_label(tmp_path: Path):
+    found = numbers(tmp_path, [1.0, math.nan, 1.0, None])
+    steps = ({"step": "one_hot"}, {"step": "drop_labels", "fewer_than": 2}, {"step": "balance", "how": "weights"})
+    done = run(tmp_path, found, *({**step, "column": "n"} for step in steps))
+    assert [name for name in done.dataset.info.columns if not name.startswith("_")] == ["n", "n=1.0", "weight"]
+    assert column(done, "weight") == [1.0] * 4
+
+
+def test_nothing_is_learned_from_infinite_numbers_but_they_are_outliers(tmp_path: Path):
+    found = numbers(tmp_path, [1.0, 2.0, 3.0, math.inf, -math.inf])
+    with pytest.raises(ConfigError, match=r"'n' has infinite numbers in .*: \{step: outliers"):
+        run(tmp_path, found, {"step": "standardise", "columns": ["n"]})
+    clipped = run(tmp_path, found, {"step": "outliers", "column": "n", "how": "clip", "reach": 1})
+    assert column(clipped, "n") == [1.0, 2.0, 3.0, 3.5, 0.5]
+    with pytest.raises(ConfigError, match="'nan' in it, which is no number"):
+        run(tmp_path, numbers(tmp_path, ["1", "nan"]), {"step": "standardise", "columns": ["n"]}, out="new")
+
+
+def test_blank_texts_are_missing_values(tmp_path: Path):
+    found = numbers(tmp_path, ["", "a", "", " ", "a"], name="label")
+    filled = run(tmp_path, found, {"step": "missing", "column": "label", "how": "most_frequent"})
+    assert column(filled, "label") == ["a"] * 5
+    kept = run(tmp_path, found, {"step": "drop_labels", "fewer_than": 2})
+    assert len(kept.dataset) == 5
+    as_text = numbers(tmp_path, ["1", "", "3"])
+    assert column(run(tmp_path, as_text, {"step": "standardise", "columns": ["n"]}), "n") == [-1.0, None, 1.0]
+
+
+def test_texts_of_nothing_but_punctuation_are_the_same_only_if_they_are_equal(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": text} for text in ("?", "!", "", " ", "?", "Hi!", "hi")])
+    done = run(tmp_path, found, {"step": "drop_duplicates", "by": ["text"]})
+    assert column(done, "text") == ["?", "!", "", " ", "Hi!"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "value", "expected", "kind"),
+    [
+        ([["cat"], ["dog"]], "cat + dog", ["cat", "dog"], "texts"),
+        ([["cat"], ["salt + pepper"]], "salt + pepper", ["salt + pepper"], "texts"),
+        ([["cat"], []], "", [], "texts"),
+        ([0, 2], "1", 1, "int"),
+        ([0, 2], 1.0, 1, "int"),
+        ([0.5, 2.0], "1.5", 1.5, "float"),
+        ([True, False], "False", False, "bool"),
+        (["0", "2"], 1, "1", "text"),
+        ([0, 2], "many", "many", "text"),
+    ],
+)
+def test_a_decided_label_keeps_the_kind_of_its_column(
+    tmp_path: Path, cells: list[Any], value: Any, expected: Any, kind: str
+):
+    found = numbers(tmp_path, cells, name="label")
+    decisions = [{"sha256": f"{0:064}", "action": "relabel", "column": "label", "value": value}]
+    done = run(tmp_path, found, {"step": "decide"}, decisions=decisions)
+    assert (column(done, "label")[0], done.dataset.info.columns["label"]) == (expected, kind)
+
+
+def test_merged_labels_keep_the_kind_of_their_column(tmp_path: Path):
+    done = run(tmp_path, numbers(tmp_path, [0, 1], name="label"), {"step": "merge_labels", "names": {"1": "2"}})
+    assert (column(done, "label"), done.dataset.info.columns["label"]) == ([0, 2], "int")
+
+
+def test_decisions_about_no_row_are_told_and_refused_if_all_are(tmp_path: Path):
+    found = numbers(tmp_path, [1, 2])
+    lost = [{"sha256": "ab" * 32, "action": "drop"}, {"sha256": f"{1:064}", "row": 0, "action": "drop"}]
+    here = {"sha256": f"{0:064}", "action": "drop"}
+    with pytest.raises(ConfigError, match=r"none of the 2 decisions is about a row of .* which has no abababababab"):
+        run(tmp_path, found, {"step": "decide"}, decisions=lost)
+    done = run(tmp_path, found, {"step": "decide"}, decisions=[*lost, here])
+    assert done.unmatched == 2
+    assert done.dataset.info.history[-1]["details"] == "2 rows -> 1; 2 of 3 decisions are about no row"
+    command = ["clean", str(found.path), str(tmp_path / "again"), "--plan", str(tmp_path / "plan.yaml")]
+    assert "2 of 3 decisions are about no row of" in CliRunner().invoke(main, command).output
+    run(tmp_path, found, {"step": "standardise", "columns": ["n"]}, out="fitted")
     assert (
-        not (tmp_path / "plan.decisions.jsonl").exists()
-        or f"{60:064}" not in (tmp_path / "plan.decisions.jsonl").read_text()
+        run(tmp_path, found, {"step": "standardise", "columns": ["n"]}, decisions=[here, here], out="b").unmatched == 0
     )
+
+
+def test_decisions_are_not_looked_for_in_new_data(tmp_path: Path):
+    step = {"step": "standardise", "columns": ["n"]}
+    fitted = run(tmp_path, numbers(tmp_path, [1, 2, 3]), step, out="fitted").dataset.path
+    new = numbers(tmp_path, [2])
+    done = run(tmp_path, new, step, decisions=[{"sha256": "ab" * 32, "action": "drop"}], fitted=fitted)
+    assert (column(done, "n"), done.unmatched) == ([0.0], 0)
+
+
+@pytest.mark.parametrize(
+    ("cells", "bounds", "expected", "kind"),
+    [
+        (["99", "5", ""], {"most": 10}, [10.0, 5.0, None], "float"),
+        ([-5, 3], {"least": 1.5}, [1.5, 3.0], "float"),
+        ([-5, 2**60 + 1], {"least": 1}, [1, 2**60 + 1], "long"),
+        ([0.5, None], {"least": 1}, [1.0, None], "float"),
+    ],
+)
+def test_clipped_numbers_are_inside_the_range(
+    tmp_path: Path, cells: list[Any], bounds: dict[str, float], expected: list[Any], kind: str
+):
+    done = run(tmp_path, numbers(tmp_path, cells), {"step": "outliers", "column": "n", "how": "clip", **bounds})
+    assert (column(done, "n"), done.dataset.info.columns["n"]) == (expected, kind)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"step": "standardise", "columns": ["n", "n"]},
+        {"step": "drop_duplicates", "by": ["n", "n"]},
+        {"step": "redact", "columns": ["n", "n"]},
+        {"step": "normalise_text", "columns": ["n", "n"]},
+        {"step": "select", "drop": ["n", "n"]},
+        {"step": "split", "shares": {"train": 1.0}, "together": ["n", "n"]},
+    ],
+)
+def test_a_column_that_is_named_twice_is_refused(tmp_path: Path, step: dict[str, Any]):
+    with pytest.raises(ConfigError, match="the column 'n' is named twice"):
+        run(tmp_path, numbers(tmp_path, [1.0, 2.0]), step)
+
+
+def test_a_column_called_weight_is_not_overwritten(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"label": label, "weight": 70.5} for label in "aab"])
+    weights = {"step": "balance", "how": "weights"}
+    with pytest.raises(ConfigError, match=r"a column 'weight' already, .* Rename it"):
+        run(tmp_path, found, weights)
+    done = run(tmp_path, found, {"step": "select", "drop": ["weight"]}, weights, weights)
+    assert column(done, "weight") == [0.75, 0.75, 1.5]
+
+
+def test_copies_are_rows_with_the_same_content_as_it_is_now(tmp_path: Path):
+    photos = [as_bytes(scene(seed)) for seed in (0, 1, 0)]
+    rows = [{"image": {"bytes": photo, "path": f"{i}.jpg"}, "text": " Hi"[i % 2 :]} for i, photo in enumerate(photos)]
+    rows.append({"image": None, "text": None})
+    found = dataset(tmp_path / "in", [*rows, dict(rows[3])])
+    by_all = {"step": "drop_duplicates", "loosely": False}
+    done = run(tmp_path, found, {"step": "normalise_text"}, by_all)
+    assert [each and each["path"] for each in column(done, "image")] == ["0.jpg", "1.jpg", None, None]
+    without = run(tmp_path, found, {"step": "normalise_text"}, {"step": "select", "drop": ["image"]}, by_all)
+    assert column(without, "text") == ["Hi", None, None]

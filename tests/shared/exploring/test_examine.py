@@ -21,7 +21,7 @@ from shared.dataset.columns import kinds_of, to_table
 from shared.dataset.read import Dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError, DataError
-from shared.exploring.examine import Examined, examine
+from shared.exploring.examine import PAIRED_COLUMNS, SHOWN_COLUMNS, Examined, examine
 from shared.exploring.eyes import Eyes
 from shared.exploring.findings import read_findings
 from shared.exploring.labels import check_labels, nearest
@@ -87,6 +87,17 @@ def test_copies_contradictions_and_leaks_are_found(tmp_path: Path):
     assert set(found) == {"duplicate", "contradiction", "leak"}
 
 
+def test_the_rows_without_the_majoritys_label_are_the_contradictions(tmp_path: Path):
+    texts = dict.fromkeys(("one thing", "another thing"))
+    rows = [
+        {"text": text, "label": label} for text, labels in zip(texts, ("abb", "cd"), strict=True) for label in labels
+    ]
+    found = explored(tmp_path / "d", rows, eyes=None).findings
+    told = [(each.row, each.other, each.suggested) for each in found if each.kind == "contradiction"]
+    assert told == [(0, 1, "b"), (4, 3, None)]
+    assert [(each.row, each.other) for each in found if each.kind == "duplicate"] == [(2, 1)]
+
+
 def test_wrong_labels_are_first_in_the_queue(tmp_path: Path):
     rows = utterances()
     for row in (4, 20):
@@ -109,6 +120,54 @@ def test_missing_labels_texts_and_personal_data_are_told(tmp_path: Path):
     found = {each.kind + str(each.row): each for each in explored(tmp_path / "d", rows, eyes=None).findings}
     assert {"personal_data60", "missing60", "missing61"} <= set(found)
     assert "ada@example.org" not in found["personal_data60"].message
+
+
+def test_blank_cells_are_missing_values(tmp_path: Path):
+    rows: list[dict[str, Any]] = [*utterances(), {"text": "one more", "label": ""}, {"text": "two more", "label": " "}]
+    for row in rows:
+        row["source"] = "" if row["text"].endswith("more") else "chat"
+    done = explored(tmp_path / "d", rows, eyes=None)
+    assert [each.row for each in done.findings if each.kind == "missing"] == [60, 61]
+    assert {each["name"]: each["missing"] for each in done.page["columns"]}.items() >= {"label": 2, "source": 2}.items()
+    assert "" not in {label for label, *_ in done.page["labels"]["counts"]}
+
+
+def test_photos_with_an_empty_list_of_labels_lack_nothing(tmp_path: Path):
+    rows = [*utterances(), {"text": "nothing of it", "label": None}]
+    rows = [{"text": row["text"], "labels": [row["label"]] if row["label"] else []} for row in rows]
+    assert kinds(explored(tmp_path / "d", rows, eyes=None)) == {}
+
+
+def test_nan_is_missing_and_infinite_numbers_are_told(tmp_path: Path):
+    numbers = [*map(float, range(20)), float("nan"), float("inf"), float("-inf")]
+    rows = [{"x": x, "y": -x, "never": float("inf"), "label": "ab"[i % 2]} for i, x in enumerate(numbers)]
+    done = explored(tmp_path / "d", rows, eyes=None)
+    write_report(tmp_path / "out", done)
+    x = next(each for each in done.page["columns"] if each["name"] == "x")
+    assert (x["missing"], x["numbers"]["count"], x["numbers"]["quartiles"][4]) == (1, 20, 19)
+    assert "x: 2 of its numbers are infinite or beyond 1e+150. Its statistics leave them out." in done.notes
+    assert any(note.startswith("never: 23 of its numbers are infinite") for note in done.notes)
+    pearson = next(each for each in done.page["dependences"] if each["measure"] == "Pearson")
+    assert (pearson["value"], pearson["n"]) == (pytest.approx(-1), 20)
+
+
+def test_of_many_columns_some_are_paired_and_shown_and_the_page_says_so(tmp_path: Path):
+    draw = random.Random(0)
+    rows = [
+        {"lacking": draw.random() if i else None, **{f"c{j}": draw.random() for j in range(60)}, "label": "ab"[i % 2]}
+        for i in range(12)
+    ]
+    page = explored(tmp_path / "d", rows, eyes=None).page
+    paired = {each[side] for each in page["dependences"] for side in ("one", "other")}
+    assert len(paired) == PAIRED_COLUMNS
+    assert "label" in paired
+    assert "lacking" not in paired
+    assert len(page["table"]["columns"]) == 1 + SHOWN_COLUMNS
+    assert page["table"]["columns"][-1] == "label"
+    assert all(len(row) == 2 + SHOWN_COLUMNS for row in page["table"]["rows"])
+    assert len(page["columns"]) == 62
+    assert [note for note in page["notes"] if f"{PAIRED_COLUMNS} of 62 columns: label, and those" in note]
+    assert [note for note in page["notes"] if f"{SHOWN_COLUMNS} of 62 columns: label, and the first others" in note]
 
 
 def test_features_that_know_nothing_of_the_labels_are_not_believed():
