@@ -159,10 +159,12 @@ class Steps:
             if step.how == "most_frequent":
                 counts = Counter(comparable(cell, loosely=False) for cell in known)
                 found = counts.most_common(1)[0][0]
-                return list(found) if isinstance(found, tuple) else found
+                kept = (str, int, float, bool)  # what JSON has; all else is read again as the column's cells are
+                return list(found) if isinstance(found, tuple) else found if isinstance(found, kept) else str(found)
             return float(np.median(_learnable(working, step.column)))
 
         value = step.value if step.how == "constant" else working.learned(key, learn)
+        value = value if isinstance(value, list) else reader_like(cells)(value)
         working.put(step.column, [value if is_lacking else cell for cell, is_lacking in zip(cells, lacks, strict=True)])
 
     def _outliers(self, working: Working, step: of.Outliers, key: str) -> None:
@@ -238,11 +240,6 @@ class Steps:
                      f"{low:g} to {high:g}")  # fmt: skip
 
     def _balance(self, working: Working, step: of.Balance, key: str) -> None:
-        if step.how == "weights" and WEIGHT in working.dataset.info.columns and WEIGHT not in working.dropped_columns:
-            raise ConfigError(
-                f"the data have a column {WEIGHT!r} already, which `balance` with `how: weights` would overwrite. "
-                f"Rename it where it is collected, or leave it out before: {{step: select, drop: [{WEIGHT}]}}."
-            )
         labels = [None if is_missing(cell) else str(cell) for cell in working.column(step.column)]
         places: dict[str, list[int]] = defaultdict(list)
         for place, (label, split) in enumerate(zip(labels, working.splits, strict=True)):
@@ -255,7 +252,7 @@ class Steps:
             even = sum(sizes.values()) / len(sizes)
             weights = [even / sizes[label] if split == "train" and label in sizes else 1.0
                        for label, split in zip(labels, working.splits, strict=True)]  # fmt: skip
-            working.put(WEIGHT, weights)
+            working.add(WEIGHT, weights)
             return
         wanted = step.to or (min(sizes.values()) if step.how == "down" else max(sizes.values()))
         rng = random.Random(f"{self.plan.seed} {key}")
@@ -330,12 +327,12 @@ class Steps:
 
     def _length(self, working: Working, step: of.Length, key: str) -> None:
         cells = working.column(step.column)
-        working.put(f"{step.column}_words", [None if cell is None else len(str(cell).split()) for cell in cells])
-        working.put(f"{step.column}_characters", [None if cell is None else len(str(cell)) for cell in cells])
+        working.add(f"{step.column}_words", [None if cell is None else len(str(cell).split()) for cell in cells])
+        working.add(f"{step.column}_characters", [None if cell is None else len(str(cell)) for cell in cells])
 
     def _language(self, working: Working, step: of.Language, key: str) -> None:
         cells = working.column(step.column)
-        working.put(f"{step.column}_language", [language_of(None if c is None else str(c)) for c in cells])
+        working.add(f"{step.column}_language", [language_of(None if c is None else str(c)) for c in cells])
 
     def _time_parts(self, working: Working, step: of.TimeParts, key: str) -> None:
         times = [time_in(cell, step.column) for cell in working.column(step.column)]
@@ -346,7 +343,7 @@ class Steps:
             "hour": lambda time: time.hour,
         }
         for name, part in parts.items():
-            working.put(f"{step.column}_{name}", [None if time is None else part(time) for time in times])
+            working.add(f"{step.column}_{name}", [None if time is None else part(time) for time in times])
 
     def _standardise(self, working: Working, step: of.Standardise, key: str) -> None:
         for name in step.columns:
@@ -367,7 +364,7 @@ class Steps:
         edges = working.learned(key, learn)
         numbers = working.numbers(step.column)
         found = [None if number is None else int(np.searchsorted(edges, number, side="right")) for number in numbers]
-        working.put(f"{step.column}_bin", found)
+        working.add(f"{step.column}_bin", found)
 
     def _one_hot(self, working: Working, step: of.OneHot, key: str) -> None:
         def learn() -> list[str]:
@@ -376,7 +373,7 @@ class Steps:
 
         labels = [labels_in(cell) for cell in working.column(step.column)]
         for value in working.learned(key, learn):
-            working.put(f"{step.column}={value}", [int(value in found) for found in labels])
+            working.add(f"{step.column}={value}", [int(value in found) for found in labels])
 
     def _tfidf(self, working: Working, step: of.Tfidf, key: str) -> None:
         """Add weights of length 1, whose words are named in what was fitted.
@@ -400,7 +397,7 @@ class Steps:
                     row[places[word]] = count * weights[word]
             length = float(np.linalg.norm(row))
             found.append((row / length if length else row).astype(np.float32).tolist())
-        working.put(step.into, found)
+        working.add(step.into, found)
 
     def _embed(self, working: Working, step: of.Embed, key: str) -> None:
         kind = working.dataset.info.columns.get(step.column)
@@ -427,7 +424,7 @@ class Steps:
             made = eyes.of_texts([str(cells[place]) for place in known]) if known else np.zeros((0, 0))
             of_row = dict(zip(known, made, strict=True))
             features = [of_row.get(place) for place in range(len(cells))]
-        working.put(step.into, [None if each is None else each.astype(np.float32).tolist() for each in features])
+        working.add(step.into, [None if each is None else each.astype(np.float32).tolist() for each in features])
 
 
 def _redacted(cell: Any, column: str) -> Any:

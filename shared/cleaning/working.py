@@ -61,6 +61,19 @@ class Working:
         self.cells[name] = cells
         self.changed.add(name)
 
+    def add(self, name: str, cells: list[Any]) -> None:
+        """Set a column that is new.
+
+        Raises:
+            ConfigError: the data have one of that name.
+        """
+        if name in self.dataset.info.columns and name not in self.dropped_columns:
+            raise ConfigError(
+                f"the data have a column {name!r} already, which this step would overwrite. Rename it where it is "
+                f"collected, or leave it out before: {{step: select, drop: [{name}]}}."
+            )
+        self.put(name, cells)
+
     def keep(self, wanted: Sequence[bool], step: str, reason: Callable[[int], str]) -> None:
         """Leave out the other rows.
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -578,3 +579,22 @@ def test_copies_are_rows_with_the_same_content_as_it_is_now(tmp_path: Path):
     assert [each and each["path"] for each in column(done, "image")] == ["0.jpg", "1.jpg", None, None]
     without = run(tmp_path, found, {"step": "normalise_text"}, {"step": "select", "drop": ["image"]}, by_all)
     assert column(without, "text") == ["Hi", None, None]
+
+
+def test_a_column_of_the_same_name_is_not_overwritten_by_a_new_one(tmp_path: Path):
+    found = dataset(tmp_path / "in", [{"text": "a b", "text_words": "mine"}])
+    with pytest.raises(ConfigError, match="a column 'text_words' already"):
+        run(tmp_path, found, {"step": "length"})
+    done = run(tmp_path, found, {"step": "select", "drop": ["text_words"]}, {"step": "length"})
+    assert column(done, "text_words") == [2]
+
+
+def test_the_most_frequent_date_stays_a_date(tmp_path: Path):
+    days = [date(2026, 11, 30), date(2026, 11, 30), date(2026, 12, 1), None]
+    found = dataset(tmp_path / "in", [{"day": day, "text": str(i)} for i, day in enumerate(days)])
+    fill = {"step": "missing", "column": "day", "how": "most_frequent"}
+    done = run(tmp_path, found, fill)
+    assert column(done, "day")[-1] == date(2026, 11, 30)
+    again = run(tmp_path, dataset(tmp_path / "new", [{"day": None, "text": "x"}, {"day": days[2], "text": "y"}]), fill,
+                out="again", fitted=done.dataset.path)  # fmt: skip
+    assert column(again, "day") == days[1:3]
