@@ -144,16 +144,16 @@ def _parsed(url: str, base: Path) -> URL:
                           "postgresql+psycopg://user@host/name.") from error  # fmt: skip
     if found.drivername == "postgresql":  # psycopg 3 instead of 2, which nothing here installs
         found = found.set(drivername="postgresql+psycopg")
-    if found.get_backend_name() == "sqlite" and found.database not in (None, "", ":memory:"):
-        assert found.database is not None
-        if found.database.startswith("file:"):
-            found = found.set(query={**found.query, "mode": "ro", "uri": "true"})
-        else:
-            file_path = base / found.database
-            if not file_path.is_file():
-                raise ConfigError(f"there is no database {found.database}. Paths are below the folder of the spec.")
-            file = file_path.resolve().as_uri()
-            found = found.set(database=f"file:{file.removeprefix('file:')}", query={"mode": "ro", "uri": "true"})
+    database = found.database
+    if found.get_backend_name() == "sqlite" and database not in (None, "", ":memory:"):
+        assert database is not None
+        if database.startswith("file:"):
+            return found.set(query={**found.query, "mode": "ro", "uri": "true"})
+        file_path = base / database
+        if not file_path.is_file():
+            raise ConfigError(f"there is no database {database}. Paths are below the folder of the spec.")
+        file = file_path.resolve().as_uri()
+        found = found.set(database=f"file:{file.removeprefix('file:')}", query={"mode": "ro", "uri": "true"})
     return found
 
 

@@ -120,7 +120,7 @@ def split_column(file: Path, rows: Iterable[Row]) -> tuple[str | None, dict[str 
             meaning = splits_in(sorted(value for value in named if value is not None))
             strange = sorted(str(value) for value in named if value not in meaning)
             if not strange:
-                return column, dict(meaning)
+                return column, {value: split for value, split in meaning.items()}  # noqa: C416 for the types
             if known == "split":
                 raise DataError(
                     f"{file}: the column {column!r} holds {strange[0]!r}, which is none of train, validation and test. "

@@ -193,7 +193,7 @@ def _parts(best: Entry, second: Entry) -> list[dict[str, Any]]:
     for kind, names in (("label", one.labels), ("length", lengths)):
         counts = Counter(names)
         order = counts if kind == "label" else dict.fromkeys(lengths[int(i)] for i in np.argsort(sizes, kind="stable"))
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name in (name for name in order if counts[name] >= LEAST_OF_A_PART and len(counts) > 1):
             chosen = np.array([each == name for each in names])
             apart = difference(other.values[chosen], one.values[chosen])
