@@ -57,8 +57,8 @@ def command(
 
 
 @contextmanager
-def opened(data: Path) -> Iterator[Dataset]:
-    """Yield the dataset, or one made of the files there for as long as it is looked at."""
+def opened(data: Path, *, keep: Path | None = None) -> Iterator[Dataset]:
+    """Yield the dataset, or one made of the files there: in a folder to keep, or for as long as it is looked at."""
     from shared.dataset.read import is_dataset, read_dataset
 
     if is_dataset(data):
@@ -76,7 +76,7 @@ def opened(data: Path) -> Iterator[Dataset]:
          "sources": [{"kind": "files", "path": str(data.resolve()), "name": data.name}]}
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="percept-explore-") as folder:
-        done = collect(spec, Path(), Path(folder, "dataset"), photos=read_photos, photo_suffixes=PHOTO_SUFFIXES)
+        done = collect(spec, Path(), keep or Path(folder, "dataset"), photos=read_photos, photo_suffixes=PHOTO_SUFFIXES)
         for note in done.notes:
             click.echo(note, err=True)
         yield done.dataset

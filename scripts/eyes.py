@@ -38,13 +38,21 @@ def eyes_for(bundle: Path | None, *, photos: bool) -> Eyes | None:
     runtime = choose_runtime(found, "cpu", threads=os.cpu_count() or 1)
     name = f"{found.name} {found.version}"
     if task == "tagging":
-        from vision.tagging.offline import photo_features
+        from vision.tagging.offline import best_tags, photo_features
 
-        return Eyes(name, of_photos=lambda files: photo_features(found, runtime, files))
+        return Eyes(
+            name,
+            of_photos=lambda files: photo_features(found, runtime, files),
+            names=lambda files: best_tags(found, runtime, files),
+        )
     if task == "intent":
-        from nlp.intent.offline import text_features
+        from nlp.intent.offline import intents_of, text_features
 
-        return Eyes(name, of_texts=lambda texts: text_features(found, runtime, texts))
+        return Eyes(
+            name,
+            of_texts=lambda texts: text_features(found, runtime, texts),
+            names=lambda texts: intents_of(found, runtime, texts),
+        )
     from nlp.embedding.offline import text_embeddings
 
     return Eyes(name, of_texts=lambda texts: text_embeddings(found, runtime, texts))

@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "predict": "Tag photos, recognise intents, answer questions on the command line.",
     "collect": "Collect files, databases, APIs and web pages into a dataset.",
     "explore": "Look at a dataset: a page, and what seems wrong in it.",
+    "discover": "Find groups of what fits no label, for people to name.",
     "clean": "Make a dataset out of another by a plan.",
     "batch": "Process a folder of photos or a table into parquet; continues if interrupted.",
     "info": "Show what is in a bundle or a dataset, and check its files.",

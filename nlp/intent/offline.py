@@ -21,6 +21,8 @@ SHOWN = 3
 
 BATCH = 16
 """Utterances in one call of the network, of similar length; as in the service."""
+_AT_ONCE = 512
+"""Texts between two steps of the progress bar."""
 _SCORE = pa.struct([("name", pa.string()), ("confidence", pa.float64())])
 
 
@@ -87,6 +89,14 @@ class BatchClassifier:
             for (place, encoding), each in zip(chunk, outputs, strict=True):
                 answers[place] |= asdict(self._predictor.decide(each, encoding, top_k=self._top_k))
         return answers
+
+
+def intents_of(bundle: Bundle, runtime: Runtime, texts: Sequence[str]) -> list[str | None]:
+    """Return the intent of each text; None where it has none, or cannot be read."""
+    named = BatchClassifier(bundle, runtime, {"text": "text", "top_k": 1})
+    parts = tqdm(range(0, len(texts), _AT_ONCE), desc="naming texts")
+    chunks = ([{"text": text} for text in texts[start : start + _AT_ONCE]] for start in parts)
+    return [row.get("intent") for chunk in chunks for row in named.answer(chunk)]
 
 
 def text_features(bundle: Bundle, runtime: Runtime, texts: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,10 @@ class Eyes:
         name: for people.
         of_texts: texts -> features float32 [N, D].
         of_photos: files of photos -> features float32 [N, D].
+        names: texts, or files of photos -> the label of each; None where it fits none.
     """
 
     name: str
     of_texts: Callable[[Sequence[str]], np.ndarray] | None = None
     of_photos: Callable[[Sequence[bytes]], np.ndarray] | None = None
+    names: Callable[[Sequence[Any]], list[str | None]] | None = None

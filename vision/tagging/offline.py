@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
 from shared.batch.inputs import CONTENT, FILE, ROOT, ahead, fetch, is_uri
 from shared.bundle.read import Bundle
@@ -185,6 +186,13 @@ def _fetched(row: dict[str, Any]) -> _Content:
         return _Content(fetch(row[ROOT], row[FILE]))
     except OSError as error:
         return _Content(error)
+
+
+def best_tags(bundle: Bundle, runtime: Runtime, photos: Sequence[bytes]) -> list[str | None]:
+    """Return the best tag of each photo; None where it gets none, or cannot be read."""
+    predictor = TagPredictor(bundle, runtime)
+    named = tag_files(predictor, map(_Content, tqdm(photos, desc="naming photos")), top_k=1, min_score=None)
+    return [found.tags[0].label if found.tags else None for found in named]
 
 
 def photo_features(bundle: Bundle, runtime: Runtime, photos: Sequence[bytes]) -> np.ndarray:

@@ -21,7 +21,7 @@ const number = (value) => Math.abs(value) >= 1e6 || (value && Math.abs(value) < 
 const count = (value, one, many = `${one}s`) => `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const section = (id, title, ...children) => {
-  page.append(make("section", { id, "aria-label": title }, make("h2", {}, title), ...children));
+  page.append(make("section", { id, "aria-label": title }, make("h2", {}, title), ...children.filter(Boolean)));
   document.getElementById("contents").append(make("a", { href: `#${id}` }, title));
 };
 const bars = (items, most = Math.max(1, ...items.map(([, value]) => value)), shares = () => null) => {
