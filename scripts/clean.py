@@ -25,6 +25,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--decisions", type=FILE, help="What was decided on the page: decisions.jsonl.")
 @click.option("--plan", "plan_file", type=FILE, metavar="PLAN", help="Do what this plan says.")
 @click.option("--fitted", type=FILE, help="A dataset that the plan made: apply what was learned then, learn nothing.")
+@click.option("--replace", is_flag=True, help="Write OUTPUT although another dataset is there.")
 def command(
     data: Path,
     output: Path | None,
@@ -33,18 +34,20 @@ def command(
     decisions: Path | None,
     plan_file: Path | None,
     fitted: Path | None,
+    replace: bool,
 ) -> None:
     """Clean the dataset DATA: `--propose PLAN` writes a plan, `--plan PLAN OUTPUT` makes the dataset OUTPUT by it.
 
     A person reads and edits the plan in between. The same plan on the same data makes the same bytes; other data are
-    refused. What a step leaves out is in left_out.parquet, with the step and the reason.
+    refused. What a step leaves out is in left_out.parquet, with the step and the reason. A dataset at OUTPUT is only
+    replaced if a plan made it of DATA, or with --replace.
     """
     from shared.dataset.read import read_dataset
 
     dataset = read_dataset(data)
     if propose is not None and plan_file is None:
-        if output is not None or fitted is not None:
-            raise ConfigError("--propose writes a plan alone: it takes neither OUTPUT nor --fitted.")
+        if output is not None or fitted is not None or replace:
+            raise ConfigError("--propose writes a plan alone: it takes neither OUTPUT, --fitted nor --replace.")
         _propose(dataset, propose, findings, decisions)
         return
     if plan_file is None or propose is not None or output is None:
@@ -53,24 +56,27 @@ def command(
         raise ConfigError("--findings and --decisions are for --propose; a plan names its decisions itself.")
     from shared.cleaning.plan import read_plan
     from shared.cleaning.run import clean
+    from shared.exploring.wording import counted
 
     plan, made = read_plan(plan_file)
-    done = clean(dataset, plan, made, output, eyes_for, fitted=fitted)
+    done = clean(dataset, plan, made, output, eyes_for, fitted=fitted, replace=replace)
     if done.unmatched:
-        click.echo(f"{done.unmatched:,} of {len(made):,} decisions are about no row of {data}.", err=True)
+        about = f"{'is' if done.unmatched == 1 else 'are'} about no row of {data}"
+        click.echo(f"{done.unmatched:,} of {counted(len(made), 'decision')} {about}.", err=True)
     for name, before, after in done.steps:
         click.echo(f"{name:<16} {before:>9,} -> {after:,}" if before != after else f"{name:<16} {after:>9,}")
     splits = ", ".join(f"{rows:,} {split}" for split, rows in done.dataset.info.splits.items())
-    click.echo(f"{len(done.dataset):,} rows ({splits}) in {output}")
+    click.echo(f"{counted(len(done.dataset), 'row')} ({splits}) in {output}")
 
 
 def _propose(dataset: Dataset, file: Path, findings: Path | None, decisions: Path | None) -> None:
     from shared.cleaning.plan import read_decisions, write_plan
-    from shared.cleaning.propose import propose
+    from shared.cleaning.propose import propose, ties
     from shared.exploring.examine import examine
     from shared.exploring.findings import read_findings
     from shared.exploring.report import FINDINGS
     from shared.exploring.rows import load_rows
+    from shared.exploring.wording import counted
 
     if file.exists():
         raise ConfigError(f"{file} exists already, and may have been edited. Name another file.")
@@ -91,5 +97,14 @@ def _propose(dataset: Dataset, file: Path, findings: Path | None, decisions: Pat
     made = read_decisions(decisions) if decisions is not None else []
     plan, lines = propose(dataset, found, made, rows.splits, rows.text)
     write_plan(file, plan, lines)
-    click.echo(f"{file}: {len(plan['steps'])} steps, {len(lines):,} decisions about single rows")
+    own = f"{counted(len(made), 'decision')} of yours, " if made else ""
+    proposed = f"{len(lines) - len(made):,} proposed" if made else f"{counted(len(lines), 'decision')} proposed"
+    click.echo(f"{file}: {counted(len(plan['steps']), 'step')}; {own}{proposed}")
+    tied = ties(found, made)
+    if tied:
+        click.echo(
+            f"{counted(len(tied), 'text or photo', 'texts or photos')} with several labels and no majority: "
+            f"{counted(sum(map(len, tied)), 'row')} of theirs proposed to be left out. Decide on the page which label "
+            "is right to keep some."
+        )
     click.echo(f"Read and edit it, then run: percept clean {dataset.path} OUTPUT --plan {file}")

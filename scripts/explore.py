@@ -17,6 +17,10 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from shared.dataset.read import Dataset
 
+_NOUNS = {"broken": ("broken",) * 2, "personal_data": ("row with personal data", "rows with personal data"),
+          "missing": ("missing value",)}  # fmt: skip
+"""Kind of finding -> one and several of it, where the kind is no noun that takes an s."""
+
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
@@ -33,12 +37,13 @@ def command(
     """Look at DATA and write a page and findings into the folder OUTPUT.
 
     DATA is a dataset of `percept collect`, or anything that it reads as files: a table, a folder of photos. The page
-    needs no network; findings.jsonl has each finding in a line: copies, leaks between splits, contradictions, likely
-    label errors, personal data, missing values, outliers.
+    needs no network; findings.jsonl has each finding in a line: copies, leaks between splits, contradictions,
+    labels spelled in several ways, likely label errors, personal data, missing values, outliers.
     """
     from shared.exploring.examine import examine
     from shared.exploring.report import write_report
     from shared.exploring.rows import load_rows
+    from shared.exploring.wording import counted
 
     with opened(data) as dataset:
         rows = load_rows(dataset, text=text, label=label, image=image)
@@ -51,8 +56,8 @@ def command(
     counts = Counter(finding.kind for finding in examined.findings)
     for note in examined.notes:
         click.echo(note, err=True)
-    said = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items()) or "nothing looks wrong"
-    click.echo(f"{len(rows):,} rows: {said}")
+    said = ", ".join(counted(count, *_NOUNS.get(kind, (kind.replace("_", " "),))) for kind, count in counts.items())
+    click.echo(f"{counted(len(rows), 'row')}: {said or 'nothing looks wrong'}")
     click.echo(f"Look at {output / 'index.html'}; all findings are in {output / 'findings.jsonl'}")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.errors import ConfigError, shown
+from shared.exploring.wording import quoted
 
 Cell = str | int | float | bool
 
@@ -297,7 +300,11 @@ def read_plan(file: Path) -> tuple[Plan, list[Decision]]:
 
 
 def read_decisions(file: Path) -> list[Decision]:
-    """Return the decisions of a file, JSON lines; raises ConfigError, which names the line."""
+    """Return the decisions of a file, JSON lines.
+
+    Raises:
+        ConfigError: it cannot be read or has none, a line is wrong, or two lines contradict each other.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -312,7 +319,44 @@ def read_decisions(file: Path) -> list[Decision]:
             raise ConfigError(f"{file} line {number}: {_first(error)}") from error
         except ValueError as error:
             raise ConfigError(f"{file} line {number} is not JSON: {error}") from error
+    if not found:
+        raise ConfigError(
+            f"{file} has no decisions; expected one in each line. Decide on the page of percept explore and save them "
+            "there, or do without the file."
+        )
+    check_consistent(found)
     return found
+
+
+def check_consistent(decisions: Sequence[Decision]) -> None:
+    """Raise ConfigError where a row is to be dropped and relabelled, or to get two labels in one column."""
+    by_row: dict[str, dict[int | None, list[Decision]]] = defaultdict(lambda: defaultdict(list))
+    for each in decisions:
+        if each.action in ("drop", "relabel"):
+            by_row[each.sha256][each.row].append(each)
+    for found in by_row.values():
+        of_all = found.get(None, [])
+        for row, own in found.items():
+            first: dict[str, Decision] = {}
+            for each in of_all if row is None else [*of_all, *own]:
+                column = each.column or "label"
+                others = [first.get(column), first.get("")] if each.action == "relabel" else list(first.values())
+                other = next((o for o in others if o is not None and not _agree(o, each)), None)
+                if other is not None:
+                    raise ConfigError(
+                        f"two decisions about {'the row' if row is None else f'row {row}'} ({each.sha256[:12]}) "
+                        f"contradict each other: {_said(other)} and {_said(each)}. Delete one of the two lines."
+                    )
+                first.setdefault("" if each.action == "drop" else column, each)
+
+
+def _agree(one: Decision, other: Decision) -> bool:
+    return one.action == other.action and (one.action == "drop" or str(one.value) == str(other.value))
+
+
+def _said(decision: Decision) -> str:
+    said = "drop" if decision.action == "drop" else f"relabel as {quoted(decision.value)}"
+    return said if decision.kind is None else f"{said} ({decision.kind.replace('_', ' ')})"
 
 
 def write_plan(file: Path, plan: dict[str, Any], decisions: list[dict[str, Any]]) -> None:
@@ -325,6 +369,24 @@ def write_plan(file: Path, plan: dict[str, Any], decisions: list[dict[str, Any]]
 
 
 def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
+    where = first["loc"]
+    if first["type"] == "extra_forbidden":
+        part = _PARTS.get(str(where[-2]) if len(where) > 1 else error.title)
+        if part is not None:
+            inside = f" in the step {where[-2]} (number {int(where[1]) + 1})" if len(where) > 1 else ""
+            return f"unknown key {where[-1]!r}{inside}; permitted are {', '.join(part.model_fields)}."
+    place = ".".join(str(part) for part in where)
     return f"{place or 'the whole'}: {first['msg']}; came {shown(first.get('input'))}."
+
+
+def _parts() -> dict[str, type[_Part]]:
+    found: dict[str, type[_Part]] = {"Plan": Plan, "Decision": Decision}
+    for part in get_args(get_args(AnyStep)[0]):
+        found[get_args(part.model_fields["step"].annotation)[0]] = part
+    return found
+
+
+_PARTS = _parts()
+"""Name of a step, or of another part -> what it may say."""

@@ -14,15 +14,16 @@ import pyarrow as pa
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from shared.cleaning.plan import Decision, Limits, Plan
+from shared.cleaning.plan import Decision, Limits, Plan, check_consistent
 from shared.cleaning.steps import Steps
 from shared.cleaning.working import Working
 from shared.dataset.columns import kinds_of, to_table
-from shared.dataset.read import PHOTO_ROWS, Dataset
+from shared.dataset.read import PHOTO_ROWS, Dataset, is_dataset, read_dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
 from shared.exploring.rows import is_missing
+from shared.exploring.wording import counted
 from shared.sources.tables import Row
 
 FITTED = "fitted.json"
@@ -50,6 +51,7 @@ def clean(
     eyes: Callable[..., Eyes | None],
     *,
     fitted: Path | None = None,
+    replace: bool = False,
 ) -> Cleaned:
     """Return the dataset that a plan makes of another.
 
@@ -57,21 +59,27 @@ def clean(
         dataset: that the plan was made for, or new data if `fitted` is given.
         plan: what to do.
         decisions: about single rows.
-        out: the new dataset's folder.
+        out: the new dataset's folder; another dataset there is refused, unless a plan made it of the same data.
         eyes: (a bundle's folder or None, photos=whether photos are looked at) -> the model that looks.
         fitted: a dataset that the plan made before: what its steps learned is applied, and nothing is learned anew.
+        replace: whatever dataset is at `out`.
 
     Raises:
-        ConfigError: the plan or all decisions were made for another dataset, or a step cannot be done.
+        ConfigError: the plan or all decisions were made for another dataset, decisions contradict each other, `out` has
+            another dataset, or a step cannot be done.
     """
     if fitted is None and plan.fingerprint != dataset.info.fingerprint:
         raise ConfigError(
             f"the plan was made for data with the fingerprint {plan.fingerprint[:12]}; {dataset.path} has "
-            f"{dataset.info.fingerprint[:12]} ({len(dataset):,} rows, columns {', '.join(dataset.info.columns)}). "
-            "Propose a new plan, or write the new fingerprint into this one if it still fits."
+            f"{dataset.info.fingerprint[:12]} ({counted(len(dataset), 'row')}, columns "
+            f"{', '.join(dataset.info.columns)}). Propose a new plan, or write the new fingerprint into this one if it "
+            "still fits."
         )
     if out.resolve() == dataset.path.resolve():
         raise ConfigError("datasets are not edited in place. Name another folder.")
+    if not replace:
+        _check_free(out, dataset)
+    check_consistent(decisions)
     working = _load(dataset, plan)
     unmatched = 0
     if fitted is None:
@@ -99,6 +107,17 @@ def clean(
         beside=beside,
     )
     return Cleaned(written, done, unmatched)
+
+
+def _check_free(out: Path, dataset: Dataset) -> None:
+    if not is_dataset(out):
+        return
+    there = read_dataset(out).info
+    if not there.history or there.history[-1].get("of") != dataset.info.fingerprint:
+        raise ConfigError(
+            f"{out} has another dataset, {there.name} with {counted(sum(there.splits.values()), 'row')}, which no plan "
+            f"made of {dataset.path}. Name another folder, or replace it with --replace."
+        )
 
 
 def _load(dataset: Dataset, plan: Plan) -> Working:
@@ -190,7 +209,7 @@ def _history(
             "step": name,
             "of": dataset.info.fingerprint,
             "plan": step.model_dump(exclude_defaults=True, exclude={"step"}),
-            "details": f"{before:,} rows -> {after:,}" if before != after else f"{after:,} rows",
+            "details": f"{counted(before, 'row')} -> {after:,}" if before != after else counted(after, "row"),
         }
         if name == "decide":
             lines = "".join(each.model_dump_json() + "\n" for each in decisions)

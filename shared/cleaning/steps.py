@@ -23,6 +23,7 @@ from shared.exploring.languages import language_of
 from shared.exploring.personal import masked
 from shared.exploring.rows import is_missing
 from shared.exploring.texts import words_of
+from shared.exploring.wording import counted
 
 GUARDED = ("test", "val", "train")
 """Of copies in several splits the one in the first of these is kept."""
@@ -68,6 +69,8 @@ class Steps:
                     reasons[place] = f"decided: {(decision.kind or 'drop').replace('_', ' ')}"
                 elif decision.action == "relabel":
                     column = decision.column or "label"
+                    if column not in working.cells:  # rows that nobody has labelled yet
+                        working.add(column, [None] * len(working))
                     cells = working.column(column)
                     if column not in read:
                         read[column] = reader_like(cells)
@@ -127,6 +130,7 @@ class Steps:
 
     def _merge_labels(self, working: Working, step: of.MergeLabels, key: str) -> None:
         cells = working.column(step.column)
+        is_kept = self._is_kept(working, ("label_spelling",), step.column)
         read = reader_like(cells)
 
         def renamed(cell: Any) -> Any:
@@ -134,7 +138,7 @@ class Steps:
                 return list(dict.fromkeys(step.names.get(str(each), each) for each in cell))
             return read(step.names[str(cell)]) if cell is not None and str(cell) in step.names else cell
 
-        working.put(step.column, [renamed(cell) for cell in cells])
+        working.put(step.column, [c if kept else renamed(c) for c, kept in zip(cells, is_kept, strict=True)])
 
     def _drop_labels(self, working: Working, step: of.DropLabels, key: str) -> None:
         labels = [labels_in(cell) for cell in working.column(step.column)]
@@ -144,7 +148,7 @@ class Steps:
         rare = [next((label for label in found if counts[label] < step.fewer_than), None) for found in labels]
         wanted = [label is None and other is None for label, other in zip(named, rare, strict=True)]
         working.keep(wanted, step.step, lambda place: f"has the label {named[place]!r}" if named[place] is not None
-                     else f"only {counts[rare[place] or '']} rows have the label {rare[place]!r}")  # fmt: skip
+                     else f"only {_have(counts[rare[place] or ''])} the label {rare[place]!r}")  # fmt: skip
 
     def _missing(self, working: Working, step: of.Missing, key: str) -> None:
         cells = working.column(step.column)
@@ -235,8 +239,13 @@ class Steps:
                 for text in texts
             ]
         wanted = [value is not None and low <= value <= high for value in measured]
-        unit = "" if step.measure == "value" else f" {step.measure}"
-        working.keep(wanted, step.step, lambda place: f"{step.column} has {_shown(measured[place])}{unit}; allowed are "
+
+        def has(place: int) -> str:
+            value = measured[place]
+            unit = "" if step.measure == "value" else f" {step.measure[:-1] if value == 1 else step.measure}"
+            return f"{step.column} has {_shown(value)}{unit}"
+
+        working.keep(wanted, step.step, lambda place: f"{has(place)}; allowed are "
                      f"{low:g} to {high:g}")  # fmt: skip
 
     def _balance(self, working: Working, step: of.Balance, key: str) -> None:
@@ -262,7 +271,10 @@ class Steps:
             working.keep(
                 [place in kept or place not in training for place in range(len(labels))],
                 step.step,
-                lambda place: f"{labels[place]!r} has {sizes[str(labels[place])]} rows; {wanted} are kept",
+                lambda place: (
+                    f"{labels[place]!r} has {counted(sizes[str(labels[place])], 'row')}; {wanted} "
+                    f"{'is' if wanted == 1 else 'are'} kept"
+                ),
             )
             return
         more = [
@@ -445,6 +457,10 @@ def _training_numbers(working: Working, column: str) -> list[float]:
 
 def _learnable(working: Working, column: str) -> np.ndarray:
     return finite(_training_numbers(working, column), column)
+
+
+def _have(rows: int) -> str:
+    return f"{counted(rows, 'row')} {'has' if rows == 1 else 'have'}"
 
 
 def _shown(value: float | None) -> str:

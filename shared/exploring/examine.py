@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from tqdm import tqdm
 
 from shared.errors import DataError
@@ -24,18 +22,20 @@ from shared.exploring import photos as looking
 from shared.exploring import texts as reading
 from shared.exploring.eyes import Eyes
 from shared.exploring.findings import Finding, ranked
-from shared.exploring.labels import check_labels, confusable, nearest, normalised, shift
+from shared.exploring.flat import flat
+from shared.exploring.labels import check_labels, confusable, nearest, shift
 from shared.exploring.languages import language_of
 from shared.exploring.personal import masked, personal_data
-from shared.exploring.rows import Rows
-from shared.exploring.statistics import LARGEST, Categories, categories_of, dependences, numbers_of
+from shared.exploring.rows import JOINED, Rows
+from shared.exploring.spelling import best_spellings, stands_for_nothing
+from shared.exploring.statistics import LARGEST, MAX_CATEGORIES, Categories, categories_of, dependences, numbers_of
+from shared.exploring.wording import counted, quoted
 
 logger = logging.getLogger(__name__)
 SHOWN_FINDINGS = 200
 """Of each kind, on the page; findings.jsonl has all."""
 SHOWN_ROWS = 3_000
 """On the page, drawn at random if there are more."""
-MAP_ROWS = 2_000
 CONTACTS = 12
 """Photos of each label on its contact sheet."""
 SHOWN_LABELS = 60
@@ -92,6 +92,12 @@ class _Examination:
         self.thumbs: dict[int, bytes] = {}
         self.copy_of: dict[int, int] = {}
         """Row -> the first row that is the same."""
+        self.labels = list(rows.labels)
+        """Of each row, in the most frequent spelling."""
+        self.unlabelled = {row for row, label in enumerate(rows.labels) if label is None}
+        """Rows without a label that no copy of theirs has either."""
+        self.ties: list[int] = []
+        """Rows of each group of copies with several labels and no majority."""
         self.features: np.ndarray | None = None
         """float32 [M, D] of the rows `seen`."""
         self.seen: list[int] = []
@@ -104,6 +110,8 @@ class _Examination:
     def run(self) -> None:
         rows = self.rows
         page = self.done.page
+        if rows.label is not None:
+            self._spellings()
         if rows.image is not None:
             page["photos"] = self._photos()
         elif rows.text is not None:
@@ -115,9 +123,14 @@ class _Examination:
         elif rows.text is not None or rows.image is not None:
             why = "no model looked" if self.eyes is None else f"that takes more than {NEIGHBOURS} rows"
             self.done.notes.append(f"near-copies and label errors were not looked for: {why}.")
+        self._placeholders()
         page["columns"] = self._columns()
         page["dependences"] = self._dependences()
         page["labels"] = self._labels()
+        if self.ties:
+            what = counted(len(self.ties), "text" if rows.image is None else "photo")
+            self.done.notes.append(f"no label has the majority among the copies of {what}. percept clean proposes to "
+                                   f"leave out all their {sum(self.ties):,} rows, unless you decide.")  # fmt: skip
         self.done.findings = ranked(self.findings)
         info = rows.dataset.info
         page |= {
@@ -127,6 +140,7 @@ class _Examination:
             "fingerprint": info.fingerprint[:12],
             "roles": {"text": rows.text, "label": rows.label, "image": rows.image},
             "eyes": self.eyes.name if self.eyes else None,
+            "seen": len(self.seen),
             "findings": self._shown_findings(),
             "kinds": dict(Counter(finding.kind for finding in self.findings)),
             "table": self._table(),
@@ -169,6 +183,8 @@ class _Examination:
             if name not in self.rows.values:
                 told = categories_of(categories[name])
                 found.append({"name": name, "kind": "measured", "missing": told.missing, "categories": _shown(told)})
+        for name in self.rows.written_numbers:
+            self.done.notes.append(f"{name}: its numbers are texts, and are looked at as numbers.")
         for name, values in self.numbers.items():
             numbers = numbers_of(values)
             beyond = sum(value is not None for value in values) - (0 if numbers is None else numbers.count)
@@ -210,9 +226,35 @@ class _Examination:
         return [asdict(each) for each in dependences(numbers, categories)]
 
     def _unlabelled(self) -> None:
-        for row, label in enumerate(self.rows.labels):
-            if label is None:
-                self.add("missing", row, 1.0, f"has no {self.rows.label}", column=self.rows.label)
+        for row in sorted(self.unlabelled):
+            self.add("missing", row, 1.0, f"has no {self.rows.label}", column=self.rows.label)
+
+    def _spellings(self) -> None:
+        """Add the labels that are spelled otherwise than most, and remember how most are."""
+        rows = self.rows
+        lists = [cell if isinstance(cell, list) else [label] if label is not None else []
+                 for cell, label in zip(rows.values[str(rows.label)], rows.labels, strict=True)]  # fmt: skip
+        better = best_spellings(str(label) for labels in lists for label in labels)
+        for row, labels in enumerate(lists):
+            if not any(str(label) in better for label in labels):
+                continue
+            given = rows.labels[row]
+            best = self.labels[row] = JOINED.join(better.get(str(label), str(label)) for label in labels)
+            self.add("label_spelling", row, 1.0, f"is {quoted(given)}; most rows have it as {quoted(best)}",
+                     column=rows.label, given=given, suggested=best)  # fmt: skip
+
+    def _placeholders(self) -> None:
+        """Add the cells that look as if they stood for a missing value."""
+        rows = self.rows
+        for name, cells in rows.values.items():
+            if rows.dataset.info.columns[name] != "text":
+                continue
+            has_role = name in (rows.text, rows.label)
+            placeholders = {cell for cell in set(cells) if cell and stands_for_nothing(cell, may_be_meant=has_role)}
+            for row, cell in enumerate(cells if placeholders else ()):
+                if cell in placeholders:
+                    message = f"{name} is {quoted(cell)}, which looks like a missing value"
+                    self.add("missing", row, 0.5, message, column=name, given=cell)
 
     def _labels(self) -> dict[str, Any] | None:
         rows = self.rows
@@ -233,6 +275,7 @@ class _Examination:
             "words": self.words,
             "confusable": self.confusable,
             "agreement": self.agreement,
+            "choices": [label for label, _ in Counter(filter(None, self.labels)).most_common(MAX_CATEGORIES)],
         }
 
     # Texts
@@ -270,22 +313,47 @@ class _Examination:
         }
 
     def _copies(self, group: Sequence[int]) -> None:
-        """Add what is to say of rows that are the same, beside the first one with the label of the majority."""
-        labels, splits = self.rows.labels, self.rows.splits
+        """Add what is to say of rows that are the same, beside the first one with the label of the majority.
+
+        Without a majority nobody can say which label is right, and all rows with a label are contradictions.
+        """
+        labels, splits = self.labels, self.rows.splits
         votes = Counter(labels[row] for row in group if labels[row] is not None).most_common()
-        best = votes[0][0] if len(votes) == 1 or (len(votes) > 1 and votes[0][1] > votes[1][1]) else None
+        is_tie = len(votes) > 1 and votes[0][1] == votes[1][1]
+        best = votes[0][0] if votes and not is_tie else None
         first = group[0] if best is None else next(row for row in group if labels[row] == best)
         self.copy_of.update(dict.fromkeys(group, first))
+        if is_tie:
+            self._tie([row for row in group if labels[row] is not None])
         for row in group:
             if row == first:
                 continue
-            if labels[row] != labels[first]:
-                self.add("contradiction", row, 1.0, f"is {labels[row]!r} here and {labels[first]!r} in #{first}",
-                         other=first, column=self.rows.label, given=labels[row], suggested=best)  # fmt: skip
-            elif splits[row] == splits[first]:
+            if best is not None and labels[row] is None:
+                self.unlabelled.discard(row)
+                self._contradiction(row, first, f"has no {self.rows.label}; its copy #{first} is {quoted(best)}", best)
+            elif best is not None and labels[row] != best:
+                message = f"is {quoted(labels[row])} here and {quoted(best)} in #{first}"
+                self._contradiction(row, first, message, best)
+            elif not is_tie and splits[row] == splits[first]:
                 self.add("duplicate", row, 1.0, f"is the same as #{first}", other=first)
             if splits[row] != splits[first]:
                 self.add("leak", row, 1.0, f"is in {splits[row]}, and as #{first} in {splits[first]}", other=first)
+
+    def _tie(self, group: Sequence[int]) -> None:
+        self.ties.append(len(group))
+        labels = self.labels
+        different = next(row for row in group if labels[row] != labels[group[0]])
+        for row in group:
+            other = different if labels[row] == labels[group[0]] else group[0]
+            message = (
+                f"is {quoted(labels[row])} here and {quoted(labels[other])} in #{other}; no label has the majority"
+            )
+            self._contradiction(row, other, message, None)
+
+    def _contradiction(self, row: int, other: int, message: str, suggested: str | None) -> None:
+        given = self.rows.labels[row]
+        self.add("contradiction", row, 1.0, message, other=other, column=self.rows.label, given=given,
+                 suggested=suggested)  # fmt: skip
 
     # Photos
 
@@ -364,13 +432,15 @@ class _Examination:
             self._near_copies(self.seen[one], self.seen[other], likeness)
         self._lonely(cosines)
         self._label_errors()
-        page["map"] = self._map()
+        page["map"] = [[x, y, self.seen[place]] for x, y, place in flat(self.features)]
 
     def _near_copies(self, one: int, other: int, likeness: float) -> None:
         if one in self.copy_of and self.copy_of[one] == self.copy_of.get(other):
             return
-        splits, labels = self.rows.splits, self.rows.labels
-        differs = f", with another label: {labels[other]!r} and {labels[one]!r}" if labels[one] != labels[other] else ""
+        splits, labels = self.rows.splits, self.labels
+        differs = ""
+        if labels[one] != labels[other]:
+            differs = f", with another label: {quoted(labels[other])} and {quoted(labels[one])}"
         if splits[one] != splits[other]:
             message = f"is in {splits[other]}, and nearly the same as #{one} in {splits[one]}{differs}"
             self.add("near_leak", other, likeness, message, other=one)
@@ -391,10 +461,10 @@ class _Examination:
         rows = self.rows
         if rows.label is None or rows.label not in rows.categories:
             return
-        known = [place for place, row in enumerate(self.seen) if rows.labels[row] is not None]
-        names = sorted({str(rows.labels[self.seen[place]]) for place in known})
+        known = [place for place, row in enumerate(self.seen) if self.labels[row] is not None]
+        names = sorted({str(self.labels[self.seen[place]]) for place in known})
         code_of = {name: code for code, name in enumerate(names)}
-        codes = np.array([code_of[str(rows.labels[self.seen[place]])] for place in known], dtype=np.int64)
+        codes = np.array([code_of[str(self.labels[self.seen[place]])] for place in known], dtype=np.int64)
         try:
             checked = check_labels(self.features[known], codes)
         except DataError as error:
@@ -403,24 +473,10 @@ class _Examination:
         for place in np.flatnonzero(checked.suggested != codes):
             row, better = self.seen[known[place]], names[checked.suggested[place]]
             self.add("label_error", row, (1 - float(checked.margin[place])) / 2,
-                     f"is {rows.labels[row]!r}, and looks like {better!r}",
+                     f"is {quoted(self.labels[row])}, and looks like {quoted(better)}",
                      column=rows.label, given=rows.labels[row], suggested=better)  # fmt: skip
         self.agreement = checked.accuracy
         self.confusable = [[names[a], names[b], count] for a, b, count in confusable(codes, checked.suggested)]
-
-    def _map(self) -> list[list[Any]]:
-        """Return [x, y, row] of at most `MAP_ROWS` rows, 0 to 1 each."""
-        assert self.features is not None
-        places = sorted(random.Random(0).sample(range(len(self.seen)), min(MAP_ROWS, len(self.seen))))
-        unit = normalised(self.features[places])
-        if len(places) < 8 or np.ptp(unit, axis=0).max() < 1e-6:
-            return []
-        reduced = PCA(min(50, *unit.shape), random_state=0).fit_transform(unit)
-        made = TSNE(perplexity=min(30.0, (len(places) - 1) / 3), init="pca", random_state=0).fit_transform(reduced)
-        low, high = made.min(axis=0), made.max(axis=0)
-        scaled = (made - low) / np.maximum(high - low, 1e-9)
-        return [[round(float(x), 4), round(float(y), 4), self.seen[place]]
-                for (x, y), place in zip(scaled, places, strict=True)]  # fmt: skip
 
     # The page
 

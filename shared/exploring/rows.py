@@ -13,6 +13,7 @@ import numpy as np
 from shared.dataset.layout import PLACE, PROVENANCE, SHA256
 from shared.dataset.read import Dataset
 from shared.errors import ConfigError
+from shared.exploring.spelling import is_decimal, stands_for_nothing
 from shared.exploring.statistics import MAX_CATEGORIES
 
 TEXT_NAMES = ("text", "utterance", "sentence", "query", "question", "content", "message", "body")
@@ -20,6 +21,8 @@ LABEL_NAMES = ("label", "labels", "intent", "category", "class", "target", "tag"
 JOINED = " + "
 """Between several labels of a row, where they are told as one text."""
 _NUMBERS = ("int", "long", "float")
+_LEAST_NUMBERS = 5
+"""Different numbers of a column of texts, below which they are rather categories."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,26 @@ class Rows:
 
     @cached_property
     def numbers(self) -> dict[str, list[float | None]]:
-        """Columns of numbers."""
+        """Columns of numbers, also those whose numbers are texts."""
         kinds = self.dataset.info.columns
-        return {name: cells for name, cells in self.values.items() if kinds[name] in _NUMBERS}
+        found = {name: cells for name, cells in self.values.items() if kinds[name] in _NUMBERS}
+        for name in self.written_numbers:
+            found[name] = [float(cell) if cell is not None and is_decimal(cell) else None for cell in self.values[name]]
+        return found
+
+    @cached_property
+    def written_numbers(self) -> list[str]:
+        """Columns of texts that all are numbers, but for those that stand for a missing value; as a CSV has them."""
+        kinds = self.dataset.info.columns
+        found = []
+        for name, cells in self.values.items():
+            if kinds[name] != "text" or name in (self.text, self.label):
+                continue
+            known = {cell for cell in cells if cell is not None}
+            numbers = {float(cell) for cell in known if is_decimal(cell)}
+            if len(numbers) >= _LEAST_NUMBERS and all(is_decimal(c) or stands_for_nothing(c) for c in known):
+                found.append(name)
+        return found
 
     @cached_property
     def categories(self) -> dict[str, list[Any]]:
@@ -68,8 +88,9 @@ class Rows:
             words = self.labels if name == self.label else cells
             if any(isinstance(cell, list | dict | bytes) for cell in words):
                 continue
-            distinct = len({cell for cell in words if cell is not None})
-            if distinct <= MAX_CATEGORIES and (distinct < 0.5 * len(self) or name == self.label):
+            known = [cell for cell in words if cell is not None]
+            distinct = len(set(known))
+            if distinct <= MAX_CATEGORIES and (distinct < 0.5 * len(known) or name == self.label):
                 found[name] = list(words)
         return found
 

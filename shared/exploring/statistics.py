@@ -23,6 +23,18 @@ _MIN_PAIRS = 8
 """Rows with both values, below which no dependence is stated."""
 _QUANTILES = 8
 """Classes into which numbers are cut for mutual information."""
+_SMALL, _SMALL_SHARE = 5.0, 0.2
+"""Cochran 1954: chi-squared holds if at most this share of the cells is expected to have fewer rows than that."""
+_CONSTANT = 0.95
+"""Share of one value, from which a column of numbers says too little for Pearson's coefficient."""
+SHUFFLED_ROWS = 1_000
+"""In a permutation test, drawn at random if there are more."""
+_SHUFFLES, _LEAST_SHUFFLES = 4_999, 999
+_SHUFFLED_CELLS = 1e9
+"""Shuffles times rows times pairs: with many pairs there are fewer shuffles of each, so that it takes a minute."""
+_AT_ONCE = 200
+_ENOUGH = 100
+"""Shuffles that reach what was measured, after which it is clear enough that p is large."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +130,24 @@ def dependences(
 
     Two columns of numbers have Pearson's and Spearman's coefficient, two of words Cramér's V, and every pair has its
     mutual information as a share of what the lesser one holds. p-values are corrected after Benjamini and Hochberg.
+    Where chi-squared does not hold, since too many cells of a table have few rows, they are those of a permutation
+    test. Words that are different in most rows, such as keys, depend on everything, and are left out.
 
     Source: Bergsma 2013, "A bias-correction for Cramér's V and Tschuprow's T"; Miller 1955, "Note on the bias of
-    information estimates".
+    information estimates"; Cochran 1954, "Some methods for strengthening the common chi-squared tests"; Besag and
+    Clifford 1991, "Sequential Monte Carlo p-values".
     """
     as_numbers = {name: _floats(column) for name, column in numbers.items()}
-    as_codes = {name: _codes(column) for name, column in categories.items()}
+    as_codes = {name: codes for name, column in categories.items() if not _is_key(codes := _codes(column))}
+    count = len(as_numbers) + len(as_codes)
+    shuffled = _Shuffled(pairs=count * (count - 1) // 2)
     found: list[Dependence] = []
     for one, other in combinations([*as_numbers, *as_codes], 2):
         if one in as_numbers and other in as_numbers:
             found += _of_numbers(one, as_numbers[one], other, as_numbers[other])
-        elif one in as_codes and other in as_codes:
-            found += _cramer(one, as_codes[one], other, as_codes[other])
         first = _classes(as_numbers[one]) if one in as_numbers else as_codes[one]
         second = _classes(as_numbers[other]) if other in as_numbers else as_codes[other]
-        found += _information(one, first, other, second)
+        found += _of_classes(one, first, other, second, shuffled, are_words=one in as_codes and other in as_codes)
     return sorted(_corrected(found), key=lambda each: (-abs(each.value), each.one, each.other, each.measure))
 
 
@@ -163,10 +178,9 @@ def _of_numbers(one: str, first: np.ndarray, other: str, second: np.ndarray) -> 
     n = int(both.sum())
     if n < _MIN_PAIRS or np.ptp(first[both]) == 0 or np.ptp(second[both]) == 0:
         return []
-    measured = {
-        "Pearson": stats.pearsonr(first[both], second[both]),
-        "Spearman": stats.spearmanr(first[both], second[both]),
-    }
+    measured = {"Spearman": stats.spearmanr(first[both], second[both])}
+    if not (_is_near_constant(first[both]) or _is_near_constant(second[both])):
+        measured = {"Pearson": stats.pearsonr(first[both], second[both])} | measured
     return [
         Dependence(one, other, measure, float(found.statistic), n, float(found.pvalue))
         for measure, found in measured.items()
@@ -174,45 +188,109 @@ def _of_numbers(one: str, first: np.ndarray, other: str, second: np.ndarray) -> 
     ]
 
 
-def _table(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return how often each pair of codes occurs, int64 [A, B], without rows and columns of zeros."""
+def _is_near_constant(values: np.ndarray) -> bool:
+    return bool(np.unique(values, return_counts=True)[1].max() >= _CONSTANT * len(values))
+
+
+def _is_key(codes: np.ndarray) -> bool:
+    """Whether more than half of the known values are different ones."""
+    return bool(2 * (codes.max(initial=-1) + 1) > (codes >= 0).sum())
+
+
+class _Shuffled:
+    """Permutation tests: how often a table with the same sums has at least the dependence that was measured."""
+
+    def __init__(self, pairs: int) -> None:
+        self.draws = int(np.clip(_SHUFFLED_CELLS / (max(1, pairs) * SHUFFLED_ROWS), _LEAST_SHUFFLES, _SHUFFLES))
+        self.orders: dict[int, np.ndarray] = {}
+        """Number of rows -> orders of them, int16 [draws, rows]; all pairs of columns see the same ones."""
+
+    def p_values(self, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+        """Return p of chi-squared and of the G-test.
+
+        Args:
+            first: int64 [N], from 0.
+            second: likewise.
+        """
+        if len(first) > SHUFFLED_ROWS:
+            chosen = np.random.default_rng(0).choice(len(first), SHUFFLED_ROWS, replace=False)
+            first, second = first[chosen], second[chosen]
+        rows = len(first)
+        first, second = (np.unique(codes, return_inverse=True)[1] for codes in (first, second))
+        of_first, of_second = np.bincount(first), np.bincount(second)
+        if len(of_first) < 2 or len(of_second) < 2:
+            return 1.0, 1.0
+        if rows not in self.orders:
+            same = np.broadcast_to(np.arange(rows, dtype=np.int16), (self.draws, rows))
+            self.orders[rows] = np.random.default_rng(0).permuted(same, axis=1)
+        first, second = first.astype(np.int32), second.astype(np.int32)
+        width = np.int32(len(of_second))
+        log = np.log(np.arange(1, rows + 1))
+
+        def measured(orders: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            """Return what is different between orders in chi-squared and in G, float64 [D] each."""
+            cell = np.sort(first * width + second[orders], axis=1)  # [D, N], equal ones beside each other
+            begins = np.ones(cell.shape, dtype=bool)
+            begins[:, 1:] = cell[:, 1:] != cell[:, :-1]
+            starts = np.flatnonzero(begins)
+            found = np.diff(starts, append=cell.size)  # rows in each cell that has some
+            table = starts // rows
+            row, column = np.divmod(cell.ravel()[starts], width)
+            squares = found**2 / (of_first[row] * of_second[column])
+            return np.bincount(table, weights=squares), np.bincount(table, weights=found * log[found - 1])
+
+        here = [float(each[0]) * (1 - 1e-9) for each in measured(np.arange(rows)[None])]
+        reached, done = np.zeros(2), 0
+        while done < self.draws and reached.min() < _ENOUGH:
+            orders = self.orders[rows][done : done + _AT_ONCE]
+            reached += [(each >= least).sum() for each, least in zip(measured(orders), here, strict=True)]
+            done += len(orders)
+        chi_squared, information = (1 + reached) / (1 + done)
+        return float(chi_squared), float(information)
+
+
+def _of_classes(
+    one: str, first: np.ndarray, other: str, second: np.ndarray, shuffled: _Shuffled, *, are_words: bool
+) -> list[Dependence]:
+    """Return Cramér's V, if both are words, and mutual information of two columns of codes."""
     both = (first >= 0) & (second >= 0)
-    if not both.any():
-        return np.zeros((0, 0), dtype=np.int64)
-    rows, columns = first[both], second[both]
-    width = int(columns.max()) + 1
-    table = np.bincount(rows * width + columns, minlength=(int(rows.max()) + 1) * width).reshape(-1, width)
-    return np.asarray(table[table.any(axis=1)][:, table.any(axis=0)])
-
-
-def _cramer(one: str, first: np.ndarray, other: str, second: np.ndarray) -> list[Dependence]:
-    table = _table(first, second)
-    n = int(table.sum())
-    if n < _MIN_PAIRS or min(table.shape, default=0) < 2:
+    n = int(both.sum())
+    if n < _MIN_PAIRS:
         return []
-    found = stats.chi2_contingency(table, correction=False)
-    rows, columns = table.shape
-    phi = max(0.0, found.statistic / n - (rows - 1) * (columns - 1) / (n - 1))
-    least = min(rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)) - 1
-    value = math.sqrt(phi / least) if least > 0 else 0.0
-    return [Dependence(one, other, "Cramér's V", min(1.0, value), n, float(found.pvalue))]
-
-
-def _information(one: str, first: np.ndarray, other: str, second: np.ndarray) -> list[Dependence]:
-    table = _table(first, second)
-    n = int(table.sum())
-    if n < _MIN_PAIRS or min(table.shape, default=0) < 2:
+    first, second = (np.unique(codes[both], return_inverse=True)[1] for codes in (first, second))
+    height, width = int(first.max()) + 1, int(second.max()) + 1
+    if min(height, width) < 2:
         return []
+    table = np.bincount(first * width + second, minlength=height * width).reshape(height, width)
+    expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
+    chi_squared = float(((table - expected) ** 2 / expected).sum())
     shares = table / n
-    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(shares > 0, np.log(shares / np.outer(rows, columns)), 0.0)
-    freedom = (len(rows) - 1) * (len(columns) - 1)
-    measured = float((shares * logs).sum())
-    value = max(0.0, measured - freedom / (2 * n))
+        information = float(np.where(table > 0, shares * np.log(table / expected), 0.0).sum())
+    freedom = (height - 1) * (width - 1)
+    if (expected < _SMALL).mean() > _SMALL_SHARE:
+        p_of_v, p_of_information = shuffled.p_values(first, second)
+    else:
+        p_of_v, p_of_information = (float(stats.chi2.sf(each, freedom)) for each in (chi_squared, 2 * n * information))
+    return [
+        *([Dependence(one, other, "Cramér's V", _cramer(chi_squared, n, height, width), n, p_of_v)] * are_words),
+        Dependence(
+            one, other, "mutual information", _share(information, shares, freedom / (2 * n)), n, p_of_information
+        ),
+    ]
+
+
+def _cramer(chi_squared: float, n: int, height: int, width: int) -> float:
+    phi = max(0.0, chi_squared / n - (height - 1) * (width - 1) / (n - 1))
+    least = min(height - (height - 1) ** 2 / (n - 1), width - (width - 1) ** 2 / (n - 1)) - 1
+    return min(1.0, math.sqrt(phi / least)) if least > 0 else 0.0
+
+
+def _share(information: float, shares: np.ndarray, bias: float) -> float:
+    """Return mutual information, less its bias, as a share of what the lesser column holds."""
+    rows, columns = shares.sum(axis=1), shares.sum(axis=0)
     least = min(-float((rows * np.log(rows)).sum()), -float((columns * np.log(columns)).sum()))
-    p = float(stats.chi2.sf(2 * n * measured, freedom))  # the G-test
-    return [Dependence(one, other, "mutual information", min(1.0, value / least) if least > 0 else 0.0, n, p)]
+    return min(1.0, max(0.0, information - bias) / least) if least > 0 else 0.0
 
 
 def _corrected(found: Sequence[Dependence]) -> list[Dependence]:

@@ -1,7 +1,7 @@
 // Draws what was found in a dataset.
 const KINDS = {
   broken: "cannot be read", leak: "in two splits", near_leak: "nearly in two splits", duplicate: "copies",
-  near_duplicate: "nearly copies", contradiction: "contradictions", label_error: "likely label errors",
+  near_duplicate: "nearly copies", contradiction: "contradictions", label_spelling: "spellings of labels", label_error: "likely label errors",
   personal_data: "personal data", missing: "missing values", outlier: "outliers",
 };
 const thumb = (row, height = 72) => data.thumbs[row]
@@ -19,22 +19,32 @@ document.getElementById("facts").textContent = [
   data.eyes ? `looked at by ${data.eyes}` : "looked at without a model", `fingerprint ${data.fingerprint}`,
 ].join(" · ");
 
-// What looks wrong, and what a person decides about it
+// What looks wrong, and what a person decides about it: one decision per row, and what it is kept from
 const store = `percept-decisions-${data.fingerprint}`;
+const keyOf = ({ sha256, row, kind }, action) => `${action === "keep" ? kind : "row"} ${sha256} ${row}`;
 let decisions = {};
-try { decisions = JSON.parse(localStorage.getItem(store) || "{}"); } catch { /* a page from a file may not keep anything */ }
-const keyOf = (finding) => `${finding.kind} ${finding.sha256} ${finding.row}`;
-const actionOf = (finding) => finding.kind === "label_error" || (finding.kind === "contradiction" && finding.suggested) ? "relabel"
-  : finding.kind === "personal_data" ? "redact" : "drop";
-const ACTIONS = { relabel: (f) => `Label ${f.suggested}`, redact: () => "Redact", drop: () => "Leave out" };
-const decide = (finding, action) => {
-  const key = keyOf(finding);
-  if (decisions[key]?.action === action) delete decisions[key];
-  else decisions[key] = {
-    sha256: finding.sha256, row: finding.row, kind: finding.kind, action, column: finding.column,
-    value: action === "relabel" ? finding.suggested : null,
-  };
-  try { localStorage.setItem(store, JSON.stringify(decisions)); } catch { /* likewise */ }
+try {  // a page from a file may not keep anything
+  for (const each of Object.values(JSON.parse(localStorage.getItem(store) || "{}"))) decisions[keyOf(each, each.action)] = each;
+} catch { decisions = {}; }
+const keep = () => { try { localStorage.setItem(store, JSON.stringify(decisions)); } catch { /* likewise */ } };
+const LABELS = data.labels?.choices || [];
+const isAboutLabel = (finding) => ["label_error", "label_spelling", "contradiction"].includes(finding.kind)
+  || (finding.kind === "missing" && finding.column === data.roles.label);
+const choiceOf = (finding) => finding.kind === "near_duplicate" ? { action: "together", value: finding.other_sha256 }
+  : finding.kind === "personal_data" ? { action: "redact" }
+    : isAboutLabel(finding) && finding.suggested ? { action: "relabel", value: finding.suggested } : { action: "drop" };
+const SAID = { relabel: (value) => `Label “${value}”`, redact: () => "Redact", drop: () => "Leave out", together: () => "Keep in one split" };
+const madeOf = (finding) => decisions[keyOf(finding, "keep")] || decisions[keyOf(finding)];
+const isMade = (finding, { action, value = null }) => {
+  const made = decisions[keyOf(finding, action)];
+  return made?.action === action && (made.value ?? null) === value;
+};
+const decide = (finding, { action, value = null }) => {
+  const wanted = !isMade(finding, { action, value });
+  if (action !== "keep" || decisions[keyOf(finding)]?.kind === finding.kind) delete decisions[keyOf(finding)];
+  delete decisions[keyOf(finding, "keep")];
+  if (wanted) decisions[keyOf(finding, action)] = { sha256: finding.sha256, row: finding.row, kind: finding.kind, action, column: finding.column, value };
+  keep();
 };
 const save = () => {
   const lines = Object.values(decisions).map((each) => JSON.stringify(each)).join("\n");
@@ -43,44 +53,68 @@ const save = () => {
 };
 const findings = () => {
   const kinds = Object.keys(KINDS).filter((kind) => data.kinds[kind]);
-  if (!kinds.length) return section("findings", "Nothing looks wrong", make("p", { class: "soft" }, "Of what was looked for, nothing was found: copies, leaks, contradictions, likely label errors, personal data, missing values, outliers."));
-  let chosen = kinds.includes("label_error") ? "label_error" : kinds[0], current = 0, shown = 12;
+  if (!kinds.length) return section("findings", "Nothing looks wrong", make("p", { class: "soft" }, "Of what was looked for, nothing was found: copies, leaks, contradictions, labels spelled in several ways, likely label errors, personal data, missing values, outliers."));
+  let chosen = kinds.includes("label_error") ? "label_error" : kinds[0], current = 0, shown = 12, isAsked = false;
   const list = make("div", { role: "list", tabindex: 0, "aria-label": "Findings" }), tabs = make("div", { class: "controls" });
   const told = make("span", { class: "soft small" });
+  const saving = make("button", { class: "primary", onclick: save }, "Save decisions.jsonl");
+  const accepting = make("button", { onclick: () => {
+    if (isAsked) undecided().forEach((finding) => decide(finding, choiceOf(finding)));
+    isAsked = !isAsked;
+    draw(false, isAsked);
+  } });
   const rows = () => data.findings.filter((finding) => finding.kind === chosen);
-  const draw = (focus = false) => {
+  const undecided = () => {
+    const seen = new Set();
+    return rows().slice(0, shown).filter((finding) => !madeOf(finding) && !seen.has(keyOf(finding)) && seen.add(keyOf(finding)));
+  };
+  const draw = (focus = false, asked = false) => {
+    isAsked = asked;
     tabs.replaceChildren(...kinds.map((kind) => make("button", {
       "aria-pressed": String(kind === chosen), onclick: () => { chosen = kind; current = 0; shown = 12; draw(); },
     }, `${KINDS[kind]} ${data.kinds[kind].toLocaleString("en")}`)));
-    const all = rows();
+    const all = rows(), open = undecided().length;
     list.replaceChildren(...all.slice(0, shown).map((finding, place) => drawOne(finding, place)));
     if (all.length > shown) list.append(make("div", { class: "controls" }, make("button", { onclick: () => { shown += 40; draw(); } }, "Show more")));
     if (data.kinds[chosen] > all.length) list.append(make("p", { class: "soft small" }, `findings.jsonl has all ${data.kinds[chosen].toLocaleString("en")}.`));
     const made = Object.keys(decisions).length;
     told.textContent = made ? `${count(made, "decision")} so far` : "No decisions yet";
+    saving.disabled = !made;
+    accepting.disabled = !open;
+    accepting.textContent = isAsked ? `Really accept ${open}?` : "Accept all shown";
     if (focus) list.querySelector(".current")?.scrollIntoView({ block: "nearest" });
   };
   const drawOne = (finding, place) => {
-    const made = decisions[keyOf(finding)]?.action, action = actionOf(finding);
-    const choose = (what) => () => { current = place; decide(finding, what); draw(); };
+    const made = madeOf(finding), suggestion = choiceOf(finding);
+    const choose = (choice) => { current = place; decide(finding, choice); draw(); };
+    const button = (choice, text) => make("button", { "aria-pressed": String(isMade(finding, choice)), onclick: () => choose(choice) }, text);
+    const other = made?.action === "relabel" && made.value !== suggestion.value ? made.value : null;
+    const labels = isAboutLabel(finding) && LABELS.length ? make("select", {
+      "aria-label": `Another label for row ${finding.row}`, onchange: (event) => choose({ action: "relabel", value: LABELS[Number(event.target.value)] }),
+    }, make("option", { value: "" }, other === null ? "Another label" : `Label “${other}”`),
+    ...LABELS.map((label, index) => make("option", { value: index }, label))) : null;
     const pictures = [thumb(finding.row), finding.other === null ? null : thumb(finding.other)].filter(Boolean);
+    const elsewhere = made && made.kind !== finding.kind ? `Decided under ${KINDS[made.kind] || made.kind}: ${SAID[made.action](made.value)}` : null;
     return make("div", { role: "listitem", class: `finding${place === current ? " current" : ""}${made ? " done" : ""}` },
       pictures.length ? make("div", { class: "pair" }, ...pictures) : make("span", { class: "soft small" }, `#${finding.row}`),
       make("div", { class: "said" }, finding.text ? make("div", {}, finding.text) : null, make("div", { class: "small soft" }, finding.message),
         finding.other_text && !pictures.length ? make("div", { class: "small soft" }, `#${finding.other}: ${finding.other_text}`) : null,
-        make("div", { class: "small soft" }, `${finding.place} · ${finding.split}`)),
-      make("div", { class: "choices" },
-        make("button", { "aria-pressed": String(made === action), onclick: choose(action) }, ACTIONS[action](finding)),
-        make("button", { "aria-pressed": String(made === "keep"), onclick: choose("keep") }, "Keep")));
+        make("div", { class: "small soft" }, `${finding.place} · ${finding.split}`),
+        elsewhere ? make("div", { class: "small" }, elsewhere) : null),
+      make("div", { class: "choices" }, button(suggestion, SAID[suggestion.action](suggestion.value)), labels,
+        finding.kind === "near_duplicate" ? button({ action: "drop" }, SAID.drop()) : null, button({ action: "keep" }, "Keep")));
   };
-  list.addEventListener("keydown", (event) => {
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea")) return;
+    const box = list.getBoundingClientRect();
+    if (box.bottom < 0 || box.top > innerHeight) return;  // the keys are about what can be seen
     const all = rows();
     const moves = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 };
     if (event.key in moves) {
       current = Math.max(0, Math.min(all.length - 1, current + moves[event.key]));
       shown = Math.max(shown, current + 1);
     } else if (event.key === "a" || event.key === "x") {
-      decide(all[current], event.key === "a" ? actionOf(all[current]) : "keep");
+      decide(all[current], event.key === "a" ? choiceOf(all[current]) : { action: "keep" });
       current = Math.min(all.length - 1, current + 1);
       shown = Math.max(shown, current + 1);
     } else return;
@@ -88,8 +122,8 @@ const findings = () => {
     draw(true);
   });
   section("findings", "What to look at first", tabs,
-    make("p", { class: "small soft" }, "Keys: ", make("kbd", {}, "↓"), " ", make("kbd", {}, "↑"), " move, ", make("kbd", {}, "a"), " accept, ", make("kbd", {}, "x"), " keep as it is. Decisions stay in this browser until you save them."),
-    make("div", { class: "controls" }, make("button", { class: "primary", onclick: save }, "Save decisions.jsonl"), told), list);
+    make("p", { class: "small soft" }, "Keys: ", make("kbd", {}, "↓"), " ", make("kbd", {}, "↑"), " move, ", make("kbd", {}, "a"), " accept, ", make("kbd", {}, "x"), " keep as it is. A row has one decision, whichever list you make it in. Decisions stay in this browser until you save them."),
+    make("div", { class: "controls" }, saving, accepting, told), list);
   draw();
 };
 
@@ -145,14 +179,14 @@ const dependences = () => {
   const found = data.dependences.filter((each) => each.n > 0);
   if (!found.length) return;
   section("dependences", "What depends on what",
-    make("p", { class: "soft" }, "p is the chance of so strong a dependence between columns that have none, corrected for the number of pairs tried. A dependence is no cause."),
-    more(found, 15, (items) => make("div", { class: "scroll" }, make("table", {},
-      make("tr", {}, ...["column", "column", "measure", "", "value", "rows", "p"].map((name, place) => make("th", { class: place > 3 ? "number" : null }, name))),
+    make("p", { class: "soft" }, "p is the chance of so strong a dependence between columns that have none, corrected for the number of pairs tried; where many combinations of values have few rows, it is estimated by shuffling at most 1,000 of the rows. A dependence is no cause."),
+    more(found, 15, (items) => make("div", { class: "scroll" }, make("table", { class: "stacked" },
+      make("tr", {}, ...["column", "column", "measure", "", "value", "rows", "p"].map((name, place) => make("th", { class: place > 3 ? "number" : place === 3 ? "drawn" : null }, name))),
       ...items.map((each) => {
         const strength = make("span", { class: "bar", style: "width:90px" }, make("i"));
         strength.firstChild.style.cssText = `width:${100 * Math.abs(each.value)}%;${each.value < 0 ? "background:var(--minus)" : ""}`;
         return make("tr", {}, make("td", {}, each.one), make("td", {}, each.other), make("td", {}, each.measure),
-          make("td", {}, strength), make("td", { class: "number" }, each.value.toFixed(2)), make("td", { class: "number" }, each.n.toLocaleString("en")),
+          make("td", { class: "drawn" }, strength), make("td", { class: "number" }, each.value.toFixed(2)), make("td", { class: "number" }, each.n.toLocaleString("en")),
           make("td", { class: "number" }, each.p < 1e-12 ? "< 1e-12" : each.p.toPrecision(2)));
       })))));
 };
@@ -174,6 +208,7 @@ const texts = () => {
 
 const map = () => {
   if (!data.map || !data.map.length) return;
+  const absent = data.rows - data.seen;
   const place = data.roles.label ? data.table.columns.indexOf(data.roles.label) : -1;
   const labelOf = (row) => (place < 0 ? null : byRow.get(row)?.[place] ?? "no label");
   const counts = new Map();
@@ -207,7 +242,7 @@ const map = () => {
     "aria-label": "Show one label", onchange: (event) => { only = event.target.value === "" ? null : names[Number(event.target.value)]; draw(); },
   }, make("option", { value: "" }, "All labels"), ...names.map((name, index) => make("option", { value: index }, `${name} (${counts.get(name)})`))));
   const keys = make("div", { class: "legend" }, ...names.slice(0, 14).map((name, index) => { const dot = make("i"); dot.style.background = colour(index); return make("span", {}, dot, String(name)); }));
-  section("map", "Map", make("p", { class: "soft" }, `Rows that are alike to the model are near to each other (t-SNE${data.map.length < data.rows ? ` of ${data.map.length.toLocaleString("en")} rows drawn at random` : ""}). Distances between groups mean nothing.`), place < 0 ? null : legend, canvas, place < 0 ? null : keys);
+  section("map", "Map", make("p", { class: "soft" }, `Rows that are alike to the model are near to each other (t-SNE${data.map.length < data.seen ? ` of ${count(data.map.length, "row")} drawn at random from ${data.seen.toLocaleString("en")}` : ""}). Distances between groups mean nothing.${absent ? ` ${count(absent, "row")} without a ${data.photos ? "photo that can be read" : "text"} ${absent === 1 ? "is" : "are"} not on it.` : ""}`), place < 0 ? null : legend, canvas, place < 0 ? null : keys);
   draw();
 };
 

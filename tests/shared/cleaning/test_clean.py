@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
@@ -19,7 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from scripts.eyes import eyes_for
 from scripts.main import main
-from shared.cleaning.plan import Decision, Missing, Plan, read_plan
+from shared.cleaning.plan import _PARTS, Decision, Missing, Plan, read_plan
 from shared.cleaning.propose import propose
 from shared.cleaning.run import FITTED, Cleaned, clean
 from shared.dataset.layout import LEFT_OUT
@@ -89,7 +90,7 @@ def test_labels_are_merged_renamed_and_dropped(tmp_path: Path):
     done = run(tmp_path, found, {"step": "merge_labels", "names": {"a": "A", "b": "A"}},
                {"step": "drop_labels", "labels": ["c"], "fewer_than": 2})  # fmt: skip
     assert column(done, "label") == ["A"] * 5
-    assert [each["reason"] for each in left_out(done)] == ["has the label 'c'", "only 1 rows have the label 'd'"]
+    assert [each["reason"] for each in left_out(done)] == ["has the label 'c'", "only 1 row has the label 'd'"]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_texts_are_normalised_redacted_and_limited(tmp_path: Path):
     done = run(tmp_path, found, {"step": "normalise_text", "lower": True}, {"step": "redact"},
                {"step": "limits", "column": "text", "measure": "words", "least": 2})  # fmt: skip
     assert column(done, "text") == ["caf\u00e9 at [e-mail]"]
-    assert left_out(done)[0]["reason"] == "text has 1 words; allowed are 2 to inf"
+    assert left_out(done)[0]["reason"] == "text has 1 word; allowed are 2 to inf"
 
 
 def test_the_language_is_added_where_it_is_clear(tmp_path: Path):
@@ -281,7 +282,7 @@ def test_the_same_plan_on_the_same_data_makes_the_same_bytes(tmp_path: Path):
 
 def test_other_data_are_refused_with_what_they_are(tmp_path: Path):
     found, other = numbers(tmp_path, [1, 2]), dataset(tmp_path / "other", [{"n": 3}])
-    with pytest.raises(ConfigError, match=r"was made for data with the fingerprint .*; .* \(1 rows, columns n"):
+    with pytest.raises(ConfigError, match=r"was made for data with the fingerprint .*; .* \(1 row, columns n"):
         run(tmp_path, other, {"step": "missing", "column": "n", "how": "drop"}, fingerprint=found.info.fingerprint)
     with pytest.raises(ConfigError, match="not edited in place"):
         run(tmp_path, found, {"step": "missing", "column": "n", "how": "drop"}, out="in")
@@ -344,7 +345,9 @@ def test_a_persons_decisions_go_before_what_is_proposed(tmp_path: Path):
     made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(file), "--decisions", str(decisions)])
     assert made.exit_code == 0, made.output
     plan, decided = read_plan(file)
-    assert [(each.sha256, each.action) for each in decided if each.kind == "contradiction"] == [(f"{60:064}", "keep")]
+    said = [(each.sha256, each.action) for each in decided if each.kind == "contradiction"]
+    assert said == [(f"{60:064}", "keep"), (f"{3:064}", "drop")]
+    assert "1 decision of yours, 1 proposed" in made.output
     assert [step.step for step in plan.steps] == ["decide"]
 
 
@@ -352,7 +355,8 @@ def proposed(tmp_path: Path, found: Dataset, decisions: Sequence[dict[str, Any]]
     """Return the plan that is proposed, and what comes of it."""
     file, said = tmp_path / "proposed.yaml", tmp_path / "decisions.jsonl"
     said.write_text("".join(json.dumps(each) + "\n" for each in decisions))
-    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(file), "--decisions", str(said)])
+    own = ["--decisions", str(said)] if decisions else []
+    made = CliRunner().invoke(main, ["clean", str(found.path), "--propose", str(file), *own])
     assert made.exit_code == 0, made.output
     plan, decided = read_plan(file)
     return plan, clean(found, plan, decided, tmp_path / "out", eyes_for)
@@ -418,7 +422,7 @@ def test_labels_in_lists_are_dropped_and_made_columns(tmp_path: Path):
     found = dataset(tmp_path / "in", rows)
     done = run(tmp_path, found, {"step": "drop_labels", "labels": ["cat"], "fewer_than": 2})
     assert column(done, "label") == [["dog"], [], None]
-    assert [each["reason"] for each in left_out(done)] == ["has the label 'cat'", "only 1 rows have the label 'emu'"]
+    assert [each["reason"] for each in left_out(done)] == ["has the label 'cat'", "only 1 row has the label 'emu'"]
     hot = run(tmp_path, found, {"step": "one_hot", "column": "label"})
     assert column(hot, "label=dog") == [1, 1, 1, 0, 0]
     assert [name for name in hot.dataset.info.columns if "=" in name] == ["label=dog", "label=cat", "label=emu"]
@@ -466,7 +470,7 @@ def test_blank_texts_are_missing_values(tmp_path: Path):
     kept = run(tmp_path, found, {"step": "drop_labels", "fewer_than": 2})
     assert len(kept.dataset) == 5
     as_text = numbers(tmp_path, ["1", "", "3"])
-    assert column(run(tmp_path, as_text, {"step": "standardise", "columns": ["n"]}), "n") == [-1.0, None, 1.0]
+    assert column(run(tmp_path, as_text, {"step": "standardise", "columns": ["n"]}, out="n"), "n") == [-1.0, None, 1.0]
 
 
 def test_texts_of_nothing_but_punctuation_are_the_same_only_if_they_are_equal(tmp_path: Path):
@@ -598,3 +602,167 @@ def test_the_most_frequent_date_stays_a_date(tmp_path: Path):
     again = run(tmp_path, dataset(tmp_path / "new", [{"day": None, "text": "x"}, {"day": days[2], "text": "y"}]), fill,
                 out="again", fitted=done.dataset.path)  # fmt: skip
     assert column(again, "day") == days[1:3]
+
+
+def digest(row: int) -> str:
+    return f"{row:064}"
+
+
+def finding(kind: str, row: int, **more: Any) -> Finding:
+    other = more.get("other")
+    return Finding(kind, row, digest(row), 1.0, "", other_sha256=None if other is None else digest(other), **more)
+
+
+def lines_of(found: Dataset, findings: list[Finding], decisions: Sequence[Decision] = (), splits: Any = None) -> Any:
+    _, lines = propose(found, findings, decisions, splits or ["train"] * len(found), "text")
+    return [(each["row"], each["action"], each.get("value")) for each in lines[len(decisions) :]]
+
+
+def test_nothing_survives_of_copies_whose_labels_have_no_majority(tmp_path: Path):
+    rows = [{"text": "where is it", "label": label} for label in "abab"] + [{"text": "other", "label": "c"}]
+    plan, done = proposed(tmp_path, dataset(tmp_path / "in", rows))
+    assert column(done, "text") == ["other"]
+    assert [step.step for step in plan.steps] == ["decide"]
+    again = CliRunner().invoke(main, ["clean", str(tmp_path / "in"), "--propose", str(tmp_path / "again.yaml")])
+    assert "4 decisions proposed" in again.output
+    assert "1 text or photo with several labels and no majority: 4 rows of theirs" in again.output
+
+
+@pytest.mark.parametrize(
+    ("decision", "dropped"),
+    [
+        ({"action": "relabel", "column": "label", "value": "A"}, []),
+        ({"action": "drop"}, []),
+        ({"action": "keep", "kind": "contradiction"}, [0]),
+    ],
+)
+def test_of_a_tie_that_a_person_settled_only_what_still_disagrees_is_dropped(
+    tmp_path: Path, decision: dict[str, Any], dropped: list[int]
+):
+    found = dataset(tmp_path / "in", [{"text": "where is it", "label": label} for label in "ab"])
+    tie = [finding("contradiction", row, other=1 - row, column="label", given="ab"[row]) for row in (0, 1)]
+    lines = lines_of(found, tie, [Decision(sha256=digest(1), row=1, **decision)])
+    assert lines == [(row, "drop", None) for row in dropped]
+
+
+def test_a_persons_decision_about_a_row_wins_over_all_that_is_proposed_for_it(tmp_path: Path):
+    found = numbers(tmp_path, [0, 1, 2], name="text")
+    findings = [
+        finding("leak", 1, other=0),
+        finding("contradiction", 2, other=0, column="label", given="b", suggested="a"),
+    ]
+    said = [Decision(sha256=digest(0), row=0, action="relabel", value="z", kind="label_error"),
+            Decision(sha256=digest(2), row=2, action="redact", kind="personal_data")]  # fmt: skip
+    assert lines_of(found, findings, said, ["train", "test", "train"]) == []
+    assert lines_of(found, findings, (), ["train", "test", "train"]) == [(0, "drop", None), (2, "relabel", "a")]
+
+
+def test_a_row_that_is_proposed_to_be_dropped_is_not_relabelled_too(tmp_path: Path):
+    found = numbers(tmp_path, [0, 1], name="text")
+    findings = [
+        finding("contradiction", 0, other=1, column="label", given="b", suggested="a"),
+        finding("near_leak", 1, other=0),
+    ]
+    assert lines_of(found, findings, (), ["train", "test"]) == [(0, "drop", None)]
+
+
+@pytest.mark.parametrize(
+    ("two", "said"),
+    [
+        (
+            ({"action": "relabel", "value": "a"}, {"action": "relabel", "value": "b"}),
+            "relabel as “a” and relabel as “b”",
+        ),
+        (
+            ({"action": "relabel", "value": "a"}, {"action": "drop", "kind": "missing"}),
+            r"relabel as “a” and drop \(miss",
+        ),
+    ],
+)
+def test_decisions_that_contradict_each_other_are_refused(tmp_path: Path, two: Any, said: str):
+    found = numbers(tmp_path, ["a", "b"], name="label")
+    decisions = [{"sha256": digest(1), "row": 1, **each} for each in two]
+    with pytest.raises(ConfigError, match=f"two decisions about row 1 .* contradict each other: {said}"):
+        run(tmp_path, found, {"step": "decide"}, decisions=decisions)
+    plan = Plan.model_validate({"fingerprint": found.info.fingerprint, "steps": [{"step": "decide"}]})
+    with pytest.raises(ConfigError, match="contradict each other"):
+        clean(found, plan, [Decision(**each) for each in decisions], tmp_path / "out", eyes_for)
+    of_others = [decisions[0], {**decisions[1], "row": 0}, {**decisions[0], "action": "keep"}]
+    run(tmp_path, found, {"step": "decide"}, decisions=of_others)
+
+
+def test_a_file_without_decisions_is_refused(tmp_path: Path):
+    found, empty = numbers(tmp_path, ["a"]), tmp_path / "decisions.jsonl"
+    empty.write_text("\n")
+    command = ["clean", str(found.path), "--propose", str(tmp_path / "plan.yaml"), "--decisions", str(empty)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2
+    assert "decisions.jsonl has no decisions; expected one in each line" in " ".join(done.output.split())
+
+
+def test_another_dataset_is_replaced_only_if_that_is_said(tmp_path: Path):
+    found, other = numbers(tmp_path, [1, 2]), dataset(tmp_path / "other", [{"n": 3}])
+    plan, step = tmp_path / "plan.yaml", {"step": "missing", "column": "n", "how": "drop"}
+    run(tmp_path, found, step)
+    run(tmp_path, found, step)
+    with pytest.raises(ConfigError, match=r"out has another dataset, a set with 2 rows, which no plan made of .*other"):
+        run(tmp_path, other, step)
+    command = ["clean", str(other.path), str(tmp_path / "out"), "--plan", str(plan)]
+    assert CliRunner().invoke(main, command).exit_code == 2
+    done = CliRunner().invoke(main, [*command, "--replace"])
+    assert "1 row (1 train) in" in done.output
+
+
+def test_a_missing_label_is_taken_from_its_copies(tmp_path: Path):
+    rows = [{"text": "where is it", "label": label} for label in ("a", None)] + [{"text": "bye", "label": None}]
+    _, done = proposed(tmp_path, dataset(tmp_path / "in", rows))
+    assert (column(done, "text"), column(done, "label")) == (["where is it"], ["a"])
+
+
+def test_spellings_of_a_label_are_merged_before_anything_else(tmp_path: Path):
+    labels = ["invoice", "invoice", "Invoice", "delivery", "Delivery ", "delivery", "C", "C#", "-1", "1"]
+    found = dataset(tmp_path / "in", [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)])
+    plan, done = proposed(tmp_path, found)
+    assert plan.steps[0].model_dump(exclude={"step"}) == {
+        "column": "label", "names": {"Invoice": "invoice", "Delivery ": "delivery"}
+    }  # fmt: skip
+    assert column(done, "label") == ["invoice"] * 3 + ["delivery"] * 3 + labels[6:]
+    keep = {"sha256": digest(2), "action": "keep", "kind": "label_spelling"}
+    kept = run(tmp_path, found, {"step": "merge_labels", "names": {"Invoice": "invoice"}}, out="b", decisions=[keep])
+    assert column(kept, "label")[2] == "Invoice"
+
+
+def test_spellings_of_labels_in_lists_are_merged(tmp_path: Path):
+    labels = [["cat", "dog"], ["cat"], ["Cat", "dog"], []]
+    plan, done = proposed(
+        tmp_path, dataset(tmp_path / "in", [{"text": f"t {i}", "label": v} for i, v in enumerate(labels)])
+    )
+    assert plan.steps[0].model_dump()["names"] == {"Cat": "cat"}
+    assert column(done, "label") == [["cat", "dog"], ["cat"], ["cat", "dog"], []]
+
+
+def test_cells_that_only_look_missing_are_left_by_the_plan(tmp_path: Path):
+    plan, done = proposed(tmp_path, dataset(tmp_path / "in", [{"text": f"t {n}", "label": "a", "n": n} for n in
+                                                              ("1", "N/A", "", "3")]))  # fmt: skip
+    assert [step.step for step in plan.steps] == ["normalise_text"]
+    assert column(done, "n") == ["1", "N/A", "", "3"]
+
+
+def test_an_unknown_key_is_told_with_those_that_are_known(tmp_path: Path):
+    found = numbers(tmp_path, [1])
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'colum' in the step missing \(number 2\); permitted are step, col"
+    ):
+        run(tmp_path, found, {"step": "decide"}, {"step": "missing", "colum": "n", "how": "drop"})
+    with pytest.raises(ConfigError, match="unknown key 'stepz'; permitted are fingerprint, name"):
+        run(tmp_path, found, {"step": "decide"}, stepz=1)
+    with pytest.raises(ConfigError, match="line 1: unknown key 'labl'; permitted are sha256, action"):
+        run(tmp_path, found, {"step": "decide"}, decisions=[{"sha256": "x", "action": "drop", "labl": 1}])
+
+
+def test_each_step_has_an_example_that_is_read():
+    said = (PROJECT_ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", said, re.DOTALL)]
+    examples = next(block for block in blocks if isinstance(block, list) and "step" in block[0])
+    steps = Plan.model_validate({"fingerprint": "x", "steps": examples}).steps
+    assert {step.step for step in steps} == set(_PARTS) - {"Plan", "Decision"}

@@ -87,15 +87,54 @@ def test_copies_contradictions_and_leaks_are_found(tmp_path: Path):
     assert set(found) == {"duplicate", "contradiction", "leak"}
 
 
-def test_the_rows_without_the_majoritys_label_are_the_contradictions(tmp_path: Path):
+def test_the_rows_without_the_majoritys_label_are_the_contradictions_and_all_rows_of_a_tie(tmp_path: Path):
     texts = dict.fromkeys(("one thing", "another thing"))
     rows = [
         {"text": text, "label": label} for text, labels in zip(texts, ("abb", "cd"), strict=True) for label in labels
     ]
-    found = explored(tmp_path / "d", rows, eyes=None).findings
+    done = explored(tmp_path / "d", rows, eyes=None)
+    found = done.findings
+    assert any(note.startswith("no label has the majority among the copies of 1 text.") for note in done.notes)
     told = [(each.row, each.other, each.suggested) for each in found if each.kind == "contradiction"]
-    assert told == [(0, 1, "b"), (4, 3, None)]
+    assert told == [(0, 1, "b"), (3, 4, None), (4, 3, None)]
     assert [(each.row, each.other) for each in found if each.kind == "duplicate"] == [(2, 1)]
+
+
+def test_a_missing_label_is_one_finding_with_the_label_of_its_copy(tmp_path: Path):
+    rows = [*utterances(), {"text": utterances()[6]["text"], "label": None}, {"text": "something else", "label": None}]
+    found = [each for each in explored(tmp_path / "d", rows, eyes=None).findings if each.row >= 60]
+    assert [(each.kind, each.row, each.suggested) for each in found] == [
+        ("contradiction", 60, "ferry"), ("missing", 61, None)
+    ]  # fmt: skip
+    assert found[0].message == "has no label; its copy #6 is “ferry”"
+
+
+def test_spellings_of_a_label_are_found_and_taken_for_one_label(tmp_path: Path):
+    rows = utterances()
+    for row in (0, 3):
+        rows[row]["label"] = "Ferry "
+    rows.append({"text": rows[0]["text"], "label": "ferry"})
+    done = explored(tmp_path / "d", rows)
+    found = [(each.kind, each.row, each.given, each.suggested) for each in done.findings]
+    assert found == [("duplicate", 60, None, None), *(("label_spelling", row, "Ferry ", "ferry") for row in (0, 3))]
+    assert done.page["labels"]["choices"] == ["ferry", "bill", "weather"]
+
+
+def test_numbers_that_are_texts_are_looked_at_as_numbers(tmp_path: Path):
+    rows = [{"text": f"thing {i}", "price": f"{i}.5", "code": f"00{i}", "flag": str(i % 2), "x": f"{i},5"}
+            for i in range(12)]  # fmt: skip
+    rows.append({"text": "thing none", "price": "n/a", "code": "-", "flag": "", "x": "1,0"})
+    done = explored(tmp_path / "d", rows, eyes=None)
+    assert {each["name"] for each in done.page["columns"] if "numbers" in each} == {"price", "text: words"}
+    assert "price: its numbers are texts, and are looked at as numbers." in done.notes
+    told = [(each.row, each.column, each.given) for each in done.findings if each.kind == "missing"]
+    assert told == [(12, "price", "n/a"), (12, "code", "-")]
+
+
+def test_labels_and_texts_may_be_none(tmp_path: Path):
+    rows = [*utterances(), {"text": "none", "label": "none"}, {"text": "a thing", "label": "N/A"}]
+    told = [(each.row, each.column) for each in explored(tmp_path / "d", rows, eyes=None).findings]
+    assert told == [(61, "label")]
 
 
 def test_wrong_labels_are_first_in_the_queue(tmp_path: Path):
@@ -325,3 +364,101 @@ def test_the_page_draws_itself_without_an_error(tmp_path: Path, size: int, brows
     page.get_by_label("Group by").select_option(label="Group by label")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert errors == []
+
+
+def opened(browser: Any, tmp_path: Path, done: Examined, width: int = 1280) -> Any:
+    write_report(tmp_path / "out", done)
+    page = browser.new_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto((tmp_path / "out" / PAGE).as_uri())
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    return page
+
+
+def decided(page: Any) -> list[dict[str, Any]]:
+    return page.evaluate("Object.values(decisions)")
+
+
+def copies() -> list[dict[str, Any]]:
+    rows = [*utterances(), *({"text": utterances()[i]["text"], "label": "weather"} for i in (0, 1))]
+    return [*rows, *(dict(rows[i]) for i in (0, 1)), {"text": utterances()[5]["text"], "label": None}]
+
+
+@pytest.mark.browser
+def test_keys_work_without_a_click_but_not_in_a_field(tmp_path: Path, browser: Any):
+    page = opened(browser, tmp_path, explored(tmp_path / "d", copies(), eyes=None))
+    assert page.get_by_role("button", name="Save decisions.jsonl").is_disabled()
+    page.keyboard.press("a")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    assert [each["action"] for each in decided(page)] == ["drop", "keep"]
+    assert page.get_by_role("button", name="Save decisions.jsonl").is_enabled()
+    page.get_by_label("Filter rows").press("a")
+    page.get_by_role("button", name="contradictions").click()
+    page.get_by_label("Another label").first.press("a")
+    assert len(decided(page)) == 2
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_row_has_one_decision_in_all_lists_and_any_label(tmp_path: Path, browser: Any):
+    rows = copies()
+    rows[60]["text"] += " and mail ada@example.org"
+    rows[0]["text"] = rows[62]["text"] = rows[60]["text"]
+    page = opened(browser, tmp_path, explored(tmp_path / "d", rows, eyes=None))
+    page.get_by_role("button", name="contradictions").click()
+    page.get_by_label("Another label for row 60").select_option(label="bill")
+    assert [(each["row"], each["action"], each["value"]) for each in decided(page)] == [(60, "relabel", "bill")]
+    page.get_by_role("button", name="personal data").click()
+    row = page.get_by_role("listitem").filter(has_text="row 60 ·")
+    assert "Decided under contradictions: Label “bill”" in row.inner_text()
+    row.get_by_role("button", name="Redact").click()
+    assert [(each["row"], each["action"]) for each in decided(page)] == [(60, "redact")]
+    page.get_by_role("button", name="contradictions").click()
+    page.get_by_role("listitem").filter(has_text="row 60 ·").get_by_role("button", name="Keep").click()
+    assert {each["action"] for each in decided(page)} == {"redact", "keep"}
+    page.close()
+
+
+@pytest.mark.browser
+def test_all_that_is_shown_is_accepted_after_a_second_click(tmp_path: Path, browser: Any):
+    page = opened(browser, tmp_path, explored(tmp_path / "d", copies(), eyes=None))
+    page.get_by_role("button", name="contradictions").click()
+    page.get_by_role("button", name="Accept all shown").click()
+    assert decided(page) == []
+    page.get_by_role("button", name="Really accept 3?").click()
+    assert sorted((each["row"], each["value"]) for each in decided(page)) == [
+        (60, "ferry"), (61, "bill"), (64, "weather")
+    ]  # fmt: skip
+    assert page.get_by_role("button", name="Accept all shown").is_disabled()
+    page.close()
+
+
+@pytest.mark.browser
+def test_near_copies_are_kept_in_one_split_and_the_map_says_who_is_on_it(tmp_path: Path, browser: Any):
+    rows = [*utterances(), {"text": utterances()[9]["text"] + "x", "label": "ferry"}, {"text": " ", "label": "bill"}]
+    eyes = lambda texts: by_subject([t.rstrip("x") for t in texts]).round(0) + 0.01  # noqa: E731 both are the same to it
+    page = opened(browser, tmp_path, explored(tmp_path / "d", rows, eyes=eyes), width=390)
+    page.get_by_role("button", name="nearly copies").click()
+    page.get_by_role("button", name="Keep in one split").first.click()
+    assert [(each["action"], len(each["value"])) for each in decided(page)] == [("together", 64)]
+    assert page.get_by_role("button", name="Leave out").count()
+    said = page.inner_text("#map")
+    assert "(t-SNE)" in said
+    assert "1 row without a text is not on it." in said
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.close()
+
+
+@pytest.mark.browser
+def test_figures_of_dependences_are_seen_on_a_narrow_screen(tmp_path: Path, browser: Any):
+    rows = [{"name of a column": n, "another long name of it": -n + n % 3, "label": "ab"[n % 2]} for n in range(40)]
+    page = opened(browser, tmp_path, explored(tmp_path / "d", rows, eyes=None), width=390)
+    last = page.locator("#dependences tr").nth(1).locator("td").last.bounding_box()
+    assert last is not None
+    assert last["x"] + last["width"] <= 390
+    assert page.evaluate(
+        "[...document.querySelectorAll('#dependences .scroll')].every((e) => e.scrollWidth <= e.clientWidth)"
+    )
+    page.close()

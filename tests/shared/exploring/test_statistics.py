@@ -7,10 +7,11 @@ import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from shared.exploring.personal import masked, personal_data
-from shared.exploring.statistics import Dependence, categories_of, dependences, numbers_of
+from shared.exploring.statistics import Dependence, _Shuffled, categories_of, dependences, numbers_of
 
 rng = np.random.default_rng(0)
 
@@ -71,6 +72,39 @@ def test_rows_that_lack_a_value_do_not_count():
 def test_of_many_pairs_by_chance_few_are_called_sure():
     columns = {f"c{i}": rng.normal(size=60).tolist() for i in range(12)}
     assert sum(each.p < 0.05 for each in dependences(columns, {})) <= 8
+
+
+def test_p_of_sparse_tables_is_that_of_chance():
+    own = np.random.default_rng(7)
+    small = 0
+    for _ in range(20):
+        columns = {"date": own.integers(0, 136, 300), "kind": own.integers(0, 6, 300)}
+        found = dependences({}, {name: codes.astype(str).tolist() for name, codes in columns.items()})
+        assert {each.n for each in found} == {300}
+        small += min(each.p for each in found) < 0.05
+    assert small <= 3
+    same = own.integers(0, 40, 60).astype(str).tolist()
+    assert measured(dependences({}, {"a": same[:30] * 2, "b": same[:30] * 2}), "Cramér's V").p < 0.001
+
+
+def test_p_of_a_permutation_test_is_scipys():
+    own = np.random.default_rng(3)
+    first = own.integers(0, 10, 60)
+    second = np.where(own.random(60) < 0.25, first, own.integers(0, 10, 60))
+    table = pandas.crosstab(first, second).to_numpy()
+    expected = stats.chi2_contingency(
+        table, correction=False, method=stats.PermutationMethod(n_resamples=4_999, rng=own)
+    ).pvalue
+    assert _Shuffled(pairs=1).p_values(first, second)[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_keys_and_near_constant_numbers_are_left_out():
+    found = dependences(
+        {"x": list(range(100)), "almost": [0.0] * 95 + [1, 2, 3, 4, 5]},
+        {"key": [str(i) for i in range(100)], "kind": list("ab") * 50},
+    )
+    assert {name for each in found for name in (each.one, each.other)} == {"x", "almost", "kind"}
+    assert "Pearson" not in {each.measure for each in found}
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True)), max_size=40))
