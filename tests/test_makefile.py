@@ -26,6 +26,7 @@ EXTRAS_OF = {
     "shared/dataset/*": ["batch"],
     "shared/collecting/*": ["collect"],
     "shared/tuning/*": ["train"],
+    "shared/grouping/*": ["explore"],
     "shared/cleaning/*": ["explore"],
     "shared/exploring/*": ["explore"],
     "vision/images.py": ["heic"],

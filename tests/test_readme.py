@@ -83,6 +83,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{text.format(i)},{label}" for label, text in INTENTS.items() for i in range(20)]
     for name in ("utterances.csv", "intents.csv"):
         (folder / name).write_text("\n".join(["text,label", *lines]))
+    new = [f"my {animal} is ill, call the vet at {i}," for animal in ("hamster", "parrot") for i in range(20)]
+    (folder / "tickets.csv").write_text("\n".join(["text,label", *lines, *new]))
     spec = "name: utterances\nlicence: MIT\nsources:\n- {kind: files, path: utterances.csv}\n"
     (folder / "collection.yaml").write_text(spec)
     (folder / "questions.jsonl").write_text("\n".join(json.dumps(row) for row in questions()))

@@ -6,13 +6,16 @@ import random
 from dataclasses import dataclass, replace
 from itertools import compress
 from operator import attrgetter, not_
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from nlp.writing.network import SMALL, load_tokenizer, train_tokenizer
+from nlp.writing.pointer import POINTER, collate_pointed, is_pointer, pointed, pointer_tokenizer
+from nlp.writing.predictor import EOS
 from nlp.writing.sources import Example, LoadedSource, Source, load_source
+from nlp.writing.units import read, targets
 from nlp.writing.wording import END
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
@@ -46,11 +49,11 @@ class WriterData(TaskData):
         source: a table with question, context with the answer between two pairs of asterisks, and sentence; or with
             answers {text, answer_start} as in SQuAD instead of the asterisks. A file, a folder of files, the name of a
             Hugging Face dataset, or a list of such sets with their options.
-        language_model: whose tokenizer is used, or "small" for one trained on the sentences; the command line fills it
-            in from the model.
+        language_model: whose tokenizer is used; one for "pointer" and "small" is trained on the sentences. The command
+            line fills it in from the model.
         max_length: tokens of question, text and sentence; longer ones are left out.
         batch_tokens: tokens in a step, padding included; sentences of similar length go together.
-        vocabulary_size: most pieces of the tokenizer of "small".
+        vocabulary_size: most pieces of a tokenizer that is trained.
         val_share: share of the contexts that validates, where a set brings no validation split.
         test_share: share held back for the final test, where a set brings no test split.
         seed: fixes splits and order.
@@ -60,7 +63,7 @@ class WriterData(TaskData):
     def __init__(
         self,
         source: str | list[Source],
-        language_model: str = SMALL,
+        language_model: str = POINTER,
         max_length: int = 256,
         batch_tokens: int = 4096,
         vocabulary_size: int = 6000,
@@ -77,7 +80,7 @@ class WriterData(TaskData):
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.max_vocabulary = vocabulary_size
-        self.encoded: dict[str, list[Encoded]] = {}
+        self.encoded: dict[str, list[Any]] = {}
         """Split -> the token ids of its examples, in their order."""
 
     def setup(self, stage: str | None = None) -> None:
@@ -85,6 +88,9 @@ class WriterData(TaskData):
         if hasattr(self, "tokenizer"):
             return
         self.read()
+        if is_pointer(self.language_model):
+            self._point()
+            return
         if self.language_model == SMALL:
             texts = [f"{e.ask.prompt} {e.written}{END}" for e in self.splits["train"]]
             self.tokenizer, self.tokenizer_settings = train_tokenizer(texts, self.max_vocabulary)
@@ -98,6 +104,26 @@ class WriterData(TaskData):
                 self.sources[example.source].skip("that are too long", f"{split}: {example.sentence!r}")
             self.splits[split] = list(compress(examples, fits))
             self.encoded[split] = [replace(each, index=i) for i, each in enumerate(compress(coded, fits))]
+
+    def _point(self) -> None:
+        """Prepare examples for the network that points at words."""
+        reads = {split: [read(example.ask) for example in examples] for split, examples in self.splits.items()}
+        words = (word for each in reads["train"] for word in each.words)
+        self.tokenizer = pointer_tokenizer(self.language_model, words, self.max_vocabulary)
+        self.tokenizer_settings = {"tokenizer_class": "PreTrainedTokenizerFast", EOS: None}
+        self.vocabulary_size = self.tokenizer.get_vocab_size()
+        for split, sources in reads.items():
+            kept: list[Example] = []
+            coded: list[Any] = []
+            for example, source in zip(self.splits[split], sources, strict=True):
+                wanted = targets(source, example.written)
+                if wanted is None:
+                    reason = "with a word that is no form of one in the question or the text"
+                    self.sources[example.source].skip(reason, f"{split}: {example.sentence!r}")
+                    continue
+                coded.append(pointed(self.tokenizer, len(kept), source, wanted))
+                kept.append(example)
+            self.splits[split], self.encoded[split] = kept, coded
 
     def load(self, options: Source, index: int) -> LoadedSource:
         """Return a set, read and checked."""
@@ -148,7 +174,7 @@ class WriterData(TaskData):
         if rng is not None:
             rng.shuffle(order)
         chunk = SHUFFLED_TOGETHER * max(1, self.batch_tokens // self.max_length) if rng else max(1, len(order))
-        batches: list[list[Encoded]] = []
+        batches: list[list[Any]] = []
         for start in range(0, len(order), chunk):
             part = sorted((encoded[i] for i in order[start : start + chunk]), key=len)
             batches.append([])
@@ -158,8 +184,9 @@ class WriterData(TaskData):
                 batches[-1].append(each)
         if rng is not None:
             rng.shuffle(batches)
+        together = collate_pointed if is_pointer(self.language_model) else collate
         return DataLoader(
-            cast("Dataset[Batch]", batches), batch_size=None, shuffle=False, collate_fn=collate,
+            cast("Dataset[Batch]", batches), batch_size=None, shuffle=False, collate_fn=together,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 

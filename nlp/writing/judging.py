@@ -132,8 +132,11 @@ class WriterJudging(Judging[Judged, WriterDecision]):
         names = [source.name for source in self.data.sources]
         return Outcomes(
             "F1 of the sentence",
+            "F1 is how many words a sentence shares with the one that was meant. A sentence that may not be given counts "
+            "as 0.",
             judged.examples,
             judged.f1.astype(float),
+            [None if each.problem else each.sentence for each in judged.written],
             np.full(len(judged.examples), np.nan),
             [names[example.source] for example in judged.examples],
             [len(example.ask.evidence.split()) for example in judged.examples],

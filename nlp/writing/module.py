@@ -16,8 +16,22 @@ from torch.nn import functional as F
 
 from nlp.encoders import hugging_face_fields
 from nlp.writing.data import UNLEARNED, Batch, WriterData
-from nlp.writing.network import SMALL, WriterNetwork, build_model, layers_of
+from nlp.writing.network import WriterNetwork, build_model, layers_of
+from nlp.writing.pointer import (
+    INPUTS,
+    POINTER,
+    PointerNetwork,
+    build_pointer,
+    collate_pointed,
+    fields_of,
+    is_pointer,
+    pointed,
+    pointing_losses,
+)
+from nlp.writing.pointing import COPIED, KINDS, WORD_CASES, WORD_PIECES, WRITTEN_CASES, WRITTEN_PIECES
+from nlp.writing.pointing import LOGITS as POINTED
 from nlp.writing.predictor import INPUT_IDS, LOGITS, PAST, PRESENT
+from nlp.writing.units import Target, read
 from nlp.writing.wording import ask
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG
 from shared.errors import ConfigError
@@ -45,8 +59,9 @@ class WriterModule(TaskModule):
     Args:
         vocabulary_size: of the tokenizer; the command line fills it in from the data.
         seed: fixes dropout; from the data.
-        language_model: a causal language model by its name on the hub, by a local folder or a .gguf file; or "small",
-            which starts from nothing with a tokenizer of its own and is small enough to come with a service.
+        language_model: "pointer", which starts from nothing, copies whole words and is small enough to come with a
+            service; a causal language model by its name on the hub, by a local folder or a .gguf file; the folder of a
+            writer; or "small", a causal language model that starts from nothing.
         weights: "DEFAULT" for its own, "none" for random ones.
         lora_rank: learn so many directions beside each matrix instead of all weights (LoRA); 0 for all weights. Needs
             the package peft.
@@ -54,8 +69,8 @@ class WriterModule(TaskModule):
         weight_decay: of AdamW; biases and norms have none.
         warmup_share: share of all steps in which the learning rate rises, before it falls along a line.
         label_smoothing: moves targets towards every token.
-        size: width of "small", a multiple of 64.
-        layers: of "small".
+        size: width of "pointer" and "small", a multiple of 64.
+        layers: of these; of "pointer" in its encoder, and as many in its decoder.
     """
 
     FROM_DATA: ClassVar[tuple[str, ...]] = ("vocabulary_size", "seed")
@@ -65,7 +80,7 @@ class WriterModule(TaskModule):
         self,
         vocabulary_size: int = 0,
         seed: int = 42,
-        language_model: str = SMALL,
+        language_model: str = POINTER,
         weights: str = "DEFAULT",
         lora_rank: int = 0,
         lr: float = 1e-4,
@@ -79,6 +94,10 @@ class WriterModule(TaskModule):
         if size < 64 or size % 64:
             raise ConfigError(f"model.size must be a multiple of 64; came {size}.")
         self.save_hyperparameters()
+        self.points = is_pointer(language_model)
+        if self.points:
+            self.model: Any = build_pointer(language_model, max(2, vocabulary_size), size, layers).train()
+            return
         model: Any = build_model(language_model, weights, vocabulary_size=vocabulary_size, size=size, layers=layers)
         if vocabulary_size > model.config.vocab_size:
             raise ConfigError(
@@ -87,7 +106,7 @@ class WriterModule(TaskModule):
             )
         if lora_rank:
             model = _with_lora(model, lora_rank)
-        self.model: Any = model.train()  # Hugging Face hands models out in eval mode
+        self.model = model.train()  # Hugging Face hands models out in eval mode
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [N, T, V] of the tokens that follow each."""
@@ -97,6 +116,9 @@ class WriterModule(TaskModule):
 
     def learn(self, batch: Batch) -> Tensor:
         """Return the loss of a training batch: the cross-entropy of what is written."""
+        if self.points:
+            losses, _ = pointing_losses(self.model, batch)
+            return losses.sum() / batch["is_written"].sum()
         logits = self(batch)[:, :-1]
         return F.cross_entropy(
             logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=UNLEARNED,
@@ -105,6 +127,11 @@ class WriterModule(TaskModule):
 
     def examine(self, batch: Batch) -> tuple[Tensor, Iterable[Row]]:
         """Return the loss, and a row (place, mean log-probability, whether every token is the likeliest)."""
+        if self.points:
+            each, right = pointing_losses(self.model, batch)
+            means = each.sum(1) / batch["is_written"].sum(1)
+            rows = zip(batch["row"].tolist(), (-means).tolist(), right.all(1).tolist(), strict=True)
+            return means.mean(), rows
         logits, labels = self(batch)[:, :-1], batch["labels"][:, 1:]
         is_learned = labels != UNLEARNED
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=UNLEARNED, reduction="none")
@@ -119,6 +146,8 @@ class WriterModule(TaskModule):
 
     def trained(self, data: WriterData) -> Trained:
         """Return the network, ready to be exported."""
+        if self.points:
+            return self._trained_pointer(data)
         model = self.model.merge_and_unload() if self.hparams["lora_rank"] else self.model
         model.set_attn_implementation("eager")  # a graph that every runtime knows
         network = WriterNetwork(model).eval()
@@ -142,6 +171,28 @@ class WriterModule(TaskModule):
             },
         )
 
+    def _trained_pointer(self, data: WriterData) -> Trained:
+        network: PointerNetwork = self.model.eval()
+        start = self.hparams["language_model"]
+        return Trained(
+            network=network,
+            model=network,
+            example=_golden_pointed(data),
+            outputs=(POINTED,),
+            dynamic={
+                WORD_PIECES: {0: "batch", 1: "words"}, WORD_CASES: {0: "batch", 1: "words"},
+                KINDS: {0: "batch", 1: "words"}, WRITTEN_PIECES: {0: "batch", 1: "written"},
+                WRITTEN_CASES: {0: "batch", 1: "written"}, COPIED: {0: "batch", 1: "written", 2: "words"},
+            },
+            labels=(LOGITS,),
+            fields=fields_of(network),
+            start_weights="none" if start == POINTER else Path(start).name,
+            files={
+                TOKENIZER: data.tokenizer.to_str(pretty=False).encode(),
+                TOKENIZER_CONFIG: _json(data.tokenizer_settings),
+            },
+        )  # fmt: skip
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW, warm-up and linear decay over all steps."""
         values = self.hparams
@@ -152,6 +203,18 @@ class WriterModule(TaskModule):
         ]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=values["lr"])
         return with_schedule(optimizer, self.trainer.estimated_stepping_batches, values["warmup_share"], "line")
+
+
+def _golden_pointed(data: WriterData) -> dict[str, np.ndarray]:
+    """Return what the pointing network is asked about two answers, the first words of each sentence written."""
+    items = []
+    for place, (question, text, answer) in enumerate(GOLDEN):
+        source = read(ask(question, text, text.index(answer), text.index(answer) + len(answer)))
+        wanted = [Target((), 0, word) for word in ("the", "light", "@@")]
+        items.append(pointed(data.tokenizer, place, source, wanted))
+    batch = collate_pointed(items)
+    names = (WORD_PIECES, WORD_CASES, KINDS, WRITTEN_PIECES, WRITTEN_CASES, COPIED)
+    return {name: batch[key].numpy() for name, key in zip(names, INPUTS, strict=True)}
 
 
 def _golden(network: WriterNetwork, data: WriterData) -> dict[str, np.ndarray]:

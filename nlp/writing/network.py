@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig, PreTrainedModel
 
+from nlp.writing.pointer import build_pointer, is_pointer
 from nlp.writing.predictor import EOS
 from nlp.writing.wording import BLANK
 from shared.bundle.layout import CONFIG, WEIGHTS
@@ -147,6 +148,8 @@ def load_network(bundle: Bundle) -> nn.Module:
         BundleError: the weights are not those of the network that config.json names.
     """
     weights = bundle.file(WEIGHTS)
+    if is_pointer(str(bundle.path)):
+        return build_pointer(str(bundle.path), 0, 0, 0).eval()
     auto: Any = AutoModelForCausalLM
     model, loaded = auto.from_pretrained(
         str(weights.parent), dtype=torch.float32, attn_implementation="eager", output_loading_info=True

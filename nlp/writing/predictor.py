@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from nlp.writing.checking import problem
+from nlp.writing.pointing import point, points
 from nlp.writing.wording import END, Ask, ask
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG, WriterDecision
 from shared.bundle.read import Bundle
@@ -42,7 +43,7 @@ class Writing:
     """Writes with a runtime and a tokenizer; holds no state between calls. Safe to use from threads: one at a time.
 
     Args:
-        runtime: takes `INPUT_IDS` and `PAST`, gives `LOGITS` and `PRESENT`.
+        runtime: takes `INPUT_IDS` and `PAST`, gives `LOGITS` and `PRESENT`; or points at words.
         tokenizer: of the network.
         end: its token that ends a text; the end of a line does, too.
         max_tokens: most tokens of a sentence.
@@ -52,11 +53,14 @@ class Writing:
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self._points = points(runtime)
+        self._one_at_a_time = threading.Lock()
+        if self._points:
+            return
         self._end = tokenizer.token_to_id(end)
         shape = next(spec.shape for spec in runtime.inputs if spec.name == PAST)
         sizes = [0 if size == KEPT else 1 if isinstance(size, str) else size for size in shape]
         self._nothing = np.zeros(sizes, dtype=np.float32)
-        self._one_at_a_time = threading.Lock()
 
     def write(self, question: str, text: str, start: int, end: int) -> str | None:
         """Return an answer as a sentence; None where it is best quoted as it is.
@@ -75,6 +79,10 @@ class Writing:
 
     def written(self, asked: Ask) -> Written:
         """Return what the network writes, whatever it is worth."""
+        if self._points:
+            with self._one_at_a_time:
+                said = point(self.runtime, self.tokenizer, asked)
+            return Written(asked.filled(said), problem(asked, said))
         read = self.tokenizer.encode(asked.prompt).ids
         if len(read) > MAX_READ:
             return Written("", f"question and text have {len(read)} tokens; at most {MAX_READ} are read")

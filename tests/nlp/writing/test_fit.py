@@ -59,7 +59,8 @@ def options(sentences: Path, cache_dir: str, folder: Path, *more: str) -> list[s
     return [
         "-c", str(CONFIG), f"--data.source={sentences}", f"--data.cache_dir={cache_dir}", f"--run_dir={folder}",
         "--data.vocabulary_size=400", "--data.batch_tokens=500", "--data.val_share=0.1", "--data.test_share=0.1",
-        "--model.size=64", "--model.layers=1", "--model.lr=1e-2", "--ema.decay=0.5", "--trainer.max_epochs=6",
+        "--model.language_model=small", "--model.size=64", "--model.layers=1", "--model.lr=1e-2", "--ema.decay=0.5",
+        "--trainer.max_epochs=6",
         "--max_int8_loss=1", "--trainer.enable_progress_bar=false", *more,
     ]  # fmt: skip
 
@@ -122,7 +123,7 @@ def test_a_few_directions_of_a_pretrained_model_can_be_learned(
 
 
 def test_only_what_is_written_is_learned(sentences: Path, cache_dir: str):
-    data = WriterData(str(sentences), vocabulary_size=400, cache_dir=cache_dir)
+    data = WriterData(str(sentences), language_model="small", vocabulary_size=400, cache_dir=cache_dir)
     data.setup()
     encoded = data.encoded["train"]
     batch = collate(encoded[:2])
