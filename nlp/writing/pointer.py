@@ -146,7 +146,8 @@ class _Layer(nn.Module):
         if self.other is not None and seen is not None and seen_hidden is not None:
             x = x + self.dropout(self.other(self.norms[1](x), seen, seen_hidden))
         wide: Tensor = self.narrow(self.dropout(F.gelu(self.wide(self.norms[2](x)))))
-        return x + self.dropout(wide)
+        found: Tensor = x + self.dropout(wide)
+        return found
 
 
 class _Attention(nn.Module):

@@ -185,7 +185,7 @@ def _groups(
     for number in range(grouping.count):
         places = np.flatnonzero(of == number)
         places = places[np.argsort(-(space[places] @ centres[number]), kind="stable")]
-        members = [open_[place] for place in places]
+        members = [open_[place] for place in places.tolist()]
         own = words.get(str(number), [])
         tags: list[str] = []
         if rows.image is not None and eyes.names is not None:

@@ -91,7 +91,7 @@ def _page(rows: Rows, found: Discovered, eyes: str, column: str) -> dict[str, An
     space, grouping = None, found.grouping
     if grouping is not None:
         space = [[x, y, found.examined[place], int(grouping.of[place])] for x, y, place in flat(grouping.space)]
-    of_map = sorted({row for _, _, row, _ in space or ()})
+    of_map = {int(spot[2]) for spot in space or ()}
     return {
         "eyes": eyes,
         "column": column,
