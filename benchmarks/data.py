@@ -121,15 +121,15 @@ def photos(folder: Path) -> None:
     runtime = choose_runtime(bundle, "cpu", threads=2)
     chosen = random.Random(0).sample(files, PHOTOS)
     contents = [file.read_bytes() for file in chosen]
-    greys, ratios, features = _seen(contents, bundle, runtime)
-    pairs = list(nearly_same(greys, ratios, features))
+    seen = _seen(contents, bundle, runtime)
+    pairs = list(nearly_same(*seen))
     for one, other, _ in pairs:
         print(f"alike: {chosen[one].parent.name}/{chosen[one].name}, {chosen[other].parent.name}/{chosen[other].name}")
     print(f"{len(chosen)} photos: {len(pairs)} pairs, {100 * len(pairs) / len(chosen):.2f} of 100 photos")
     for name, change in CHANGES.items():
         changed = [_changed(content, change) for content in contents]
         more = _seen(changed, bundle, runtime)
-        together = [np.concatenate(both) for both in zip((greys, ratios, features), more, strict=True)]
+        together = [np.concatenate(both) for both in zip(seen, more, strict=True)]
         found = {(a, b) for a, b, _ in nearly_same(*together)}
         hits = sum((i, i + len(chosen)) in found for i in range(len(chosen)))
         print(f"{name}: recall {hits / len(chosen):.3f}")
@@ -220,11 +220,12 @@ def _precision(features: np.ndarray, noisy: np.ndarray, is_wrong: np.ndarray) ->
     return float(average_precision_score(is_wrong, -check_labels(features, noisy).margin))
 
 
-def _seen(contents: Sequence[bytes], bundle: object, runtime: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    looked = [look(content) for content in contents]
-    greys = np.stack([each.grey for each in looked if not isinstance(each, str)])
-    ratios = np.array([each.width / each.height for each in looked if not isinstance(each, str)])
-    return greys, ratios, photo_features(bundle, runtime, contents)  # type: ignore[arg-type]
+def _seen(contents: Sequence[bytes], bundle: object, runtime: object) -> tuple[np.ndarray, ...]:
+    """Return what `nearly_same` takes, in its order."""
+    looked = [found for content in contents if not isinstance(found := look(content), str)]
+    greys, colours = (np.stack(each) for each in zip(*((each.grey, each.colours) for each in looked), strict=True))
+    ratios = np.array([each.width / each.height for each in looked])
+    return greys, ratios, photo_features(bundle, runtime, contents), colours  # type: ignore[arg-type]
 
 
 def _changed(content: bytes, change: Callable[[Image.Image], Image.Image]) -> bytes:

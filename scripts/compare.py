@@ -13,7 +13,14 @@ from scripts import options
 from shared.errors import ConfigError
 
 
-@click.command(cls=options.DataCommand)
+class _CompareCommand(options.DataCommand):
+    """Takes several bundles."""
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "BUNDLE BUNDLE...", "[--data.OPTION VALUE]..."]
+
+
+@click.command(cls=_CompareCommand)
 @options.recipes
 @click.option(
     "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
@@ -30,7 +37,7 @@ def command(
     output: Path | None,
     device: str,
 ) -> None:
-    """Compare BUNDLE with others, named after it, on labelled data: which is better, and whether the data can tell.
+    """Compare two or more bundles on the same labelled data: which is better, and whether the data can tell.
 
     \b
     percept compare models/intent runs/intent/bundle --data.source utterances.csv -o compared.html
@@ -38,7 +45,7 @@ def command(
     others = [Path(name) for name in takewhile(lambda each: not each.startswith("-"), data_options)]
     bundles = [bundle, *others]
     if len(bundles) < 2:
-        raise ConfigError("name two bundles or more: percept compare ONE OTHER --data.source …")
+        raise ConfigError("name two bundles or more: percept compare BUNDLE BUNDLE --data.source …")
     if output is not None and output.is_dir():
         raise ConfigError(f"{output} is a folder. Name a file for the page, such as compared.html.")
     data = options.read_data(bundle, recipes, data_options[len(others) :])
@@ -58,7 +65,7 @@ def command(
     entries, warnings = judged_alike(task, read, runtimes, data, split)
     for line in warnings:
         click.echo(f"percept: {line}", err=True)
-    found = {"split": split, **compare(entries)}
+    found = {"split": split, "notes": warnings, **compare(entries)}
     if output is not None:
         output.write_text(page_of(found), encoding="utf-8")
     if as_json:
@@ -69,9 +76,12 @@ def command(
         ece = "" if each["ece"] is None else f"  ECE {each['ece']:.3f}"
         click.echo(
             f"{each['name']:<{width}}  {100 * each['value']:5.1f} % ({100 * each['low']:.1f} to "
-            f"{100 * each['high']:.1f}){ece}  {each['milliseconds']:.1f} ms  {each['megabytes']:.1f} MB"
+            f"{100 * each['high']:.1f}){ece}  {each['milliseconds']:.1f} ms  {each['megabytes']:.1f} MB  "
+            f"{each['folder']} ({each['version']})"
         )
-    click.echo(f"\n{found['measure']} on {found['examples']:,} examples of {split}. {found['verdict']}")
+    where = "all splits" if split == "all" else f"the split {split}"
+    measure = found["measure"][0].upper() + found["measure"][1:]
+    click.echo(f"\n{measure} on {found['examples']:,} examples of {where}. {found['verdict']}\n{found['explained']}")
     if len(bundles) > 2:
         for pair in found["pairs"]:
             click.echo(f"- {pair['sentence']}")

@@ -46,6 +46,7 @@ def test_each_microservice_packs_what_the_whole_packs_but_for_the_other():
         "/models/intent/*",
         "/models/qa/*",
         "/models/encoder/*",
+        "/models/writer/*",
         *documents,
     }
     assert whole - language == {"/service.py", "/vision/**/*", "/models/tagger/*"}

@@ -224,9 +224,11 @@ class IntentJudging(Judging[Judged, Rule]):
         names = [*self.labels, "out of scope"]  # -1 is the last
         texts = [example.text for example in judged.examples]
         return Outcomes(
-            "accuracy",
+            "right answers",
+            "An intent that is not given counts as wrong; silence is right where an utterance has no intent.",
             judged.examples,
             (given == judged.targets).astype(float),
+            [self.labels[intent] if intent >= 0 else None for intent in given],
             np.where(given >= 0, probabilities.max(axis=1), np.nan),
             [names[target] for target in judged.targets],
             [len(text.split()) for text in texts],

@@ -166,8 +166,11 @@ class AnswerJudging(Judging[Judged, AnswerDecision]):
         names = [source.name for source in self.data.sources]
         return Outcomes(
             "F1",
+            "F1 is how many words an answer shares with the right one. An answer that is not given counts as 0; "
+            "silence is right where the text has no answer.",
             judged.examples,
             np.where(judged.answerable, judged.f1 * is_given, ~is_given).astype(float),
+            [each.text if is_said else None for each, is_said in zip(judged.predictions, is_given, strict=True)],
             np.where(is_given, scores, np.nan),
             [f"{names[e.source]}, {'answerable' if e.is_answerable else 'unanswerable'}" for e in judged.examples],
             [len(example.context.split()) for example in judged.examples],

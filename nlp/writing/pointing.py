@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -30,8 +32,8 @@ def points(runtime: Runtime) -> bool:
     return any(spec.name == WORD_PIECES for spec in runtime.inputs)
 
 
-def point(runtime: Runtime, tokenizer: Tokenizer, asked: Ask) -> str:
-    """Return the likeliest sentence, with the blank in it, one word after the other.
+def point(runtime: Runtime, tokenizer: Tokenizer, asked: Ask) -> tuple[str, float]:
+    """Return the likeliest sentence, with the blank in it, one word after the other, and how sure the network is.
 
     Args:
         runtime: of a pointing network.
@@ -42,13 +44,15 @@ def point(runtime: Runtime, tokenizer: Tokenizer, asked: Ask) -> str:
     pieces, cases = arrays(tokenizer, source.words)
     fixed = {WORD_PIECES: pieces[None], WORD_CASES: cases[None], KINDS: np.array([source.kinds], dtype=np.int64)}
     written: list[str] = []
+    sure: list[float] = []
     so_far = np.zeros((1, 1, PIECES), dtype=np.int64)
     case = np.full((1, 1), START, dtype=np.int64)
     copied = np.zeros((1, 1, len(source.words)), dtype=np.float32)
     last = -1
     for _ in range(MAX_WRITTEN):
         outputs = runtime.run({**fixed, WRITTEN_PIECES: so_far, WRITTEN_CASES: case, COPIED: copied})
-        word, place = _likeliest(outputs[LOGITS][0], source, last, has_blank=BLANK in written)
+        word, place, share = _likeliest(outputs[LOGITS][0], source, last, has_blank=BLANK in written)
+        sure.append(math.log(share))
         if word == END_OF_SENTENCE:
             break
         written.append(word)
@@ -60,11 +64,11 @@ def point(runtime: Runtime, tokenizer: Tokenizer, asked: Ask) -> str:
         so_far = np.concatenate([so_far, piece[None]], axis=1)
         case = np.concatenate([case, kind[None]], axis=1)
         copied = np.concatenate([copied, now], axis=1)
-    return spoken(written)
+    return spoken(written), math.exp(sum(sure) / len(sure))
 
 
-def _likeliest(logits: np.ndarray, source: Read, last: int, *, has_blank: bool) -> tuple[str, int]:
-    """Return the word that is likeliest over all places where it is, and the place it is copied from, or -1.
+def _likeliest(logits: np.ndarray, source: Read, last: int, *, has_blank: bool) -> tuple[str, int, float]:
+    """Return the word that is likeliest over all places where it is, the place it is copied from or -1, and its share.
 
     Args:
         logits: float [symbols + S].
@@ -84,11 +88,12 @@ def _likeliest(logits: np.ndarray, source: Read, last: int, *, has_blank: bool) 
         sums[word] = sums.get(word, 0.0) + float(share)
     best = max(sums, key=lambda word: sums[word])
     places = [place for place, word in enumerate(words) if word == best and best != BLANK]
+    share = sums[best] / sum(sums.values())
     if not places:
-        return best, -1
+        return best, -1, share
     place = last + 1 if last + 1 in places else max(places, key=lambda each: shares[len(SYMBOLS) + each])
-    if best in SYMBOLS and shares[SYMBOLS.index(best)] > shares[len(SYMBOLS) + place]:
-        return best, place
-    forms = [source.words[each] for each in places]
-    lower = next((form for form in forms if form.islower()), None)
-    return (lower if lower is not None and source.words[place].istitle() else source.words[place]), place
+    if best in SYMBOLS and not source.words[place].isupper():  # "US" is not "us"
+        return best, place, share
+    begins = place == 0 or source.kinds[place] != source.kinds[place - 1]  # a capital there may be that of a sentence
+    lower = next((source.words[each] for each in places if source.words[each].islower()), None)
+    return (lower if lower is not None and begins else source.words[place]), place, share

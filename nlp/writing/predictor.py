@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -25,6 +27,10 @@ PRESENT = "present"
 EOS = "eos_token"
 MAX_READ = 256
 """Tokens of question, text and answer: what writers are trained on, and what bounds the time that one takes."""
+_YES_OR_NO = re.compile(
+    r"\s*(?:is|are|was|were|do|does|did|can|could|has|have|had|will|would|should|may|must)\b", re.IGNORECASE
+)
+"""Asks whether something is so: a place in a text answers that in words of its own, or not at all."""
 WHOLE_ANSWER_WORDS = 15
 """An answer of so many words says what there is to say; a sentence around it would only be longer."""
 
@@ -37,6 +43,14 @@ class Written:
     """With the answer in it."""
     problem: str | None
     """Why it must not be given; None if it may."""
+    confidence: float = 0.0
+    """Geometric mean of the probabilities of its words or tokens."""
+
+    def at(self, least_confidence: float) -> Written:
+        """Return the same as it is given by a writer that must be so sure."""
+        if self.problem is not None or self.confidence >= least_confidence:
+            return self
+        return replace(self, problem=f"the writer is not sure of it: {self.confidence:.2f} of {least_confidence:.2f}")
 
 
 class Writing:
@@ -47,9 +61,13 @@ class Writing:
         tokenizer: of the network.
         end: its token that ends a text; the end of a line does, too.
         max_tokens: most tokens of a sentence.
+        least_confidence: below it, a sentence must not be given.
     """
 
-    def __init__(self, runtime: Runtime, tokenizer: Tokenizer, end: str, max_tokens: int) -> None:
+    def __init__(
+        self, runtime: Runtime, tokenizer: Tokenizer, end: str, max_tokens: int, least_confidence: float = 0.0
+    ) -> None:
+        self.least_confidence = least_confidence
         self.runtime = runtime
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
@@ -72,7 +90,7 @@ class Writing:
             end: likewise.
         """
         asked = ask(question, text, start, end)
-        if len(asked.answer.split()) >= WHOLE_ANSWER_WORDS or not asked.answer.strip():
+        if len(asked.answer.split()) >= WHOLE_ANSWER_WORDS or not asked.answer.strip() or _YES_OR_NO.match(question):
             return None
         written = self.written(asked)
         return None if written.problem else written.sentence
@@ -81,25 +99,28 @@ class Writing:
         """Return what the network writes, whatever it is worth."""
         if self._points:
             with self._one_at_a_time:
-                said = point(self.runtime, self.tokenizer, asked)
-            return Written(asked.filled(said), problem(asked, said))
+                said, confidence = point(self.runtime, self.tokenizer, asked)
+            return Written(asked.filled(said), problem(asked, said), confidence).at(self.least_confidence)
         read = self.tokenizer.encode(asked.prompt).ids
         if len(read) > MAX_READ:
             return Written("", f"question and text have {len(read)} tokens; at most {MAX_READ} are read")
         with self._one_at_a_time:
-            said = self.tokenizer.decode(list(self._tokens(read)), skip_special_tokens=True).strip()
-        return Written(asked.filled(said), problem(asked, said))
+            tokens = list(self._tokens(read))
+        said = self.tokenizer.decode([token for token, _ in tokens], skip_special_tokens=True).strip()
+        confidence = math.exp(sum(sure for _, sure in tokens) / max(1, len(tokens)))
+        return Written(asked.filled(said), problem(asked, said), confidence).at(self.least_confidence)
 
-    def _tokens(self, read: list[int]) -> Iterator[int]:
-        """Yield the most probable token, again and again, until the sentence ends."""
+    def _tokens(self, read: list[int]) -> Iterator[tuple[int, float]]:
+        """Yield the most probable token, with the logarithm of its probability, until the sentence ends."""
         new = np.array([read], dtype=np.int64)
         past = self._nothing
         for _ in range(self.max_tokens):
             outputs = self.runtime.run({INPUT_IDS: new, PAST: past})
-            token = int(outputs[LOGITS][0].argmax())
+            logits = outputs[LOGITS][0].astype(np.float64)
+            token = int(logits.argmax())
             if token == self._end or END in self.tokenizer.decode([token]):
                 return
-            yield token
+            yield token, -float(np.log(np.exp(logits - logits[token]).sum()))
             new, past = np.array([[token]], dtype=np.int64), outputs[PRESENT]
 
 
@@ -110,7 +131,7 @@ class AnswerWriter(Writing):
         decision = bundle.config.decision
         if not isinstance(decision, WriterDecision):
             raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for answer-writer.")
-        super().__init__(runtime, *read_tokenizer(bundle), decision.max_tokens)
+        super().__init__(runtime, *read_tokenizer(bundle), decision.max_tokens, decision.least_confidence)
         self.bundle = bundle
 
 

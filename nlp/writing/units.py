@@ -98,16 +98,31 @@ def spoken(words: Sequence[str]) -> str:
 
     >>> spoken(["the", "storm", "destroy", "##ed", "the", "pier", ",", "in", "@@", "."])
     'The storm destroyed the pier, in @@.'
+    >>> spoken(["live", "##ed"]), spoken(["carry", "##s"]), spoken(["make", "##ing"])
+    ('Lived', 'Carries', 'Making')
     """
     said = ""
     for word in words:
         if word.startswith("##"):
-            said = (said[:-1] if word in ("##ied", "##ies") else said) + word[2:]
+            said = _with_ending(said, word[2:])
         elif word in _MARKS or word == "'s":
             said += word
         else:
             said += f" {word}" if said else word
     return said if said.startswith(BLANK) else said[:1].upper() + said[1:]
+
+
+def _with_ending(said: str, ending: str) -> str:
+    """Return what was said with an ending, as English spells it."""
+    if ending in ("ied", "ies"):
+        return said.removesuffix("y") + ending
+    if said.endswith("e") and ending in ("ed", "ing", "es"):
+        return said[:-1] + ending
+    if ending == "d" and not said.endswith("e"):
+        return f"{said}ed"
+    if ending == "s" and re.search(r"[^aeiou]y$", said):
+        return f"{said[:-1]}ies"
+    return f"{said}{'e' if ending == 's' and re.search(r'(?:[sxz]|[cs]h)$', said) else ''}{ending}"
 
 
 def case_of(word: str) -> int:

@@ -47,7 +47,11 @@ class Ask:
 
     def filled(self, written: str) -> str:
         """Return the sentence that was written, with the answer in its blank."""
-        return " ".join(written.split()).replace(BLANK, " ".join(self.answer.split()))
+        answer = " ".join(self.answer.split())
+        said = " ".join(written.split())
+        return said.replace(f"{BLANK}.", answer) if answer.endswith(".") and said.endswith(f"{BLANK}.") else (
+            said.replace(BLANK, answer)
+        )  # fmt: skip
 
 
 def ask(question: str, text: str, start: int, end: int) -> Ask:

@@ -104,10 +104,12 @@ class EmbeddingDecision(_Part):
 
 
 class WriterDecision(_Part):
-    """How long a sentence may become; whether it is given is decided by its words."""
+    """How long a sentence may become, and how sure the writer must be; its words must pass the rules besides."""
 
     task: Literal["answer-writer"] = Field(default="answer-writer", exclude=True)
     max_tokens: int = Field(ge=1, le=512)
+    least_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Mean probability of its words (geometric), below which the answer is quoted."""
 
 
 Decision = Annotated[

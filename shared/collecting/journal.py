@@ -123,13 +123,13 @@ class Journal:
         ):
             yield json.loads(columns)
 
-    def tables(self) -> Iterator[tuple[pa.Table, Mapping[str, str]]]:
-        """Yield (rows, column -> kind) of each step, source by source."""
-        for rows, columns in self._connection.execute(
-            "SELECT rows, columns FROM steps WHERE rows IS NOT NULL ORDER BY source, number"
+    def tables(self) -> Iterator[tuple[int, pa.Table, Mapping[str, str]]]:
+        """Yield (source, rows, column -> kind) of each step, source by source."""
+        for source, rows, columns in self._connection.execute(
+            "SELECT source, rows, columns FROM steps WHERE rows IS NOT NULL ORDER BY source, number"
         ):
             with pa.ipc.open_stream(rows) as stream:
-                yield stream.read_all(), json.loads(columns)
+                yield source, stream.read_all(), json.loads(columns)
 
     def set_aside(self, source: int) -> Iterator[SetAside]:
         for (written,) in self._connection.execute(

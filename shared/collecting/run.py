@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,12 @@ _DEFAULT_SPLIT = "train"
 _SHOWN_ROW = 2_000
 """Characters of what was set aside and cannot be written as it is."""
 _SHOWN_FAILURES = 3
+_ALLOWED_ROWS = 3
+"""So many malformed rows of a source are no reason to stop, however few rows there are."""
+_SHOWN_COLUMNS = 20
+_DEPTH = 3
+_KNOWN_PATHS = 500
+"""Columns and places in objects that are kept in mind while a column is missing."""
 _JUDGED_ROWS = 1_000
 """After so many rows it is clear whether too many are malformed."""
 
@@ -128,6 +135,7 @@ class _Intake:
         self.reasons: Counter[str] = Counter()
         self.notes: dict[str, None] = {}
         self.absent = set((source.columns or {}).values()) if not counts.rows else set()
+        self.present: dict[str, None] = {}
 
     @property
     def shown(self) -> str:
@@ -171,22 +179,37 @@ class _Intake:
         """Raise DataError if too many rows are malformed, or a column is nowhere."""
         whole = self.rows + self.malformed
         share = self.malformed / max(1, whole)
-        if share > self.spec.max_left_out and not isinstance(self.source, WebSpec):
+        is_over = share > self.spec.max_left_out and (self.malformed > _ALLOWED_ROWS or (is_whole and not self.rows))
+        if is_over and not isinstance(self.source, WebSpec):
             reasons = self.reasons or Counter(e.reason for e in self.journal.set_aside(self.number) if e.is_malformed)
             reason, count = reasons.most_common(1)[0]
+            verb = "is" if self.malformed == 1 else "are"
             raise DataError(
-                f"{self.name}: {self.malformed:,} of {whole:,} rows are malformed, {share:.1%}; allowed are "
-                f"{self.spec.max_left_out:.1%}. Most often ({count:,}): {reason}. Correct the source and start again "
-                "with --restart, or raise max_left_out and do so."
+                f"{self.name}: {self.malformed:,} of {whole:,} rows {verb} malformed, {share:.1%}; allowed are "
+                f"{self.spec.max_left_out:.1%}. Most often ({count:,}): {reason.rstrip('.')}. Correct the source "
+                "and run the command with --restart, or allow more with `max_left_out` in the spec and run it again: "
+                f"it goes on. What was read so far is in the hidden folder {self.journal.folder}."
             )
         if is_whole and self.rows and self.absent:
-            raise DataError(f"{self.name}: no row has {sorted(self.absent)[0]!r}, which `columns` asks for. Correct it "
-                            "and start again with --restart.")  # fmt: skip
+            raise DataError(self._said_absent(sorted(self.absent)[0]))
+
+    def _said_absent(self, path: str) -> str:
+        """Return that no row has what `columns` asks for, and what the rows have instead."""
+        names = list(self.present)
+        near = difflib.get_close_matches(path.casefold(), [name.casefold() for name in names], 1)
+        meant = [repr(name) for name in names if near and name.casefold() == near[0]][:1]
+        more = f" and {len(names) - _SHOWN_COLUMNS:,} more" if len(names) > _SHOWN_COLUMNS else ""
+        return (f"{self.name}: no row has {path!r}, which `columns` asks for"
+                f"{f'; did you mean {meant[0]}?' if meant else '.'} The rows have "
+                f"{', '.join(map(repr, names[:_SHOWN_COLUMNS]))}{more}. Correct the spec and run the command with "
+                f"--restart. What was read so far is in the hidden folder {self.journal.folder}.")  # fmt: skip
 
     def _row(self, found: Found, time: str, secrets: Secrets) -> Row:
         whole = dict(found.row)
         is_whole = found.is_of_dataset and whole.keys() >= set(PROVENANCE)
         origin = {name: whole.pop(name) for name in PROVENANCE} if is_whole else None
+        if self.absent and len(self.present) < _KNOWN_PATHS:
+            self.present.update(dict.fromkeys(_paths(whole)))
         row = whole if self.source.columns is None else self._picked(whole)
         row = {str(name) or "unnamed": value for name, value in row.items()}
         reserved = [name for name in row if name in (*PROVENANCE, SPLIT)]
@@ -206,7 +229,7 @@ class _Intake:
             SOURCE: self.name,
             PLACE: _whole(secrets.mask(found.place)),
             TIME: time,
-            LICENCE: found.licence or self.spec.licence_of(self.source),
+            LICENCE: found.licence,  # or the spec's, when the dataset is written: the spec may say another until then
             SHA256: digest,
         }
 
@@ -271,8 +294,9 @@ def _check_same(journal: Journal, spec: CollectSpec, out: Path, restart: bool) -
         raise ConfigError(f"{out} is a dataset already, and datasets are not edited in place. Name another folder, or "
                           "replace it with --restart.")  # fmt: skip
     if journal.meta("spec", spec_digest(spec)) != spec_digest(spec):
-        raise ConfigError(f"the spec was changed since the collection to {out} began. Start again with --restart, or "
-                          "name another folder.")  # fmt: skip
+        raise ConfigError(f"the spec was changed since the collection to {out} began; only `max_left_out` and licences "
+                          "may change while it goes on. Start again with --restart, or name another folder. What was "
+                          f"read so far is in the hidden folder {journal.folder}.")  # fmt: skip
 
 
 def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> Collected:
@@ -309,7 +333,7 @@ def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> C
     ]
     dataset = write_dataset(
         out,
-        _parts(journal, columns),
+        _parts(journal, columns, [spec.licence_of(source) for source in spec.sources]),
         name=spec.name,
         columns=columns,
         history=[event],
@@ -319,12 +343,22 @@ def _assemble(journal: Journal, spec: CollectSpec, out: Path, started: str) -> C
     return Collected(dataset, counts)
 
 
-def _parts(journal: Journal, columns: dict[str, str]) -> Iterator[tuple[str, pa.Table]]:
-    for table, kinds in journal.tables():
+def _parts(journal: Journal, columns: dict[str, str], licences: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    for source, table, kinds in journal.tables():
         splits = table.column(SPLIT)
         for split in splits.unique().to_pylist():
             part = table.filter(pa.compute.equal(splits, split)) if len(splits.unique()) > 1 else table
-            yield split, widened(part.drop_columns([SPLIT]), kinds, columns)
+            made = widened(part.drop_columns([SPLIT]), kinds, columns)
+            filled = pa.compute.fill_null(made.column(LICENCE), licences[source])
+            yield split, made.set_column(made.schema.get_field_index(LICENCE), made.schema.field(LICENCE), filled)
+
+
+def _paths(row: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Yield what `columns` can ask for in a row, with dots into objects."""
+    for name, value in row.items():
+        yield f"{before}{name}"
+        if isinstance(value, Mapping) and before.count(".") < _DEPTH:
+            yield from _paths(value, f"{before}{name}.")
 
 
 def _written_spec(spec: CollectSpec) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class CollectSpec(BaseModel):
     licence: str | None = None
     """Of all sources that do not say their own; `unknown` must be written if it is."""
     max_left_out: float = Field(default=0.01, ge=0, le=1)
-    """Share of a source's rows that may be set aside because they are malformed."""
+    """Share of a source's rows that may be set aside because they are malformed; a few always may."""
     sources: list[AnySource] = Field(min_length=1)
 
     def licence_of(self, source: SourceSpec) -> str:
@@ -77,8 +77,9 @@ def read_spec(file: Path) -> CollectSpec:
 
 
 def spec_digest(spec: CollectSpec) -> str:
-    """Return what changes with anything the spec says."""
-    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
+    """Return what changes with anything that what is read depends on: all but `max_left_out` and licences."""
+    written = spec.model_dump_json(exclude={"max_left_out": True, "licence": True, "sources": {"__all__": {"licence"}}})
+    return hashlib.sha256(written.encode()).hexdigest()
 
 
 def reader_of(source: Any, base: Path, secrets: Secrets, photos: PhotoFolder, photo_suffixes: frozenset[str]) -> Reader:

@@ -360,6 +360,7 @@ class _Examination:
     def _photos(self) -> dict[str, Any]:
         seen: dict[str, list[int]] = defaultdict(list)
         greys: list[np.ndarray] = []
+        colours: list[np.ndarray] = []
         features: list[np.ndarray] = []
         measured: dict[str, list[float | None]] = {name: [None] * len(self.rows) for name in _MEASURED}
         formats: Counter[str] = Counter()
@@ -373,6 +374,7 @@ class _Examination:
             seen[hashlib.sha256(content).hexdigest()].append(row)
             self.seen.append(row)
             greys.append(looked.grey)
+            colours.append(looked.colours)
             self.thumbs[row] = looked.thumb
             formats[looked.format] += 1
             values = (looked.width, looked.height, looked.width / looked.height, looked.brightness, looked.contrast,
@@ -386,6 +388,8 @@ class _Examination:
         features += self._seen_photos(waiting)
         self.features = np.stack(features) if features else None
         self.greys = np.stack(greys) if greys else np.zeros((0, looking.SIDE, looking.SIDE), dtype=np.uint8)
+        side = looking.SMALL_SIDE
+        self.colours = np.stack(colours) if colours else np.zeros((0, side, side, 3), dtype=np.uint8)
         self.ratios = np.array([measured["ratio"][row] for row in self.seen], dtype=np.float64)
         self.numbers.update(measured)
         for group in seen.values():
@@ -424,7 +428,7 @@ class _Examination:
         assert self.features is not None
         near, cosines = nearest(self.features, NEIGHBOURS)
         if self.rows.image is not None:
-            pairs = looking.nearly_same(self.greys, self.ratios, self.features)
+            pairs = looking.nearly_same(self.greys, self.ratios, self.features, self.colours)
             pairs = tqdm(pairs, desc="comparing photos", unit=" pairs")
         else:
             pairs = reading.nearly_same([self.rows.texts[row] for row in self.seen], near, cosines)

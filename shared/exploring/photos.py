@@ -24,12 +24,12 @@ _BLUR = ImageFilter.GaussianBlur(1.0)
 MEANING = 0.6
 """Cosine of their features, below which two photos are not aligned."""
 SMALL_SIDE = 16
-"""Pixels of the small copy in colour."""
+"""Pixels of a side of the small copies, grey and in colour."""
 SMALL_ALIKE = 0.9
 """Cosine of their small grey copies, below which two photos are not aligned for that."""
-MOST_APART = 0.28
-"""Difference of a part, in colours and beside their contrast, up to which two aligned photos are the same. Of 150 photos
-of Caltech-101 and seven changed copies of each, 98.7 % or more of each kind of copy lie below (2026-11-30)."""
+MOST_APART = 0.22
+"""Difference of a part, in colours and beside their contrast, up to which two aligned photos are the same. Of 150
+photos of Caltech-101 and seven changed copies of each, at least 97 % of each kind of copy are below (2026-11-30)."""
 _PART = 8
 """Pixels of a side of such a part."""
 _LEAST_CONTRAST = 20.0
@@ -118,7 +118,7 @@ def look(content: bytes) -> Looked | str:
 
 
 def nearly_same(
-    greys: np.ndarray, ratios: np.ndarray, features: np.ndarray, colours: np.ndarray | None = None
+    greys: np.ndarray, ratios: np.ndarray, features: np.ndarray, colours: np.ndarray
 ) -> Iterator[tuple[int, int, float]]:
     """Yield (row, row, correlation) of photos that are one photo cropped, turned, mirrored or squeezed, each pair once.
 
@@ -137,10 +137,7 @@ def nearly_same(
     for one, other in sorted(pairs):
         if glanced[one].likeness(glanced[other]) < _GLANCED_ALIKE:
             continue
-        first, second = (
-            _Picture.of(greys[row], float(ratios[row]), None if colours is None else colours[row])
-            for row in (one, other)
-        )
+        first, second = (_Picture.of(greys[row], float(ratios[row]), colours[row]) for row in (one, other))
         likeness = _likeness(first, second)
         if likeness is not None:
             yield one, other, likeness

@@ -14,11 +14,15 @@ class Outcomes:
     """The answers of one bundle to some examples."""
 
     measure: str
-    """What the mean of the values is called, such as "accuracy"."""
+    """What the mean of the values is called, such as "right answers"."""
+    explained: str
+    """What counts as right, in a sentence or two."""
     examples: Sequence[Any]
     """As the data module has them: two bundles that were asked the same have the same objects."""
     values: np.ndarray
     """float [N], 0 to 1: how good the answer is. To give none is right where there is none."""
+    answers: Sequence[str | None]
+    """What was answered; None where nothing was."""
     confidences: np.ndarray
     """float [N]; NaN where no answer was given."""
     labels: Sequence[str]

@@ -22,6 +22,8 @@ ROUNDS = 30
 """Of timing; each bundle has its turn in each round, so that what else the machine does meets all alike."""
 LEAST_OF_A_PART = 10
 """Examples of a label or a length, below which nothing is said of it."""
+NAMED_PARTS = 8
+"""Labels that are named at most where nothing is said of them."""
 SHOWN_APART = 60
 """Examples that one bundle answers better, on the page."""
 _LENGTHS = 4
@@ -37,6 +39,10 @@ class Entry:
     """Of the network alone, for one input at a time; the median."""
     megabytes: float
     """Of the file that is served."""
+    folder: str = ""
+    """As the user named it."""
+    version: str = ""
+    """The bundle's own name and version."""
 
 
 def timed(runtimes: Sequence[tuple[Runtime, Mapping[str, np.ndarray]]]) -> list[float]:
@@ -74,20 +80,25 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
         apart = difference(entries[other].outcomes.values, entries[one].outcomes.values)
         pairs.append((one, other, apart))
     chances = holm([apart.p for _, _, apart in pairs])
+    at_once = len(pairs)
     told = [
         {"first": entries[one].name, "second": entries[other].name, **_rounded(asdict(apart)), "p_all": round(p, 5),
-         "is_sure": p < SURE, "sentence": _sentence(entries[one], entries[other], apart, p)}
+         "is_sure": p < SURE, "sentence": _sentence(entries[one], entries[other], apart, p, at_once)}
         for (one, other, apart), p in zip(pairs, chances, strict=True)
     ]  # fmt: skip
     best, second = entries[order[0]], entries[order[1]]
+    parts, not_shown = _parts(best, second)
     return {
         "measure": first.measure,
+        "explained": first.explained,
+        "is_right_or_wrong": all(bool(np.isin(entry.outcomes.values, (0, 1)).all()) for entry in (best, second)),
         "examples": len(first.values),
         "left_out": left_out,
         "bundles": [_described(entries[i]) for i in order],
         "pairs": told,
         "verdict": _verdict(entries, order, told),
-        "parts": _parts(best, second),
+        "parts": parts,
+        "not_shown": not_shown,
         "apart": _apart(best, second),
     }
 
@@ -106,6 +117,7 @@ def _shared(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
             of,
             examples=[of.examples[i] for i in rows],
             values=of.values[rows],
+            answers=[of.answers[i] for i in rows],
             confidences=of.confidences[rows],
             labels=[of.labels[i] for i in rows],
             lengths=[of.lengths[i] for i in rows],
@@ -123,6 +135,8 @@ def _described(entry: Entry) -> dict[str, Any]:
     error = sum(row["count"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / max(1, given.sum())
     return {
         "name": entry.name,
+        "folder": entry.folder,
+        "version": entry.version,
         "value": round(float(values.mean()), 5),
         "low": round(low, 5),
         "high": round(high, 5),
@@ -134,19 +148,19 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _sentence(one: Entry, other: Entry, apart: Difference, p: float) -> str:
+def _sentence(one: Entry, other: Entry, apart: Difference, p: float, at_once: int) -> str:
     means = f"{100 * one.outcomes.values.mean():.1f} and {100 * other.outcomes.values.mean():.1f}"
     span = f"{100 * apart.value:+.1f} points, 95 % interval {100 * apart.low:+.1f} to {100 * apart.high:+.1f}"
     if p < SURE:
-        return (f"{one.name} is better than {other.name}: {one.outcomes.measure} {means} % ({span}; "
-                f"chance alone: p {_p(p)}).")  # fmt: skip
+        return (f"{one.name} is better than {other.name}: {one.outcomes.measure} {means} % ({span}). "
+                f"{_chance(p, at_once)}")  # fmt: skip
     if apart.better == apart.worse == 0:
         return f"{one.name} and {other.name} answer all {apart.examples:,} examples equally well."
     needed = _needed(apart)
     more = f" A difference as large as this one would take about {needed:,} examples." if needed else ""
     return (f"These {apart.examples:,} examples cannot tell {one.name} from {other.name}: {one.outcomes.measure} "
-            f"{means} % ({span}; chance alone: p {_p(p)}). They show differences from {100 * apart.detectable:.1f} "
-            f"points on.{more}")  # fmt: skip
+            f"{means} % ({span}). {_chance(p, at_once)} So many examples show differences from "
+            f"{100 * apart.detectable:.1f} points on.{more}")  # fmt: skip
 
 
 def _needed(apart: Difference) -> int | None:
@@ -158,8 +172,32 @@ def _needed(apart: Difference) -> int | None:
     return int(np.ceil(exact / step) * step)
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _chance(p: float, at_once: int) -> str:
+    """Return how often chance does as much, in a sentence.
+
+    >>> _chance(0.008, 1)
+    'If the two were equally good, a difference this large would come up 8 times in 1,000.'
+    """
+    whole = 100 if p >= 0.1 else 1000
+    times = round(p * whole)
+    often = f"{times} times in {whole:,}" if times > 1 else "once in 1,000" if times else "less than once in 1,000"
+    if p >= 0.995:
+        often = "nearly always"
+    if at_once == 1:
+        return f"If the two were equally good, a difference this large would come up {often}."
+    return (f"If all were equally good, a difference this large would come up in one of the {at_once} comparisons "
+            f"{often}.")  # fmt: skip
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return names with their numbers, the most frequent first, as many as a line takes.
+
+    >>> listed({"invoice": 5, "login": 7})
+    'login 7, invoice 5'
+    """
+    order = sorted(counts, key=lambda name: -counts[name])
+    named = ", ".join(f"{name} {counts[name]:,}" for name in order[:NAMED_PARTS])
+    return f"{named} and {len(order) - NAMED_PARTS:,} more" if len(order) > NAMED_PARTS else named
 
 
 def _verdict(entries: Sequence[Entry], order: Sequence[int], pairs: Sequence[Mapping[str, Any]]) -> str:
@@ -182,17 +220,25 @@ def _verdict(entries: Sequence[Entry], order: Sequence[int], pairs: Sequence[Map
     return f"{lead} {fastest.name} is the fastest of them: {fastest.milliseconds:.1f} ms, against {slowest:.1f}."
 
 
-def _parts(best: Entry, second: Entry) -> list[dict[str, Any]]:
-    """Return how the two best do on each label and each length; those they differ most on come first."""
+def _parts(best: Entry, second: Entry) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return how the two best do on each label and each length, and label and length -> what is not shown of them.
+
+    Labels that they differ most on come first.
+    """
     one, other = best.outcomes, second.outcomes
     sizes = np.array(one.lengths)
     which = np.searchsorted(np.unique(np.quantile(sizes, np.linspace(0, 1, _LENGTHS + 1)[1:-1])), sizes)
     spans = {int(i): (sizes[which == i].min(), sizes[which == i].max()) for i in np.unique(which)}
     lengths = ["{} to {} {}".format(*spans[int(i)], one.length_unit) for i in which]
     found: list[dict[str, Any]] = []
+    not_shown: dict[str, str] = {}
     for kind, names in (("label", one.labels), ("length", lengths)):
         counts = Counter(names)
         order = counts if kind == "label" else dict.fromkeys(lengths[int(i)] for i in np.argsort(sizes, kind="stable"))
+        few = {name: counts[name] for name in order if counts[name] < LEAST_OF_A_PART}
+        if few:
+            what, verb = (f"1 {kind}", "is") if len(few) == 1 else (f"{len(few):,} {kind}s", "are")
+            not_shown[kind] = f"{what} with fewer than {LEAST_OF_A_PART} examples {verb} not shown: {listed(few)}"
         rows: list[dict[str, Any]] = []
         for name in (name for name in order if counts[name] >= LEAST_OF_A_PART and len(counts) > 1):
             chosen = np.array([each == name for each in names])
@@ -204,7 +250,7 @@ def _parts(best: Entry, second: Entry) -> list[dict[str, Any]]:
         for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
             row |= {"p": round(row["p"], 5), "is_sure": p < SURE}
         found += sorted(rows, key=lambda row: -abs(row["value"])) if kind == "label" else rows
-    return found
+    return found, not_shown
 
 
 def _apart(best: Entry, second: Entry) -> list[dict[str, Any]]:
@@ -215,9 +261,19 @@ def _apart(best: Entry, second: Entry) -> list[dict[str, Any]]:
     rows = [i for i in np.lexsort((-sure, -np.abs(moved))) if moved[i] != 0]
     return [
         {"text": None if one.texts is None else one.texts[i][:300], "label": one.labels[i],
-         "first": round(float(one.values[i]), 3), "second": round(float(other.values[i]), 3)}
+         "first": _answered(one, i), "second": _answered(other, i)}
         for i in rows[:SHOWN_APART]
     ]  # fmt: skip
+
+
+def _answered(outcomes: Outcomes, i: int) -> dict[str, Any]:
+    """Return an answer, how sure it was and how good it is."""
+    answer, confidence = outcomes.answers[i], float(outcomes.confidences[i])
+    return {
+        "answer": None if answer is None else answer[:300],
+        "confidence": None if answer is None or np.isnan(confidence) else round(confidence, 4),
+        "value": round(float(outcomes.values[i]), 3),
+    }
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:

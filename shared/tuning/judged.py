@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 from typing import Any
 
 from shared.bundle.layout import ONNX
@@ -13,7 +14,7 @@ from shared.runtime.protocol import Runtime
 from shared.task import Task, resolve
 from shared.training.data import TaskData, examples_of
 from shared.training.provenance import leave_out_seen
-from shared.tuning.comparing import Entry, timed
+from shared.tuning.comparing import Entry, listed, timed
 
 
 def judged_alike(
@@ -38,19 +39,49 @@ def judged_alike(
         sizes = ", ".join(f"{name} {len(part)}" for name, part in data.splits.items())
         raise DataError(f"the split {split!r} has no {noun} ({sizes}). Choose another with --split.")
     times = timed([(runtime, bundle.golden.inputs) for runtime, bundle in zip(runtimes, bundles, strict=True)])
-    entries = []
+    entries, strange = [], dict[str, list[str]]()
     for bundle, runtime, name, milliseconds in zip(bundles, runtimes, _names(bundles), times, strict=True):
         judging: Any = resolve(task.judging).of_bundle(data, bundle)
         outcomes = judging.outcomes(judging.judge(runtime, split), judging.rule_of(bundle))
         size = (bundle.path / ONNX).stat().st_size if (bundle.path / ONNX).exists() else 0
-        entries.append(Entry(name, outcomes, milliseconds, size / 1e6))
+        entries.append(
+            Entry(
+                name,
+                outcomes,
+                milliseconds,
+                size / 1e6,
+                folder=str(bundle.path),
+                version=f"{bundle.name} {bundle.version}",
+            )
+        )
+        for what in _strange(judging.left_out(split), noun):
+            strange.setdefault(what, []).append(name)
+    for what, names in strange.items():
+        who = f"{', '.join(names[:-1])} and {names[-1]} do" if len(names) > 1 else f"{names[0]} does"
+        warnings.append(f"{who} not know the label of {what}, left out for every bundle.")
     return entries, list(dict.fromkeys(warnings))
 
 
+def _strange(left_out: Mapping[str, Any], noun: str) -> list[str]:
+    """Return how many examples a bundle is not asked about because it does not know their label; [] if there are none.
+
+    Args:
+        left_out: what the judging says of it.
+        noun: what an example is called.
+    """
+    count = left_out.get("left_out", 0)
+    if not count:
+        return []
+    found: Counter[str] = Counter()
+    for label, value in left_out["unknown_labels"].items():
+        found.update(value if isinstance(value, Mapping) else {label: value})  # of each set, or of all
+    examples = f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
+    return [f"{examples} ({listed(found)})"]
+
+
 def _names(bundles: Sequence[Bundle]) -> list[str]:
-    """Return a name for each: its own where no other has it, else with the version, or with the folder."""
-    for name_of in (lambda b: b.name, lambda b: f"{b.name} {b.version}"):
-        names = [name_of(bundle) for bundle in bundles]
-        if max(Counter(names).values()) == 1:
-            return names
-    return [str(bundle.path) for bundle in bundles]
+    """Return a name for each: its own, or a letter where two have the same."""
+    names = [bundle.name for bundle in bundles]
+    if len(set(names)) == len(names):
+        return names
+    return list(ascii_uppercase[: len(names)]) if len(names) <= len(ascii_uppercase) else [str(b.path) for b in bundles]

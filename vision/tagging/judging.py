@@ -291,20 +291,28 @@ class TagJudging(Judging[Judged, Rule]):
         given = self.hierarchy.given(scores, thresholds) & ~foreign[:, np.newaxis]
         holds = judged.targets == 1
         known = judged.targets != UNKNOWN
+        labels = np.array(self.hierarchy.labels, dtype=object)
+        answers: list[str | None] = [", ".join(labels[tags]) or None for tags in given]
         if self.problem_type == "single_label_classification":
             leaves = np.setdiff1d(np.arange(len(self.hierarchy.labels)), np.array(self.hierarchy.inner, dtype=np.int64))
             best = leaves[np.where(known, scores, -np.inf)[:, leaves].argmax(axis=1)]
             measure, right = "share of photos whose best tag is right", holds[np.arange(len(holds)), best].astype(float)
             right[foreign] = 0.0
+            for row in np.flatnonzero(holds.any(axis=1)):
+                answers[row] = None if foreign[row] else labels[best[row]]
+            explained = "A photo's best tag counts. A photo that gets no tag counts as wrong, unless it has no label."
         else:
             hits = (given & holds).sum(axis=1)
             right = 2 * hits / np.maximum((given & known).sum(axis=1) + holds.sum(axis=1), 1)
             measure = "F1 of a photo's tags"
+            explained = "F1 is how well a photo's tags match its labels. To give none is right where it has no label."
         right = np.where(holds.any(axis=1), right, ~given.any(axis=1))
         return Outcomes(
             measure,
+            explained,
             judged.examples,
             right.astype(float),
+            answers,
             np.where(foreign, np.nan, scores.max(axis=1)),
             [", ".join(example.labels) or "no label" for example in judged.examples],
             [self._shorter_side(example) for example in judged.examples],

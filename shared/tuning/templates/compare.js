@@ -3,7 +3,7 @@ const points = (value) => `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)}`;
 const exact = (share) => `${(100 * share).toFixed(1)} %`;
 const [first, second] = data.bundles;
 document.getElementById("facts").textContent =
-  `${data.measure} on ${count(data.examples, "example")} of ${data.split}${data.left_out ? `; ${count(data.left_out, "example")} that not all were judged on are left out` : ""}`;
+  `${data.measure} on ${count(data.examples, "example")} of ${data.split === "all" ? "all splits" : `the split ${data.split}`}${data.left_out ? `; ${count(data.left_out, "example")} that not every bundle was asked about ${data.left_out === 1 ? "is" : "are"} left out` : ""}`;
 
 const span = (low, value, high, from, to, sure = true) => {  // an interval with its middle, on a line from..to
   const width = 300, at = (x) => ((Math.min(to, Math.max(from, x)) - from) / (to - from)) * width;
@@ -17,46 +17,65 @@ const table = (heads, rows) => make("div", { class: "scroll" }, make("table", {}
   make("thead", {}, make("tr", {}, ...heads.map(([name, kind]) => make("th", { class: kind }, name)))),
   make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell, place) => make("td", { class: heads[place][1] }, cell ?? "–")))))));
 
-section("verdict", "Which is better", make("p", { class: "verdict" }, data.verdict));
+const named = (each) => make("span", {}, make("b", {}, each.name),
+  ...[each.folder, each.version].filter(Boolean).map((line) => make("span", { class: "small soft", style: "display:block;overflow-wrap:anywhere" }, line)));
+
+section("verdict", "Which is better", make("p", { class: "verdict" }, data.verdict), make("p", { class: "small soft" }, data.explained),
+  ...(data.notes || []).map((note) => make("p", { class: "warn" }, note)));
 
 const low = Math.min(...data.bundles.map((each) => each.low)), high = Math.max(...data.bundles.map((each) => each.high));
 section("bundles", "The bundles",
-  table([["bundle", ""], [data.measure, "number"], ["95 % interval", "wide"], ["answered", "number"], ["ECE", "number"], ["ms", "number"], ["MB", "number"]],
-    data.bundles.map((each) => [each.name, exact(each.value), span(each.low, each.value, each.high, low - 0.01, high + 0.01),
+  table([["bundle", "name"], [data.measure, "number"], ["95 % interval", "wide"], ["answered", "number"], ["ECE", "number"], ["ms", "number"], ["MB", "number"]],
+    data.bundles.map((each) => [named(each), exact(each.value), span(each.low, each.value, each.high, low - 0.01, high + 0.01),
       each.given === null ? null : exact(each.given), each.ece === null ? null : each.ece.toFixed(3), number(each.milliseconds), number(each.megabytes)])),
   make("p", { class: "small soft" }, "ECE: how far confidences are from how often they are right. ms: the network alone, one input at a time, in turns with the others."));
 
 const widest = Math.max(0.005, ...data.pairs.flatMap((pair) => [Math.abs(pair.low), Math.abs(pair.high)]));
 section("pairs", "Each beside each", ...data.pairs.map((pair) => make("div", { class: "pair-row" },
   make("p", {}, pair.sentence), span(pair.low, pair.value, pair.high, -widest, widest, pair.is_sure),
-  make("p", { class: "small soft" }, `${pair.first} answers ${count(pair.better, "example")} better, ${pair.second} ${pair.worse.toLocaleString("en")}; p with all comparisons counted ${pair.p_all < 0.001 ? "< 0.001" : pair.p_all.toFixed(3)}.`))));
+  make("p", { class: "small soft" }, `${pair.first} answers ${count(pair.better, "example")} better, ${pair.second} ${pair.worse.toLocaleString("en")}.`))));
 
 for (const [kind, title] of [["label", "By label"], ["length", "By length"]]) {
   const rows = data.parts.filter((part) => part.kind === kind);
-  if (rows.length < 2) continue;
+  const hidden = data.not_shown[kind];
+  if (!rows.length && !hidden) continue;
   const reach = Math.max(0.01, ...rows.slice(0, 30).flatMap((part) => [Math.abs(part.low), Math.abs(part.high)]));
   section(kind, title,
-    make("p", { class: "small soft" }, `${first.name} beside ${second.name}. Only what is marked holds when all of ${count(rows.length, "part")} are looked at together; the rest may be chance.`),
-    more(rows, 15, (some) => table([[kind, "name"], ["examples", "number"], [first.name, "number"], [second.name, "number"], ["difference", "wide"], ["", "number"]],
-      some.map((part) => [part.name, part.examples.toLocaleString("en"), exact(part.first), exact(part.second), span(part.low, part.value, part.high, -reach, reach, part.is_sure), `${points(part.value)}${part.is_sure ? " ●" : ""}`]))));
+    rows.length ? make("p", { class: "small soft" }, `${first.name} beside ${second.name}. Only what is marked with ● holds when all ${count(rows.length, kind)} are looked at together; the rest may be chance.`) : null,
+    hidden ? make("p", { class: "small soft" }, `${hidden}.`) : null,
+    rows.length ? more(rows, 15, (some) => table([[kind, "name"], ["examples", "number"], [first.name, "number"], [second.name, "number"], ["difference", "wide"], ["", "number"]],
+      some.map((part) => [part.name, part.examples.toLocaleString("en"), exact(part.first), exact(part.second), span(part.low, part.value, part.high, -reach, reach, part.is_sure), `${points(part.value)}${part.is_sure ? " ●" : ""}`]))) : null);
 }
 
 if (data.apart.length) {
-  section("apart", "Where they differ", make("p", { class: "small soft" }, "One is right and the other is not; the surest mistakes come first."),
-    more(data.apart, 12, (some) => table([["example", "long"], ["label", ""], [first.name, "number"], [second.name, "number"]],
-      some.map((each) => [each.text ?? "a photo", each.label, number(each.first), number(each.second)]))));
+  const answered = (each) => make("span", {}, each.answer ?? make("i", {}, "no answer"),
+    ...[each.confidence === null ? null : `${exact(each.confidence)} sure`, data.is_right_or_wrong ? (each.value ? "right" : "wrong") : `${data.measure} ${exact(each.value)}`]
+      .filter(Boolean).map((line) => make("span", { class: "small soft", style: "display:block" }, line)));
+  section("apart", "Where they differ", make("p", { class: "small soft" }, `What each answered, how sure it was, and how good that is. ${data.is_right_or_wrong ? "The surest mistakes come first." : "The largest differences come first."}`),
+    more(data.apart, 12, (some) => table([["example", "long"], ["label", ""], [first.name, "name"], [second.name, "name"]],
+      some.map((each) => [each.text ?? "a photo", each.label, answered(each.first), answered(each.second)]))));
 }
 
 if (data.bundles.some((each) => each.reliability.length)) {
-  section("calibration", "Are they as sure as they are right?", make("div", { class: "cards" }, ...data.bundles.filter((each) => each.reliability.length).map((each) => {
-    const side = 220, drawn = svg("svg", { viewBox: `-14 -14 ${side + 28} ${side + 28}`, width: "100%", role: "img", "aria-label": "confidence and share that is right" });
-    drawn.append(svg("line", { x1: 0, y1: side, x2: side, y2: 0, class: "track" }));
-    for (const row of each.reliability) {
-      const dot = svg("circle", { cx: row.confidence * side, cy: side - row.accuracy * side, r: 3 + 9 * Math.sqrt(row.count / data.examples) });
-      dot.addEventListener("pointermove", (event) => showTip(event, `${count(row.count, "answer")}: sure ${exact(row.confidence)}, right ${exact(row.accuracy)}`));
-      dot.addEventListener("pointerleave", () => { tip.hidden = true; });
-      drawn.append(dot);
-    }
-    return make("div", { class: "card" }, make("h3", {}, each.name), drawn, make("p", { class: "small soft" }, "to the right: surer; up: more often right; the size: how many"));
-  })));
+  section("calibration", "Are they as sure as they are right?",
+    make("p", { class: "small soft" }, "Answers are grouped by how sure they were. Circles on the line are right as often as they are sure; below it, the bundle is too sure. The larger a circle, the more answers."),
+    make("div", { class: "cards" }, ...data.bundles.filter((each) => each.reliability.length).map((each) => {
+      const side = 220, drawn = svg("svg", { viewBox: `-64 -14 ${side + 86} ${side + 62}`, width: "100%", role: "img", "aria-label": `${each.name}: how sure it was, and how often it was right` });
+      const text = (words, attributes) => { const element = svg("text", attributes); element.textContent = words; drawn.append(element); };
+      drawn.append(svg("line", { x1: 0, y1: side, x2: side, y2: side, style: "stroke:var(--soft)" }), svg("line", { x1: 0, y1: 0, x2: 0, y2: side, style: "stroke:var(--soft)" }));
+      for (const share of [0, 0.5, 1]) {
+        text(`${100 * share} %`, { x: share * side, y: side + 18, "text-anchor": "middle" });
+        text(`${100 * share} %`, { x: -8, y: side - share * side + 4, "text-anchor": "end" });
+      }
+      text("sure", { x: side / 2, y: side + 38, "text-anchor": "middle" });
+      text("right", { x: -52, y: side / 2, "text-anchor": "middle", transform: `rotate(-90 -52 ${side / 2})` });
+      drawn.append(svg("line", { x1: 0, y1: side, x2: side, y2: 0, class: "track" }));
+      for (const row of each.reliability) {
+        const dot = svg("circle", { cx: row.confidence * side, cy: side - row.accuracy * side, r: 3 + 9 * Math.sqrt(row.count / data.examples) });
+        dot.addEventListener("pointermove", (event) => showTip(event, `${count(row.count, "answer")}: sure ${exact(row.confidence)}, right ${exact(row.accuracy)}`));
+        dot.addEventListener("pointerleave", () => { tip.hidden = true; });
+        drawn.append(dot);
+      }
+      return make("div", { class: "card" }, make("h3", {}, each.name), drawn);
+    })));
 }

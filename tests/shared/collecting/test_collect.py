@@ -157,9 +157,46 @@ def test_too_many_malformed_rows_end_it_and_a_few_do_not(tmp_path: Path):
     good = [json.dumps({"n": i}) for i in range(199)]
     (tmp_path / "rows.jsonl").write_text("\n".join([*good, "broken"]))
     assert len(rows(run(tmp_path, {"kind": "files", "path": "rows.jsonl"}))) == 199
-    (tmp_path / "rows.jsonl").write_text("\n".join([*good[:50], "broken"]))
-    with pytest.raises(DataError, match=r"1 of 51 rows are malformed, 2.0%; allowed are 1.0%"):
+    (tmp_path / "rows.jsonl").write_text("\n".join([*good[:50], *["broken"] * 4]))
+    with pytest.raises(DataError, match=r"4 of 54 rows are malformed, 7.4%; allowed are 1.0%"):
         run(tmp_path, {"kind": "files", "path": "rows.jsonl"}, out="other")
+
+
+def test_three_malformed_rows_stop_no_small_file_and_a_file_of_nothing_else_does(tmp_path: Path):
+    good = [json.dumps({"n": i}) for i in range(5)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*good, *["broken"] * 3]))
+    done = run(tmp_path, {"kind": "files", "path": "rows.jsonl"})
+    assert (len(rows(done)), len(left_out(done))) == (5, 3)
+    (tmp_path / "rows.jsonl").write_text("broken")
+    with pytest.raises(DataError, match=r"1 of 1 rows is malformed"):
+        run(tmp_path, {"kind": "files", "path": "rows.jsonl"}, out="other")
+
+
+def test_after_too_many_malformed_rows_a_higher_share_goes_on_and_other_changes_are_refused(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 5 + "1,2,3\n" * 4)
+    source = {"kind": "files", "path": "rows.csv"}
+    with pytest.raises(DataError) as stopped:
+        run(tmp_path, source)
+    assert "into quotation marks. Correct the source" in str(stopped.value)
+    assert f"in the hidden folder {journal_folder(tmp_path / 'out')}" in str(stopped.value)
+    with pytest.raises(ConfigError, match="only `max_left_out` and licences may change"):
+        run(tmp_path, source | {"add": {"language": "en"}}, max_left_out=0.9)
+    done = run(tmp_path, source | {"licence": "CC0"}, max_left_out=0.9)
+    assert {row["_licence"] for row in rows(done, with_origin=True)} == {"CC0"}
+    assert len(rows(done)) == 5
+
+
+def test_a_wrong_column_name_is_told_with_the_columns_that_there_are(tmp_path: Path):
+    (tmp_path / "rows.json").write_text(json.dumps([{"Beschreibung": "x", "fields": {"title": "y"}}]))
+    source = {"kind": "files", "path": "rows.json"}
+    with pytest.raises(DataError) as missed:
+        run(tmp_path, source | {"columns": {"text": "Beschreibungen"}})
+    assert (
+        "no row has 'Beschreibungen', which `columns` asks for; did you mean 'Beschreibung'? "
+        "The rows have 'Beschreibung', 'fields', 'fields.title'." in str(missed.value)
+    )
+    with pytest.raises(DataError, match=r"asks for\. The rows have"):
+        run(tmp_path, source | {"columns": {"text": "qqq"}}, restart=True)
 
 
 def test_a_file_that_cannot_be_read_is_named_and_tried_again(tmp_path: Path):
