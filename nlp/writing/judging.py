@@ -28,6 +28,8 @@ GIVEN_SHARE = 0.75
 """Of validation answers that become a sentence, where the writer is less than `SURE_ENOUGH`; the others are quoted. Of
 the quarter that is left out on questions of other titles, about half read badly (35 read)."""
 SURE_ENOUGH = 0.9
+GOOD = 0.95
+"""Mean F1 of what passes the rules, from which nothing of it is left out."""
 MAX_TOKENS = 64
 """Of a sentence; the answer is one blank in it."""
 SHOWN_WRONG = 40
@@ -101,7 +103,8 @@ class WriterJudging(Judging[Judged, WriterDecision]):
         val = judged["val"]
         sure = sorted((each.confidence for each in val.written if each.problem is None), reverse=True)
         wanted = int(GIVEN_SHARE * len(val.written))
-        least = min(SURE_ENOUGH, sure[wanted]) if wanted < len(sure) else 0.0
+        is_good = bool(val.given.any()) and float(val.f1[val.given].mean()) >= GOOD
+        least = 0.0 if is_good or wanted >= len(sure) else min(SURE_ENOUGH, sure[wanted])
         decision = WriterDecision(max_tokens=MAX_TOKENS, least_confidence=round(least, 4))
         return Fitted(decision, decision)
 

@@ -25,6 +25,7 @@ def read_sheets(path: Path) -> dict[str, list[list[str]]]:
     """
     import python_calamine  # noqa: F401 where it is missing, it is said here how to install it
 
+    path.open("rb").close()  # says what is wrong with the file itself
     with tempfile.TemporaryDirectory(prefix="percept-sheets-") as folder:
         out = Path(folder, "sheets.json")
         command = [sys.executable, "-P", "-m", __name__, str(path), str(out)]  # -P: not what lies in this folder

@@ -45,12 +45,12 @@ def inner(image: Image.Image, edge: float) -> Image.Image:
     return image.crop((x, y, image.width - x, image.height - y))
 
 
-def pairs(*photos: bytes, in_colour: bool = True) -> list[tuple[int, int]]:
+def pairs(*photos: bytes) -> list[tuple[int, int]]:
     """Return the rows that are found to be the same; features say that all photos are alike."""
     looked: Sequence[Looked] = [found for photo in photos if not isinstance(found := look(photo), str)]
     greys, colours = np.stack([each.grey for each in looked]), np.stack([each.colours for each in looked])
     ratios = np.array([each.width / each.height for each in looked])
-    found = nearly_same(greys, ratios, np.ones((len(looked), 4), dtype=np.float32), colours if in_colour else None)
+    found = nearly_same(greys, ratios, np.ones((len(looked), 4), dtype=np.float32), colours)
     return [(one, other) for one, other, _ in found]
 
 
@@ -95,9 +95,3 @@ def test_a_small_thing_before_a_busy_background_makes_another_photo():
     ImageDraw.Draw(marked).ellipse((90, 60, 140, 110), fill=BLUE)
     assert pairs(jpeg(busy), jpeg(busy, 30)) == [(0, 1)]
     assert pairs(jpeg(busy), jpeg(marked)) == []
-
-
-def test_without_colours_a_different_part_still_counts():
-    light, dark = drawn("tree", (150, 200, 120), 3), drawn("circle", (60, 110, 90), 3)
-    assert pairs(jpeg(light), jpeg(dark), in_colour=False) == []
-    assert pairs(jpeg(light), jpeg(ImageOps.mirror(light)), in_colour=False) == [(0, 1)]
