@@ -35,6 +35,7 @@ EXTRAS_OF = {
     "nlp/starting.py": ["train"],
     "nlp/tables.py": ["train"],
     "nlp/writing/module.py": ["writer"],
+    "nlp/writing/pointer.py": ["train"],
     "*/*/data.py": ["train"],
     "*/*/decision.py": ["train"],
     "*/*/evaluation.py": ["train"],
