@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts.eyes import eyes_for
+from scripts.eyes import eyes_for, eyes_on
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def _propose(dataset: Dataset, file: Path, findings: Path | None, decisions: Pat
         raise ConfigError(f"{file} exists already, and may have been edited. Name another file.")
     rows = load_rows(dataset)
     if findings is None:
-        has_photos = rows.image is not None
-        eyes = eyes_for(None, photos=has_photos) if has_photos or rows.text is not None else None
+        eyes = eyes_on(None, rows)
         found = examine(rows, eyes).findings
     else:
         place = findings / FINDINGS if findings.is_dir() else findings

@@ -22,10 +22,8 @@ class _CompareCommand(options.DataCommand):
 
 @click.command(cls=_CompareCommand)
 @options.recipes
-@click.option(
-    "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@options.split
+@options.as_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to this file.")
 @options.device
 def command(

@@ -62,8 +62,6 @@ def command(
             raise ConfigError("no model is there that could look: name one with --bundle.")
         found = discover(rows, eyes, known=others, count=count, least=least)
         write_discovery(staging, rows, found, eyes.name)
-    for note in found.notes:
-        click.echo(note, err=True)
     for each in found.groups[:20]:
         near = "" if each.nearest is None else f"  {'rather a part of' if each.is_part else 'nearest'} {each.nearest}"
         click.echo(f"{len(each.rows):>6,}  {each.name}{near}")

@@ -12,10 +12,8 @@ from scripts import options
 
 @click.command(cls=options.DataCommand)
 @options.recipes
-@click.option(
-    "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
+@options.split
+@options.as_json
 @click.option(
     "--most-wrong",
     "--contact-sheet",

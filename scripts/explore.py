@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts.eyes import eyes_for
+from scripts.eyes import eyes_on
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def command(
         rows = load_rows(dataset, text=text, label=label, image=image)
         if not len(rows):
             raise ConfigError(f"{data} has no rows.")
-        has_photos = rows.image is not None
-        eyes = eyes_for(bundle, photos=has_photos) if has_photos or rows.text is not None else None
+        eyes = eyes_on(bundle, rows)
         examined = examine(rows, eyes)
         write_report(output, examined)
     counts = Counter(finding.kind for finding in examined.findings)

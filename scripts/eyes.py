@@ -11,9 +11,17 @@ from shared.project import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from shared.exploring.eyes import Eyes
+    from shared.exploring.rows import Rows
 
 TEXT_EYES, PHOTO_EYES = "models/encoder", "models/tagger"
 """The bundles that look by default."""
+
+
+def eyes_on(bundle: Path | None, rows: Rows) -> Eyes | None:
+    """Return the model that looks at rows; None if they have neither texts nor photos. Raises as `eyes_for`."""
+    if rows.image is None and rows.text is None:
+        return None
+    return eyes_for(bundle, photos=rows.image is not None)
 
 
 def eyes_for(bundle: Path | None, *, photos: bool) -> Eyes | None:

@@ -28,6 +28,10 @@ device = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     help="What to compute on.",
 )
+split = click.option(
+    "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 min_score = click.option(
     "--min-score",
     type=click.FloatRange(0, 1),

@@ -51,7 +51,8 @@ class WriterData(TaskData):
             Hugging Face dataset, or a list of such sets with their options.
         language_model: whose tokenizer is used; one for "pointer" and "small" is trained on the sentences. The command
             line fills it in from the model.
-        max_length: tokens of question, text and sentence; longer ones are left out.
+        max_length: tokens of question, text and sentence that a language model learns; longer ones are left out. The
+            pointing writer reads 30 words of the question and 60 of the text.
         batch_tokens: tokens in a step, padding included; sentences of similar length go together.
         vocabulary_size: most pieces of a tokenizer that is trained.
         val_share: share of the contexts that validates, where a set brings no validation split.

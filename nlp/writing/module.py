@@ -28,9 +28,8 @@ from nlp.writing.pointer import (
     pointed,
     pointing_losses,
 )
-from nlp.writing.pointing import COPIED, KINDS, WORD_CASES, WORD_PIECES, WRITTEN_CASES, WRITTEN_PIECES
-from nlp.writing.pointing import LOGITS as POINTED
-from nlp.writing.predictor import INPUT_IDS, LOGITS, PAST, PRESENT
+from nlp.writing.pointing import COPIED, KINDS, LOGITS, WORD_CASES, WORD_PIECES, WRITTEN_CASES, WRITTEN_PIECES
+from nlp.writing.predictor import INPUT_IDS, PAST, PRESENT
 from nlp.writing.units import Target, read
 from nlp.writing.wording import ask
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG
@@ -95,6 +94,9 @@ class WriterModule(TaskModule):
             raise ConfigError(f"model.size must be a multiple of 64; came {size}.")
         self.save_hyperparameters()
         self.points = is_pointer(language_model)
+        if self.points and (lora_rank or label_smoothing):
+            raise ConfigError("model.lora_rank and model.label_smoothing are for causal language models; a pointing "
+                              "writer is small and learns with all its weights. Leave them out.")  # fmt: skip
         if self.points:
             self.model: Any = build_pointer(language_model, max(2, vocabulary_size), size, layers).train()
             return
@@ -178,7 +180,7 @@ class WriterModule(TaskModule):
             network=network,
             model=network,
             example=_golden_pointed(data),
-            outputs=(POINTED,),
+            outputs=(LOGITS,),
             dynamic={
                 WORD_PIECES: {0: "batch", 1: "words"}, WORD_CASES: {0: "batch", 1: "words"},
                 KINDS: {0: "batch", 1: "words"}, WRITTEN_PIECES: {0: "batch", 1: "written"},

@@ -95,18 +95,11 @@ class PointerNetwork(nn.Module):
             written_cases: int64 [N, T].
             copied: float32 [N, T, S]; 1 at the word that each was copied from.
         """
-        return self.all_steps(pieces, cases, kinds, written_pieces, written_cases, copied)[:, -1]
+        return self.all_steps((pieces, cases, kinds), (written_pieces, written_cases, copied))[:, -1]
 
-    def all_steps(
-        self,
-        pieces: Tensor,
-        cases: Tensor,
-        kinds: Tensor,
-        written_pieces: Tensor,
-        written_cases: Tensor,
-        copied: Tensor,
-    ) -> Tensor:
-        """Return the logits after each word written, [N, T, symbols + S]; arguments as `forward`."""
+    def all_steps(self, read: tuple[Tensor, ...], written: tuple[Tensor, ...]) -> Tensor:
+        """Return the logits after each word written, [N, T, symbols + S]; what was read and written is `forward`'s."""
+        (pieces, cases, kinds), (written_pieces, written_cases, copied) = read, written
         hidden = (kinds == PADDING)[:, None, None, :]  # [N, 1, 1, S]
         seen = self._word(pieces, cases) + self.kind(kinds) + self.place.weight[: kinds.shape[1]]
         for layer in self.encoder:
@@ -276,7 +269,8 @@ INPUTS = ("pieces", "cases", "kinds", "written_pieces", "written_cases", "copied
 
 def pointing_losses(network: PointerNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the loss of each word, float [N, T], and whether the likeliest word is right, bool [N, T]."""
-    logits = network.all_steps(*(batch[name] for name in INPUTS))
+    tensors = tuple(batch[name] for name in INPUTS)
+    logits = network.all_steps(tensors[:3], tensors[3:])
     free = torch.ones(len(logits), len(SYMBOLS), dtype=torch.bool, device=logits.device)
     allowed = torch.cat([free, batch["may_copy"]], dim=1)[:, None]
     shares = logits.masked_fill(~allowed, _NEVER).log_softmax(-1)

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from nlp.writing.checking import problem
-from nlp.writing.pointing import point, points
+from nlp.writing.pointing import LOGITS, point, points
 from nlp.writing.wording import END, Ask, ask
 from shared.bundle.layout import TOKENIZER, TOKENIZER_CONFIG, WriterDecision
 from shared.bundle.read import Bundle
@@ -22,7 +22,6 @@ from shared.runtime.protocol import KEPT, Runtime
 
 INPUT_IDS = "input_ids"
 PAST = "past"
-LOGITS = "logits"
 PRESENT = "present"
 EOS = "eos_token"
 MAX_READ = 256

@@ -17,6 +17,8 @@ from nlp.writing.wording import BLANK, SHOWN_WORDS, Ask
 
 PIECES = 6
 """Of a word that are looked at; few have more."""
+_LETTERS = 64
+"""Of a word in which its pieces are looked for: what has more is no word, and may be a whole file."""
 MAX_QUESTION_WORDS = 30
 MAX_TEXT_WORDS = 60
 MAX_WRITTEN = 44
@@ -139,7 +141,8 @@ def case_of(word: str) -> int:
 def arrays(tokenizer: Tokenizer, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the pieces of words, int64 [S, PIECES], 0 where there are fewer, and their cases, int64 [S]."""
     pieces = np.zeros((len(words), PIECES), dtype=np.int64)
-    for row, encoded in enumerate(tokenizer.encode_batch([word.lower() for word in words], add_special_tokens=False)):
+    begun = [word[:_LETTERS].lower() for word in words]
+    for row, encoded in enumerate(tokenizer.encode_batch(begun, add_special_tokens=False)):
         ids = encoded.ids[:PIECES] or [1]
         pieces[row, : len(ids)] = ids
     return pieces, np.array([case_of(word) for word in words], dtype=np.int64)

@@ -130,7 +130,7 @@ def nearly_same(
         greys: uint8 [N, SIDE, SIDE].
         ratios: float [N], widths divided by heights.
         features: float [N, D].
-        colours: uint8 [N, SMALL_SIDE, SMALL_SIDE, 3]; without them, only parts that differ in grey count.
+        colours: uint8 [N, SMALL_SIDE, SMALL_SIDE, 3].
     """
     pairs = {*_near(features, MEANING), *_near(_small(greys), SMALL_ALIKE)}
     glanced = {row: _Glanced(greys[row], float(ratios[row])) for row in sorted({row for pair in pairs for row in pair})}
@@ -187,11 +187,9 @@ class _Picture:
     """float32 [SIDE, SIDE, 3], 0 to 255."""
 
     @classmethod
-    def of(cls, grey: np.ndarray, ratio: float, small: np.ndarray | None) -> _Picture:
+    def of(cls, grey: np.ndarray, ratio: float, small: np.ndarray) -> _Picture:
         """Return a photo with the details of its grey copy and the colours of its small one, as JPEG keeps both."""
         light = np.repeat(grey[:, :, np.newaxis].astype(np.float32), 3, axis=2)
-        if small is None:
-            return cls(grey, ratio, light)
         smooth = Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         wide = np.asarray(smooth, dtype=np.float32)
         return cls(grey, ratio, np.clip(light + wide - (wide @ _LUMA)[:, :, np.newaxis], 0, 255))

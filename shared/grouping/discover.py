@@ -56,11 +56,10 @@ class Discovered:
     """Rows that fit neither a known label nor a group."""
     fits: dict[int, str]
     """Row -> the known label that the model gives it."""
-    grouping: Grouping | None
+    grouping: Grouping
     examined: list[int]
     """Rows that were put into groups, or into none."""
     measures: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 def discover(
@@ -79,14 +78,13 @@ def discover(
         least: rows of a group.
 
     Raises:
-        ConfigError: there are no texts or photos, or too few rows without a label.
+        ConfigError: there are no texts or photos, too few rows without a label, or no group.
     """
     if rows.text is None and rows.image is None:
         raise ConfigError("there is no column of texts or photos. Name it with --text or --image.")
     contents = _contents(rows)
     has_all = all(rows.labels[row] is not None for row in contents) and known is None
     open_ = [row for row in contents if has_all or known is not None or rows.labels[row] is None]
-    notes: list[str] = []
     fits: dict[int, str] = {}
     if eyes.names is not None and not has_all and open_:
         named = eyes.names([contents[row] for row in open_])
@@ -103,8 +101,9 @@ def discover(
     labels = shown[1] if shown is not None else []
     grouping = group(features, shown[0] if shown is not None else None, texts=texts, count=count, least=least)
     if grouping.count == 0:
-        notes.append("no group was found: the rows are too different, or too few are alike. Try a smaller --least.")
-    found = Discovered([], [], fits, grouping, open_, notes=notes)
+        raise ConfigError(f"no group was found among {len(open_):,} rows: too few are alike. Try a smaller --least, or "
+                          "say with --groups how many there are.")  # fmt: skip
+    found = Discovered([], [], fits, grouping, open_)
     found.alone = [row for row, of in zip(open_, grouping.of, strict=True) if of == NONE]
     found.groups = _groups(rows, open_, grouping, shown, labels, eyes, contents)
     found.measures = _measures(grouping)
@@ -174,8 +173,6 @@ def _groups(
     eyes: Eyes,
     contents: dict[int, Any],
 ) -> list[Group]:
-    if grouping.count == 0:
-        return []
     of, space = grouping.of, grouping.space
     centres = centres_of(space, of)
     words = _words(rows, open_, of)

@@ -88,10 +88,9 @@ def _page(rows: Rows, found: Discovered, eyes: str, column: str) -> dict[str, An
         :SHOWN_MEMBERS
     ]
     shown = sorted(set(shown))
-    space, grouping = None, found.grouping
-    if grouping is not None:
-        space = [[x, y, found.examined[place], int(grouping.of[place])] for x, y, place in flat(grouping.space)]
-    of_map = {int(spot[2]) for spot in space or ()}
+    grouping = found.grouping
+    spots = [[x, y, found.examined[place], int(grouping.of[place])] for x, y, place in flat(grouping.space)]
+    of_map = {int(spot[2]) for spot in spots}
     return {
         "eyes": eyes,
         "column": column,
@@ -100,7 +99,6 @@ def _page(rows: Rows, found: Discovered, eyes: str, column: str) -> dict[str, An
         "fits": _counted(found.fits),
         "alone": found.alone,
         "measures": {name: round(value, 4) for name, value in found.measures.items()},
-        "notes": found.notes,
         "typical": TYPICAL,
         "groups": [
             {
@@ -114,7 +112,7 @@ def _page(rows: Rows, found: Discovered, eyes: str, column: str) -> dict[str, An
         "thumbs": _thumbs(rows, {*shown}) if rows.image is not None else {},
         "sha256": {row: rows.digests[row] for row in sorted({*found.examined, *found.fits})},
         "fitted": {str(row): name for row, name in found.fits.items()},
-        "map": space or [],
+        "map": spots,
         "none": NONE,
     }  # fmt: skip
 

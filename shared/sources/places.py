@@ -28,7 +28,7 @@ from shared.sources.rasa import RASA_SUFFIXES, has_examples, read_rasa
 from shared.sources.splits import splits_in
 from shared.sources.squad import squad_rows
 from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
-from shared.sources.stored import DATASET, split_column, splits_of, table_files
+from shared.sources.stored import DATASET, has_split_column, split_column, splits_of, table_files
 from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table, read_json
 
 STEP_ROWS = 5_000
@@ -254,7 +254,8 @@ class FilesReader:
                 return
         table = open_table(file, self.spec.table)
         yield from map(_Note, table.notes)
-        column, meaning = split_column(file, table.rows()) if split is None else (None, {})
+        may_split = split is None and has_split_column(table.columns)
+        column, meaning = split_column(file, table.rows()) if may_split else (None, {})
         is_of_dataset = (file.parent.parent / DATASET).is_file()
         for number, row in enumerate(table.rows(), start=1):
             if ERROR in row:

@@ -111,7 +111,8 @@ class Secrets:
 
     def __init__(self, environment: dict[str, str] | None = None) -> None:
         self._environment = dict(os.environ) if environment is None else environment
-        self._used: set[str] = set()
+        self._forms: list[str] = []
+        """How the values that were filled in may be written, the longest first."""
 
     def fill(self, text: str) -> str:
         """Return a text with the values of its variables.
@@ -123,7 +124,7 @@ class Secrets:
 
     def mask(self, text: str) -> str:
         """Return a text in which *** stands for every value that was filled in anywhere, as it is or as in a URL."""
-        for form in self._forms():
+        for form in self._forms:
             text = text.replace(form, "***")
         return text
 
@@ -137,11 +138,7 @@ class Secrets:
 
     def are_in(self, content: bytes) -> bool:
         """Whether one of the values is somewhere in it."""
-        return any(form.encode() in content for form in self._forms())
-
-    def _forms(self) -> list[str]:
-        forms = {form for secret in self._used for form in (secret, quote(secret, safe=""), quote_plus(secret))}
-        return sorted(forms, key=len, reverse=True)
+        return any(form.encode() in content for form in self._forms)
 
     def _value(self, found: re.Match[str]) -> str:
         value = self._environment.get(found[1])
@@ -149,7 +146,8 @@ class Secrets:
             raise ConfigError(f"the environment has no {found[1]}, which the spec asks for. Set it: "
                               f"{found[1]}=… percept collect …")  # fmt: skip
         if len(value) >= _LEAST_SECRET:
-            self._used.add(value)
+            forms = {*self._forms, value, quote(value, safe=""), quote_plus(value)}
+            self._forms = sorted(forms, key=len, reverse=True)
         return value
 
 

@@ -6,7 +6,7 @@ Formats with a shape of their own are in `rasa` and `squad`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,6 +93,11 @@ def splits_of(place: Path, files: list[Path]) -> dict[Path, str | None]:
 def _name_at(file: Path, depth: int) -> str:
     parts = file.parts
     return (file.stem if depth == len(parts) - 1 else parts[depth]) if depth < len(parts) else ""
+
+
+def has_split_column(columns: Sequence[str] | None) -> bool:
+    """Whether a column may say which split a row is in; None where each row has columns of its own."""
+    return columns is None or any(name.lower() in SPLIT_COLUMNS for name in columns)
 
 
 def split_column(file: Path, rows: Iterable[Row]) -> tuple[str | None, dict[str | None, str]]:

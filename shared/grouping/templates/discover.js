@@ -59,7 +59,7 @@ const save = () => {
   make("a", { href: URL.createObjectURL(new Blob([`${lines.join("\n")}\n`], { type: "application/jsonl" })), download: "plan.decisions.jsonl" }).click();
 };
 
-section("groups", "Groups", ...data.notes.map((note) => make("p", { class: "warn" }, note)),
+section("groups", "Groups",
   make("p", { class: "small soft" }, "Name each group as you would name a label. Two groups with one name become one label; a dismissed group is left out. Put the file beside plan.yaml in place of the one there, and run percept clean."),
   make("div", { class: "controls" }, make("button", { class: "primary", onclick: save }, "Save plan.decisions.jsonl"),
     make("button", { onclick: () => { groups = whole.map((group) => ({ ...group })); keep(); draw(); } }, "Start again"), told),

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from nlp.writing import TASK
 from nlp.writing.data import UNLEARNED, WriterData, collate
 from nlp.writing.network import load_network
-from nlp.writing.predictor import INPUT_IDS, LOGITS, PAST, PRESENT, AnswerWriter
+from nlp.writing.pointing import LOGITS
+from nlp.writing.predictor import INPUT_IDS, PAST, PRESENT, AnswerWriter
 from nlp.writing.sources import Source, load_source
 from shared.bundle.layout import WriterDecision
 from shared.bundle.read import Bundle

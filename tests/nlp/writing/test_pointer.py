@@ -11,9 +11,11 @@ import torch
 
 from nlp.writing import TASK
 from nlp.writing.data import WriterData
+from nlp.writing.module import WriterModule
 from nlp.writing.network import load_network
 from nlp.writing.pointer import POINTER, PointerNetwork, build_pointer, collate_pointed, is_pointer, pointing_losses
 from nlp.writing.predictor import AnswerWriter
+from nlp.writing.units import arrays
 from nlp.writing.wording import ask
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
@@ -87,6 +89,19 @@ def test_padding_changes_nothing(sentences: Path, cache_dir: str):
     assert torch.allclose(together[1, :steps], alone[0], atol=1e-5)
     assert not together[1, steps:].any()
     assert right[1, steps:].all()
+
+
+def test_what_a_pointing_writer_has_no_use_for_is_refused():
+    for setting in ({"lora_rank": 4}, {"label_smoothing": 0.1}):
+        with pytest.raises(ConfigError, match="are for causal language models"):
+            WriterModule(vocabulary_size=20, size=64, layers=1, **setting)
+
+
+def test_a_file_in_a_word_costs_no_more_than_a_word(sentences: Path, cache_dir: str):
+    data = WriterData(str(sentences), vocabulary_size=200, cache_dir=cache_dir)
+    data.setup()
+    huge, short = (arrays(data.tokenizer, ["boat" * count]) for count in (500_000, 16))
+    assert (huge[0] == short[0]).all()
 
 
 def test_a_folder_that_is_no_pointing_writer_is_not_taken_for_one(tmp_path: Path):

@@ -83,7 +83,7 @@ def test_rows_without_a_label_become_groups_and_a_dataset(tmp_path: Path):
     assert "flights" in {
         row["label"] for _, batch in read_dataset(tmp_path / "named").batches() for row in batch.to_pylist()
     }
-    assert discover(tmp_path / "t.csv", out, "--least", "8").exit_code == 0  # an earlier discovery is replaced
+    assert discover(tmp_path / "t.csv", out).exit_code == 0  # an earlier discovery is replaced
 
 
 def test_labels_of_other_rows_and_a_given_number_of_groups(tmp_path: Path):
@@ -133,13 +133,18 @@ def test_photos_are_grouped_too(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["t.csv", "out"], "1 rows have no label"), (["t.csv", "full"], "something else than a discovery"),
-     (["none.csv", "out"], "there is nothing at")],
-)  # fmt: skip
+    [
+        (["t.csv", "out"], "1 rows have no label"),
+        (["far.csv", "out", "--least", "40"], "no group was found"),
+        (["t.csv", "full"], "something else than a discovery"),
+        (["none.csv", "out"], "there is nothing at"),
+    ],
+)
 def test_mistakes_are_told_in_a_line(tmp_path: Path, args: list[str], said: str):
     (tmp_path / "t.csv").write_text("text,label\nhello,a\nbye,b\nmore,\n")
+    (tmp_path / "far.csv").write_text("text\n" + "".join(f"word{i} thing{i * i}\n" for i in range(30)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
-    done = discover(*(tmp_path / name for name in args))
+    done = discover(*(tmp_path / name for name in args[:2]), *args[2:])
     assert done.exit_code == 2
     assert said in done.output
