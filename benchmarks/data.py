@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score
 from nlp.embedding.offline import text_embeddings
 from shared.bundle.read import read_bundle
 from shared.exploring.labels import check_labels, normalised
-from shared.exploring.photos import look, nearly_same
+from shared.exploring.photos import Album, Looked, look, nearly_same
 from shared.project import PROJECT_ROOT
 from shared.runtime.choose import choose_runtime
 from shared.sources.files import walk
@@ -119,18 +119,23 @@ def photos(folder: Path) -> None:
     names = sorted({file.parent.name for file in files})
     bundle = read_bundle(PROJECT_ROOT / "models" / "tagger")
     runtime = choose_runtime(bundle, "cpu", threads=2)
+
+    def looked_at(contents: Sequence[bytes]) -> tuple[list[Looked], np.ndarray]:
+        looked = [found for content in contents if not isinstance(found := look(content), str)]
+        return looked, photo_features(bundle, runtime, contents)
+
     chosen = random.Random(0).sample(files, PHOTOS)
     contents = [file.read_bytes() for file in chosen]
-    seen = _seen(contents, bundle, runtime)
-    pairs = list(nearly_same(*seen))
+    seen, features = looked_at(contents)
+    pairs = list(nearly_same(Album.of(seen), features))
     for one, other, _ in pairs:
         print(f"alike: {chosen[one].parent.name}/{chosen[one].name}, {chosen[other].parent.name}/{chosen[other].name}")
     print(f"{len(chosen)} photos: {len(pairs)} pairs, {100 * len(pairs) / len(chosen):.2f} of 100 photos")
     for name, change in CHANGES.items():
         changed = [_changed(content, change) for content in contents]
-        more = _seen(changed, bundle, runtime)
-        together = [np.concatenate(both) for both in zip(seen, more, strict=True)]
-        found = {(a, b) for a, b, _ in nearly_same(*together)}
+        more, features_of_more = looked_at(changed)
+        together = Album.of([*seen, *more])
+        found = {(a, b) for a, b, _ in nearly_same(together, np.concatenate([features, features_of_more]))}
         hits = sum((i, i + len(chosen)) in found for i in range(len(chosen)))
         print(f"{name}: recall {hits / len(chosen):.3f}")
     several = random.Random(1).sample(files, min(len(files), LABELLED))
@@ -218,14 +223,6 @@ def _with_noise(
 
 def _precision(features: np.ndarray, noisy: np.ndarray, is_wrong: np.ndarray) -> float:
     return float(average_precision_score(is_wrong, -check_labels(features, noisy).margin))
-
-
-def _seen(contents: Sequence[bytes], bundle: object, runtime: object) -> tuple[np.ndarray, ...]:
-    """Return what `nearly_same` takes, in its order."""
-    looked = [found for content in contents if not isinstance(found := look(content), str)]
-    greys, colours = (np.stack(each) for each in zip(*((each.grey, each.colours) for each in looked), strict=True))
-    ratios = np.array([each.width / each.height for each in looked])
-    return greys, ratios, photo_features(bundle, runtime, contents), colours  # type: ignore[arg-type]
 
 
 def _changed(content: bytes, change: Callable[[Image.Image], Image.Image]) -> bytes:

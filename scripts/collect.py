@@ -61,14 +61,16 @@ def command(ctx: click.Context, spec: Path, output: Path, restart: bool, into: s
 
 
 def _tell(done: Collected, output: Path) -> None:
+    from shared.exploring.wording import counted
+
     for note in done.notes:
         click.echo(note, err=True)
     for name, counts in done.counts.items():
         aside = f", {counts.set_aside:,} set aside" if counts.set_aside else ""
         failed = f", {counts.failed:,} failed" if counts.failed else ""
-        click.echo(f"{name}: {counts.rows:,} rows{aside}{failed}")
+        click.echo(f"{name}: {counted(counts.rows, 'row')}{aside}{failed}")
     splits = ", ".join(f"{rows:,} {split}" for split, rows in done.dataset.info.splits.items())
-    click.echo(f"{len(done.dataset):,} rows ({splits}) in {output}")
+    click.echo(f"{counted(len(done.dataset), 'row')} ({splits}) in {output}")
     if any(counts.set_aside for counts in done.counts.values()):
         click.echo(f"What was set aside, and why: {output / 'left_out.parquet'}")
     if done.failed:

@@ -24,9 +24,9 @@ from nlp.intent.teaching import teacher_logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
 from shared.bundle.read import sha256_of
 from shared.errors import ConfigError, DataError
-from shared.sources.splits import SPLITS
+from shared.sources.splits import GUARDED, SPLITS
 from shared.sources.tables import normalised
-from shared.training.data import GUARDED, TaskData, stratified_share
+from shared.training.data import TaskData, stratified_share
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]

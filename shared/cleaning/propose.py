@@ -11,6 +11,7 @@ from shared.dataset.read import Dataset
 from shared.exploring.findings import Finding
 from shared.exploring.rows import JOINED
 from shared.exploring.spelling import spelling_key
+from shared.sources.splits import guard
 
 _Row = tuple[str, int]
 """Digest and number."""
@@ -147,7 +148,7 @@ def _change(finding: Finding, splits: Sequence[str], open_ties: set[_Row]) -> di
     """Return the `drop` or `relabel` that a finding suggests; None for what steps mend, and what only a person can."""
     base = _base(finding)
     if finding.kind in ("leak", "near_leak") and finding.other is not None:
-        if _rank(splits[finding.other]) > _rank(splits[finding.row]):
+        if guard(splits[finding.other]) > guard(splits[finding.row]):
             base |= {"sha256": finding.other_sha256 or finding.sha256, "row": finding.other}
         return base | {"action": "drop"}
     if finding.kind in ("broken", "leak", "near_leak"):
@@ -167,8 +168,3 @@ def _renamed(given: str, suggested: str, *, is_list: bool) -> dict[str, str]:
     """Return old -> new name of the labels of a row."""
     pairs = zip(given.split(JOINED), suggested.split(JOINED), strict=False) if is_list else [(given, suggested)]
     return {old: new for old, new in pairs if old != new and spelling_key(old) == spelling_key(new)}
-
-
-def _rank(split: str) -> int:
-    """Return how little guarded a split is."""
-    return {"test": 0, "val": 1}.get(split, 2)

@@ -24,9 +24,7 @@ from shared.exploring.personal import masked
 from shared.exploring.rows import is_missing
 from shared.exploring.texts import words_of
 from shared.exploring.wording import counted
-
-GUARDED = ("test", "val", "train")
-"""Of copies in several splits the one in the first of these is kept."""
+from shared.sources.splits import guard
 
 
 class Steps:
@@ -119,7 +117,7 @@ class Steps:
             if len(group) == 1:
                 continue
             best = min(
-                group, key=lambda place: (_guarded(working.splits[place]), place if step.keep == "first" else -place)
+                group, key=lambda place: (guard(working.splits[place]), place if step.keep == "first" else -place)
             )
             for place in group:
                 wanted[place] = place == best and step.keep != "none"
@@ -443,10 +441,6 @@ def _redacted(cell: Any, column: str) -> Any:
     if not is_missing(cell) and not has_text(cell):
         raise ConfigError(f"{column!r} cannot be redacted: expected texts or lists of texts, came {str(cell)[:40]!r}.")
     return with_texts(cell, masked)
-
-
-def _guarded(split: str) -> int:
-    return GUARDED.index(split) if split in GUARDED else len(GUARDED)
 
 
 def _training_numbers(working: Working, column: str) -> list[float]:

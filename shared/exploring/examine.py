@@ -30,6 +30,7 @@ from shared.exploring.rows import JOINED, Rows
 from shared.exploring.spelling import best_spellings, stands_for_nothing
 from shared.exploring.statistics import LARGEST, MAX_CATEGORIES, Categories, categories_of, dependences, numbers_of
 from shared.exploring.wording import counted, quoted
+from shared.sources.splits import guard
 
 logger = logging.getLogger(__name__)
 SHOWN_FINDINGS = 200
@@ -337,7 +338,8 @@ class _Examination:
             elif not is_tie and splits[row] == splits[first]:
                 self.add("duplicate", row, 1.0, f"is the same as #{first}", other=first)
             if splits[row] != splits[first]:
-                self.add("leak", row, 1.0, f"is in {splits[row]}, and as #{first} in {splits[first]}", other=first)
+                one, kept = self._less_guarded(first, row)
+                self.add("leak", one, 1.0, f"is in {splits[one]}, and as #{kept} in {splits[kept]}", other=kept)
 
     def _tie(self, group: Sequence[int]) -> None:
         self.ties.append(len(group))
@@ -359,8 +361,7 @@ class _Examination:
 
     def _photos(self) -> dict[str, Any]:
         seen: dict[str, list[int]] = defaultdict(list)
-        greys: list[np.ndarray] = []
-        colours: list[np.ndarray] = []
+        kept: list[looking.Looked] = []
         features: list[np.ndarray] = []
         measured: dict[str, list[float | None]] = {name: [None] * len(self.rows) for name in _MEASURED}
         formats: Counter[str] = Counter()
@@ -373,8 +374,7 @@ class _Examination:
                 continue
             seen[hashlib.sha256(content).hexdigest()].append(row)
             self.seen.append(row)
-            greys.append(looked.grey)
-            colours.append(looked.colours)
+            kept.append(looked)
             self.thumbs[row] = looked.thumb
             formats[looked.format] += 1
             values = (looked.width, looked.height, looked.width / looked.height, looked.brightness, looked.contrast,
@@ -387,10 +387,7 @@ class _Examination:
                 features += self._seen_photos(waiting)
         features += self._seen_photos(waiting)
         self.features = np.stack(features) if features else None
-        self.greys = np.stack(greys) if greys else np.zeros((0, looking.SIDE, looking.SIDE), dtype=np.uint8)
-        side = looking.SMALL_SIDE
-        self.colours = np.stack(colours) if colours else np.zeros((0, side, side, 3), dtype=np.uint8)
-        self.ratios = np.array([measured["ratio"][row] for row in self.seen], dtype=np.float64)
+        self.album = looking.Album.of(kept)
         self.numbers.update(measured)
         for group in seen.values():
             if len(group) > 1:
@@ -428,8 +425,7 @@ class _Examination:
         assert self.features is not None
         near, cosines = nearest(self.features, NEIGHBOURS)
         if self.rows.image is not None:
-            pairs = looking.nearly_same(self.greys, self.ratios, self.features, self.colours)
-            pairs = tqdm(pairs, desc="comparing photos", unit=" pairs")
+            pairs = looking.nearly_same(self.album, self.features)
         else:
             pairs = reading.nearly_same([self.rows.texts[row] for row in self.seen], near, cosines)
         for one, other, likeness in pairs:
@@ -442,6 +438,7 @@ class _Examination:
         if one in self.copy_of and self.copy_of[one] == self.copy_of.get(other):
             return
         splits, labels = self.rows.splits, self.labels
+        one, other = self._less_guarded(one, other)[::-1]
         differs = ""
         if labels[one] != labels[other]:
             differs = f", with another label: {quoted(labels[other])} and {quoted(labels[one])}"
@@ -450,6 +447,11 @@ class _Examination:
             self.add("near_leak", other, likeness, message, other=one)
         else:
             self.add("near_duplicate", other, likeness, f"is nearly the same as #{one}{differs}", other=one)
+
+    def _less_guarded(self, one: int, other: int) -> tuple[int, int]:
+        """Return the row that may be left out of two that leak, and the one that stays: later, if in one split."""
+        is_less = guard(self.rows.splits[one]) > guard(self.rows.splits[other])
+        return (one, other) if is_less else (other, one)
 
     def _lonely(self, cosines: np.ndarray) -> None:
         alike = cosines.mean(axis=1)

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 SPLITS = ("train", "val", "test")
+GUARDED = ("test", "val", "train")
+"""The splits, the one that must stay unseen first: what is in two of them stays in this one."""
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev", "eval", "evaluation", "valset", "devset"), "val"),
@@ -16,6 +18,15 @@ SPLIT_WORDS = {
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 _EVALUATION = ("eval", "evaluation")
 _FILLERS = frozenset({"", "of", "v", "set", "data", "split", "images", "photos", "part", "the"})
+
+
+def guard(split: str) -> int:
+    """Return how little guarded a split is, from 0; one with a name of its own is the least.
+
+    >>> [guard(split) for split in ("test", "val", "train", "extra")]
+    [0, 1, 2, 3]
+    """
+    return GUARDED.index(split) if split in GUARDED else len(GUARDED)
 
 
 def splits_in(names: Iterable[str], *, are_files: bool = False) -> dict[str, str]:

@@ -12,10 +12,8 @@ from typing import Any, TypeVar
 from pytorch_lightning import LightningDataModule
 
 from shared.errors import ConfigError, DataError
-from shared.sources.splits import SPLITS, splits_in
+from shared.sources.splits import GUARDED, SPLITS, splits_in
 
-GUARDED = ("test", "val", "train")
-"""The splits, the one that must stay unseen first."""
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 

@@ -83,7 +83,8 @@ def test_copies_contradictions_and_leaks_are_found(tmp_path: Path):
     found = {each.kind: each for each in explored(tmp_path / "d", rows, splits, eyes=None).findings}
     assert (found["duplicate"].row, found["duplicate"].other) == (60, 0)
     assert (found["contradiction"].row, found["contradiction"].given) == (61, "bill")
-    assert (found["leak"].row, found["leak"].other) == (62, 6)
+    assert (found["leak"].row, found["leak"].other) == (6, 62), "the one in train may go, the one in test stays"
+    assert found["leak"].message == "is in train, and as #62 in test"
     assert set(found) == {"duplicate", "contradiction", "leak"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from shared.exploring.photos import Looked, look, nearly_same
+from shared.exploring.photos import Album, Looked, look, nearly_same
 
 WIDTH, HEIGHT = 240, 180
 BLUE, ORANGE, RED, TEAL = (40, 70, 200), (240, 140, 30), (200, 60, 60), (40, 119, 119)
@@ -48,9 +48,7 @@ def inner(image: Image.Image, edge: float) -> Image.Image:
 def pairs(*photos: bytes) -> list[tuple[int, int]]:
     """Return the rows that are found to be the same; features say that all photos are alike."""
     looked: Sequence[Looked] = [found for photo in photos if not isinstance(found := look(photo), str)]
-    greys, colours = np.stack([each.grey for each in looked]), np.stack([each.colours for each in looked])
-    ratios = np.array([each.width / each.height for each in looked])
-    found = nearly_same(greys, ratios, np.ones((len(looked), 4), dtype=np.float32), colours)
+    found = nearly_same(Album.of(looked), np.ones((len(looked), 4), dtype=np.float32))
     return [(one, other) for one, other, _ in found]
 
 
