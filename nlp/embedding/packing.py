@@ -1,4 +1,4 @@
-"""A Hugging Face sentence encoder to a bundle: exported, held to torch, with golden outputs. Nothing is trained."""
+"""Sentence encoders to bundles, trained here or not: exported, held to torch, with golden outputs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import AutoModel, PretrainedConfig
 from nlp.embedding.predictor import EMBEDDINGS
 from nlp.encoders import EmbeddingNetwork, hugging_face_fields, load_config, load_tokenizer, load_weights
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
+from shared.bundle.layout import TOKENIZER_CONFIG
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.training.export import OnnxFile, read_signature
@@ -62,27 +63,12 @@ def pack_encoder(
         ConfigError: the folder is no encoder, or one with another pooling.
         ExportError: the exported network does not compute what torch does.
     """
-    _check_pooling(folder)
+    check_pooling(folder)
     config = load_config(str(folder))
     network = EmbeddingNetwork(load_weights(AutoModel, str(folder), config, "DEFAULT")).eval()
-    network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
     tokenizer, settings = load_tokenizer(str(folder))
-    encoder = TextEncoder(tokenizer, _max_length(folder, config))
-    trained = Trained(
-        network=network,
-        model=network.model,
-        example=encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS),
-        outputs=(EMBEDDINGS,),
-        dynamic={name: {0: "batch", 1: "sequence"} for name in INPUTS},
-        labels=(EMBEDDINGS,),
-        fields={
-            **hugging_face_fields(network.model.config),
-            "architectures": [type(network.model).__name__],
-            "problem_type": None,
-        },
-        start_weights=folder.resolve().name,
-        files=encoder.files(settings),
-    )
+    encoder = TextEncoder(tokenizer, max_length_of(str(folder), config))
+    trained = trained_encoder(network, encoder, settings, start_weights=folder.resolve().name)
     embedded = cache(lambda path: _embedded(path, encoder))
 
     def gate(fp32: Path, small: Path) -> GateRecord:
@@ -106,6 +92,35 @@ def pack_encoder(
             },
             files={},
         )
+
+
+def trained_encoder(
+    network: EmbeddingNetwork, encoder: TextEncoder, settings: dict[str, Any], *, start_weights: str
+) -> Trained:
+    """Return a network in eval mode with all that its bundle needs.
+
+    Args:
+        network: on the CPU, in fp32.
+        encoder: its tokenizer.
+        settings: what tokenizer_config.json says besides.
+        start_weights: where the weights come from.
+    """
+    network.model.set_attn_implementation("eager")  # a graph that every runtime knows and may fuse
+    return Trained(
+        network=network,
+        model=network.model,
+        example=encoder.batch(encoder.encode_batch([*SENTENCES[:2], *SENTENCES[-2:]]), INPUTS),
+        outputs=(EMBEDDINGS,),
+        dynamic={name: {0: "batch", 1: "sequence"} for name in INPUTS},
+        labels=(EMBEDDINGS,),
+        fields={
+            **hugging_face_fields(network.model.config),
+            "architectures": [type(network.model).__name__],
+            "problem_type": None,
+        },
+        start_weights=start_weights,
+        files=encoder.files(settings),
+    )
 
 
 def similarity_loss(expected: np.ndarray, found: np.ndarray) -> float:
@@ -133,7 +148,12 @@ def _licence(folder: Path) -> dict[str, str]:
     return {"license": licence} if isinstance(licence, str) else {}
 
 
-def _check_pooling(folder: Path) -> None:
+def check_pooling(folder: Path) -> None:
+    """Refuse an encoder's folder if its embedding is not the mean of its tokens.
+
+    Raises:
+        ConfigError: names what it is instead.
+    """
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder. Name the folder of a sentence encoder, with config.json in it.")
     pooling = _json(folder / "1_Pooling" / "config.json") or {}
@@ -147,10 +167,18 @@ def _check_pooling(folder: Path) -> None:
         )
 
 
-def _max_length(folder: Path, config: PretrainedConfig) -> int:
+def max_length_of(encoder: str, config: PretrainedConfig) -> int:
+    """Return how many tokens of a text an encoder reads.
+
+    Args:
+        encoder: its name on the hub, its folder, or that of a bundle.
+        config: as `load_config` gave it.
+    """
+    folder = Path(encoder).expanduser()
     said = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    ours = (_json(folder / TOKENIZER_CONFIG) or {}).get("max_length")
     positions = getattr(config, "max_position_embeddings", None)
-    return min(int(length) for length in (said, positions, MAX_LENGTH) if length)
+    return min(int(length) for length in (said, ours, positions, MAX_LENGTH) if length)
 
 
 def _json(path: Path) -> Any:

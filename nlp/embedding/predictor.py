@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,17 +40,28 @@ class EmbeddingPredictor:
         Raises:
             InputError: a text holds half a surrogate pair.
         """
-        embeddings = np.empty((len(texts), self.size), dtype=np.float32)
-        encodings = self.encoder.encode_batch(texts)
-        order = sorted(range(len(texts)), key=lambda index: len(encodings[index]))
-        while order:
-            longest = len(encodings[order[-1]])
-            count = max(1, BATCH_TOKENS // longest)
-            chosen, order = order[-count:], order[:-count]
-            embeddings[chosen] = self.infer([encodings[index] for index in chosen])
-        return embeddings
+        return in_batches(self.encoder.encode_batch(texts), self.infer, self.size)
 
     def infer(self, batch: Sequence[Encoding]) -> np.ndarray:
         """Return float32 [len(batch), size], one row for each encoding."""
         with self._one_call:
             return self.runtime.run(self.encoder.batch(batch, self._inputs))[EMBEDDINGS]
+
+
+def in_batches(
+    encodings: Sequence[Encoding], infer: Callable[[Sequence[Encoding]], np.ndarray], size: int
+) -> np.ndarray:
+    """Return float32 [N, size], a row for each encoding, from calls with encodings of like length.
+
+    Args:
+        encodings: of any lengths.
+        infer: computes the rows of some.
+        size: of a row.
+    """
+    embeddings = np.empty((len(encodings), size), dtype=np.float32)
+    order = sorted(range(len(encodings)), key=lambda index: len(encodings[index]))
+    while order:
+        count = max(1, BATCH_TOKENS // len(encodings[order[-1]]))
+        chosen, order = order[-count:], order[:-count]
+        embeddings[chosen] = infer([encodings[index] for index in chosen])
+    return embeddings
