@@ -96,25 +96,42 @@ def load_tokenizer(encoder: str) -> tuple[Tokenizer, dict[str, Any]]:
 def train_tokenizer(texts: Sequence[str], vocabulary_size: int) -> Tokenizer:
     """Return a WordPiece tokenizer of lower-case text with BERT's special tokens; the same texts give the same one.
 
+    The trainer of `tokenizers` numbers the letters within words in the order of a hash table, another one each time,
+    and of two pairs that are as frequent it joins the one with the lower numbers first. So they are numbered here.
+
     Args:
         texts: training utterances, no others.
         vocabulary_size: most pieces.
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trained = _split_into_words(models.WordPiece(unk_token=UNKNOWN))
+    within = {
+        f"##{letter}"
+        for text in texts
+        for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(text))
+        for letter in word[1:]
+    }
+    special = [PAD, UNKNOWN, START, END, MASK]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocabulary_size,
         min_frequency=MIN_FREQUENCY,
-        special_tokens=[PAD, UNKNOWN, START, END, MASK],
+        special_tokens=[*special, *sorted(within)],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    trained.train_from_iterator(texts, trainer, length=len(texts))
+    tokenizer = _split_into_words(models.WordPiece(trained.get_vocab(), unk_token=UNKNOWN))
+    tokenizer.add_special_tokens(special)
     tokenizer.decoder = decoders.WordPiece()
     ends = [(token, int(tokenizer.token_to_id(token) or 0)) for token in (START, END)]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}", pair=f"{START} $A {END} $B:1 {END}:1", special_tokens=ends
     )
+    return tokenizer
+
+
+def _split_into_words(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 
 

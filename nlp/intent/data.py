@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,8 +18,8 @@ import torch
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
-from nlp.encoders import MASK, MINILM, load_tokenizer, train_tokenizer
-from nlp.intent.network import BILSTM
+from nlp.encoders import END, MASK, MINILM, PAD, START, UNKNOWN, load_tokenizer, train_tokenizer
+from nlp.intent.network import FROM_NOTHING
 from nlp.intent.sources import Example, LoadedSource, Source, load_source
 from nlp.intent.teaching import teacher_logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
@@ -34,6 +35,7 @@ NAMES = (INPUT_IDS, ATTENTION_MASK)
 SHUFFLED_TOGETHER = 32
 """So many batches' worth of utterances are sorted by length at a time; more pad less, fewer mix better."""
 PLAIN_BATCH = 128
+_WORD = re.compile(r"[^\W\d_]+")
 OUT_OF_SCOPE = ""
 """Stratum of the utterances that belong to no intent; no label is empty."""
 
@@ -44,8 +46,8 @@ class IntentData(TaskData):
     Args:
         source: a CSV, TSV, JSON lines or parquet file with `text` and `label`, a folder of such files, Rasa's NLU YAML,
             the name of a Hugging Face dataset, or a list of such sets with their options.
-        encoder: name or folder of the encoder whose tokenizer is used, or "bilstm" for a tokenizer trained on the
-            training utterances; the command line fills it in from the model.
+        encoder: name or folder of the encoder whose tokenizer is used, or "bilstm" or "tfidf" for a tokenizer trained
+            on the training utterances; the command line fills it in from the model.
         teacher: the folder of a bundle that is asked about the training utterances; filled in from the model as well.
         max_length: most tokens of an utterance; the rest is cut off.
         batch_size: utterances in a step, those out of scope not counted.
@@ -106,6 +108,8 @@ class IntentData(TaskData):
         self.encoder = TextEncoder(tokenizer, self.max_length)
         self.vocabulary_size = self.encoder.vocabulary_size
         self.mask_id = next((i for t in (MASK, "<mask>") if (i := tokenizer.token_to_id(t)) is not None), None)
+        special = (tokenizer.token_to_id(token) for token in (PAD, UNKNOWN, START, END, MASK))
+        self.special_ids = [place for place in special if place is not None]
         if self.mask_share and self.mask_id is None:
             raise ConfigError(f"{self.encoder_name} has no mask token: set data.mask_share to 0.")
 
@@ -116,6 +120,11 @@ class IntentData(TaskData):
     def digest(self, example: Example) -> str:
         """Return the digest of the utterance, whatever its case and spaces."""
         return sha256_of(normalised(example.text).encode())
+
+    def ties(self, example: Example) -> Sequence[str]:
+        """Return the utterance's words, without numbers and marks and in no order, and its group if it has one."""
+        words = " ".join(sorted(set(_WORD.findall(example.text.casefold())))) or normalised(example.text)
+        return (words,) if example.group is None else (words, f"{example.source} {example.group}")
 
     def settle(self) -> None:
         """Drop repeated utterances and labels that nothing teaches, and number the others."""
@@ -197,7 +206,7 @@ class IntentData(TaskData):
             self.splits[name] = known
 
     def _tokenizer(self) -> tuple[Tokenizer, dict[str, Any]]:
-        if self.encoder_name != BILSTM:
+        if self.encoder_name not in FROM_NOTHING:
             return load_tokenizer(self.encoder_name)
         texts = [example.text for example in self.splits["train"]]
         return train_tokenizer(texts, self.max_vocabulary), {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -32,7 +32,7 @@ from nlp.intent.decision import (
     scores_of,
 )
 from nlp.intent.module import IntentModule
-from nlp.intent.network import BILSTM
+from nlp.intent.network import BILSTM, TFIDF
 from nlp.intent.predictor import FEATURES, LOGITS, Detector, read_detector
 from nlp.intent.teaching import judge_texts
 from nlp.text import TextEncoder, is_wordless
@@ -200,11 +200,15 @@ class IntentJudging(Judging[Judged, Rule]):
         found = []
         if self.data.encoder_name == BILSTM:
             found.append("a pretrained encoder instead of the bilstm (-c configs/nlp/intent.yaml)")
+        if self.data.encoder_name == TFIDF:
+            found.append("a pretrained encoder, which knows words by their meaning (-c configs/nlp/intent.yaml)")
         if count < LEAST_UTTERANCES * len(self.labels):
             found.append(
                 f"more utterances: {count / len(self.labels):.0f} of each intent train, {LEAST_UTTERANCES} help"
             )
-        return [*found, "more epochs", "the utterances in report/most_wrong.jsonl, whose labels are often wrong"]
+        if self.data.encoder_name != TFIDF:
+            found.append("more epochs")
+        return [*found, "the utterances in report/most_wrong.jsonl, whose labels are often wrong"]
 
     def rule_of(self, bundle: Bundle) -> Rule:
         """Return the bundle's detector and decision."""

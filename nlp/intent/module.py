@@ -1,5 +1,7 @@
 """The Lightning module of intents: any encoder, or one from scratch, fine-tuned to tell intents and to reject the rest.
 
+A plain method leaves the network as it is, and finds its head at once.
+
 One `_shared_step` serves training and validation; the losses that it adds up are below.
 """
 
@@ -19,13 +21,28 @@ from nlp.distilling import check_teaching, soft_cross_entropy, started_from
 from nlp.encoders import MINILM, make_optimizer
 from nlp.intent.data import NAMES, Batch, IntentData
 from nlp.intent.evaluation import validation_summary
-from nlp.intent.network import BILSTM, SCALE, Classifier, FirstTokenEncoder, Head, MeanEncoder, Pooling, build_network
+from nlp.intent.network import (
+    BILSTM,
+    FROM_NOTHING,
+    TFIDF,
+    Classifier,
+    FirstTokenEncoder,
+    Head,
+    MeanEncoder,
+    Pooling,
+    TfIdf,
+    build_network,
+)
+from nlp.intent.plain import intent_examples, weigh_words
 from nlp.intent.predictor import FEATURES, LOGITS, Detector
 from nlp.starting import load_start, start_bundle, start_from_bundle
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.calibration import fit_temperature
 from shared.errors import ConfigError
-from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
+from shared.training import plain
+from shared.training.heads import SCALE
+from shared.training.module import Row, Trained, columns, with_schedule
+from shared.training.plain import Examples, Method, PlainModule
 
 GOLDEN_UTTERANCES = ("Where is my parcel?", "please wake me at half past six tomorrow morning", "thanks")
 """Written for this: checked whenever a service starts, padding included."""
@@ -33,15 +50,19 @@ LOWEST_MIX, HIGHEST_MIX = 0.3, 0.7
 """Share of one utterance in a mixed one: beyond, it would still be the other's intent."""
 
 
-class IntentModule(TaskModule):
+class IntentModule(PlainModule):
     """An intent classifier that learns.
 
     Args:
         labels: intents in the order of the logits; the command line fills it in from the data.
         vocabulary_size: of the tokenizer; from the data.
         seed: fixes dropout and mixing; from the data.
-        encoder: a Hugging Face encoder by its name on the hub or by a local folder, or "bilstm", which starts from
-            nothing with a tokenizer of its own.
+        encoder: a Hugging Face encoder by its name on the hub or by a local folder, "bilstm", which starts from nothing
+            with a tokenizer of its own, or "tfidf", which counts words and pairs of them.
+        method: "fine_tune", or a plain method that takes seconds: "logistic_regression", "linear_svm",
+            "nearest_centroid" or "knn" on what the encoder says without learning, for which settings of learning, of
+            what is out of scope, and `head` are ignored. "fine_tune" if none is given; with "tfidf"
+            "logistic_regression".
         pooling: "mean" averages the encoder's states over the tokens; "cls" is Hugging Face's own classifier of the
             architecture, so that AutoModelForSequenceClassification loads the bundle.
         head: "linear", or "prototype": one point per intent, compared by cosine, that starts at the mean of its
@@ -83,6 +104,7 @@ class IntentModule(TaskModule):
         vocabulary_size: int = 0,
         seed: int = 42,
         encoder: str = MINILM,
+        method: Method | None = None,
         pooling: Pooling = "mean",
         head: Head = "linear",
         weights: str = "DEFAULT",
@@ -114,24 +136,30 @@ class IntentModule(TaskModule):
             raise ConfigError("model.detector rejection must be learned: set model.out_of_scope to reject.")
         if not 0 < acceptance <= 1:
             raise ConfigError(f"model.acceptance must be above 0 and at most 1; came {acceptance}.")
+        method = method or default_method(encoder)
         self.save_hyperparameters()
+        self.hparams["method"] = method
+        if encoder == TFIDF or self.is_plain:
+            check_plain(method, encoder, weights, pooling, detector, teacher)
         start = start_bundle(weights)
         self.network = build_network(
-            encoder, len(labels), pooling=pooling, head=head, weights="none" if start else weights, dropout=dropout,
-            vocabulary_size=vocabulary_size, size=hidden_size,
+            encoder, len(labels), pooling=pooling, head="linear" if self.is_plain else head,
+            weights="none" if start else weights, dropout=dropout, vocabulary_size=vocabulary_size, size=hidden_size,
         )  # fmt: skip
         if start is not None:
             load_start(self.network, start)
-        if freeze_embeddings and encoder != BILSTM:
+        if freeze_embeddings and encoder not in FROM_NOTHING:
             self.network.embeddings.requires_grad_(False)
         # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which mixed
         # features differ from real ones, and the directions would learn nothing.
-        self.rejection = Classifier(self.network.width, 1, head) if out_of_scope == "reject" else None
+        rejects = out_of_scope == "reject" and not self.is_plain
+        self.rejection = Classifier(self.network.width, 1, head) if rejects else None
 
     @classmethod
     def complete(cls, settings: Any) -> None:
-        """Take the encoder from the bundle that is named as weights."""
+        """Take the encoder from the bundle that is named as weights, and the method that goes with the encoder."""
         start_from_bundle(settings)
+        settings.method = settings.method or default_method(settings.encoder)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return logits [N, C] and features [N, D], float32."""
@@ -171,7 +199,7 @@ class IntentModule(TaskModule):
             said = (batch["teacher_logits"][known] / temperature).softmax(dim=1)
             taught = soft_cross_entropy(logits[known], said, temperature).mean()
             inside = (1 - values["teacher_weight"]) * inside + values["teacher_weight"] * taught
-        weight = 0.0 if values["out_of_scope"] == "none" else values["out_of_scope_weight"]
+        weight = 0.0 if values["out_of_scope"] == "none" or self.is_plain else values["out_of_scope_weight"]
         return loss + inside + weight * outside, logits, margin
 
     def _head_logits(self, features: Tensor) -> Tensor:
@@ -209,6 +237,7 @@ class IntentModule(TaskModule):
             labels=data.labels,
             fields={
                 **network.fields(),
+                **(self.plain_fields() if self.is_plain else {}),
                 "architectures": [type(inner).__name__],
                 "problem_type": "single_label_classification",
             },
@@ -247,11 +276,31 @@ class IntentModule(TaskModule):
         }
         return Detector("rejection", arrays)
 
+    def prepare_features(self) -> None:
+        """Weigh the words, if the features are of words."""
+        if isinstance(self.network, TfIdf):
+            weigh_words(self.network, self.data)
+
+    def features_of(self, split: str) -> Examples:
+        """Return the utterances of a split that have an intent, as the frozen network sees them."""
+        return intent_examples(self.network, self.data, split, sparse=self.hparams["method"] != "knn")
+
+    def take_head(self, head: plain.Head) -> None:
+        """Put a head that was found into the network."""
+        if head.kind == "knn":
+            self.network.take_head(head.voters(len(self.hparams["labels"])), head.kind)
+            return
+        module = Classifier(head.weight.shape[1], len(head.weight), head.kind)
+        module.weight.copy_(torch.from_numpy(head.weight))
+        if module.bias is not None:
+            module.bias.copy_(torch.from_numpy(head.bias))
+        self.network.take_head(module, head.kind)
+
     @torch.no_grad()
     def on_train_start(self) -> None:
         """Put each prototype at the mean of its intent's utterances, as the encoder sees them before it learns."""
         head = self.network.head
-        if self.global_step > 0 or not (isinstance(head, Classifier) and head.is_prototype):
+        if self.is_plain or self.global_step > 0 or not (isinstance(head, Classifier) and head.is_prototype):
             return
         if self.hparams["encoder"] == BILSTM or self.hparams["weights"] == "none":
             return
@@ -266,6 +315,8 @@ class IntentModule(TaskModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a rate for the encoder and one for the head, warm-up and linear decay over all steps."""
+        if self.is_plain:
+            return self.no_optimizer()
         values = self.hparams
         fresh = nn.ModuleList([self.network.head, *([self.rejection] if self.rejection is not None else [])])
         optimizer = make_optimizer(
@@ -276,6 +327,44 @@ class IntentModule(TaskModule):
             weight_decay=values["weight_decay"],
         )
         return with_schedule(optimizer, self.trainer.estimated_stepping_batches, values["warmup_share"], "line")
+
+
+def default_method(encoder: str) -> Method:
+    """Return the method of an encoder for which none is named.
+
+    >>> default_method("weights/minilm"), default_method("tfidf")
+    ('fine_tune', 'logistic_regression')
+    """
+    return "logistic_regression" if encoder == TFIDF else "fine_tune"
+
+
+def check_plain(
+    method: Method, encoder: str, weights: str, pooling: Pooling, detector: str, teacher: str | None
+) -> None:
+    """Refuse settings of a plain method that do not go together.
+
+    Raises:
+        ConfigError: says which.
+    """
+    if method == "fine_tune":
+        raise ConfigError(
+            "model.encoder tfidf counts words, so there is nothing to fine-tune: model.method must be "
+            "logistic_regression, linear_svm, nearest_centroid or knn; came fine_tune. Leave it out for the first."
+        )
+    if encoder == BILSTM or (weights == "none" and encoder != TFIDF):
+        raise ConfigError(
+            f"model.method {method} leaves the network as it is, so it must have learned before; came "
+            f"{'model.encoder bilstm, which starts from nothing' if encoder == BILSTM else 'model.weights none'}. Name "
+            "a pretrained encoder, a bundle's folder as model.weights, or --model.encoder tfidf."
+        )
+    if pooling == "cls" and encoder != TFIDF:
+        raise ConfigError(f"model.method {method} reads the mean over the tokens: set model.pooling to mean.")
+    if detector == "rejection":
+        raise ConfigError(
+            f"model.detector rejection must be learned, which model.method {method} does not: set it to auto."
+        )
+    if teacher is not None:
+        raise ConfigError(f"model.teacher needs a network that learns: leave it out, or model.method {method}.")
 
 
 def rejecting_loss(logits: Tensor, rejection: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""Networks that turn an utterance into logits and features: a Hugging Face encoder, or a recurrent one from scratch."""
+"""Networks that turn an utterance into logits and features: a Hugging Face encoder, a recurrent one, or TF-IDF."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -21,12 +22,19 @@ from nlp.encoders import (
 from shared.bundle.layout import CONFIG
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
+from shared.training.heads import SCALE, Neighbours
 
 BILSTM = "bilstm"
+TFIDF = "tfidf"
+FROM_NOTHING = (BILSTM, TFIDF)
+"""Networks without pretrained weights, whose tokenizer is trained on the training utterances."""
 Pooling = Literal["mean", "cls"]
 Head = Literal["linear", "prototype"]
-SCALE = 16.0
-"""Of a prototype head: cosines in -1..1 must reach logits that softmax can tell apart. Learned, it does no better."""
+HeadKind = Literal["linear", "prototype", "knn"]
+PAIR_BUCKETS = 2**14
+"""Of pairs of neighbouring pieces: CLINC150's 15,000 utterances have about 40,000 different ones, most of them once."""
+FIRST_FACTOR, SECOND_FACTOR = 2654435761, 2246822519
+"""Source: xxHash's primes PRIME32_1 and PRIME32_2. Times any id, they stay far below 2^63."""
 
 
 class Classifier(nn.Module):
@@ -56,10 +64,24 @@ class IntentNetwork(nn.Module):
     head: nn.Module
     """What was not pretrained."""
 
+    kind: HeadKind = "linear"
+    """Of the head."""
+
     @property
     def embeddings(self) -> nn.Module:
         """The word vectors."""
         raise NotImplementedError
+
+    def take_head(self, head: nn.Module, kind: HeadKind) -> None:
+        """Replace the head."""
+        self.head = head
+        self.kind = kind
+
+    def head_fields(self) -> dict[str, Any]:
+        """Return what config.json must say to build the head again."""
+        if isinstance(self.head, Neighbours):
+            return {"head": self.kind, "bank": len(self.head.keys), "neighbours": self.head.neighbours}
+        return {"head": self.kind}
 
     def fields(self) -> dict[str, Any]:
         """Return what config.json must say to build the network again."""
@@ -72,7 +94,7 @@ class _MeanNetwork(IntentNetwork):
     def __init__(self, width: int, num_labels: int, head: Head, dropout: float) -> None:
         super().__init__()
         self.width = width
-        self.kind: Head = head
+        self.kind = head
         self.dropout = nn.Dropout(dropout)
         self.head = Classifier(width, num_labels, head)
 
@@ -83,7 +105,7 @@ class _MeanNetwork(IntentNetwork):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return (logits [N, C], features [N, D])."""
         states = self.states(input_ids, attention_mask)
-        states = states.to(next(self.head.parameters()).dtype)  # out of autocast's type
+        states = states.to(next(chain(self.head.parameters(), self.head.buffers())).dtype)  # out of autocast's type
         features = mean_of_tokens(states, attention_mask)
         return self.head(self.dropout(features)), features
 
@@ -109,7 +131,7 @@ class MeanEncoder(_MeanNetwork):
     def fields(self) -> dict[str, Any]:
         # Under a name of its own: with `model_type` at the top, transformers would load it and pool the first token.
         inner = hugging_face_fields(self.model.config) | {"architectures": [type(self.model).__name__]}
-        return {"pooling": "mean", "head": self.kind, "encoder_config": inner}
+        return {"pooling": "mean", **self.head_fields(), "encoder_config": inner}
 
 
 class FirstTokenEncoder(IntentNetwork):
@@ -180,6 +202,61 @@ class Bilstm(_MeanNetwork):
         return {"pooling": "mean", "head": self.kind, "vocabulary_size": self.vocabulary_size, "hidden_size": self.size}
 
 
+class TfIdf(IntentNetwork):
+    """TF-IDF of pieces of words and of pairs of neighbours among them, and a head that reads the whole vector.
+
+    A baseline without word vectors, and without any order beyond the pairs, which share `pair_buckets` places. Counts
+    are sublinear, weighed by how rare a piece or pair is in the training utterances, and scaled to length 1 together.
+    Special tokens do not count, and neither do pieces and pairs that no training utterance has. Features are a
+    projection of the vector to its main directions; the neighbours of "knn" are found among them.
+
+    Source: Salton and Buckley 1988, "Term-weighting approaches in automatic text retrieval"; Weinberger et al. 2009,
+    "Feature Hashing for Large Scale Multitask Learning", without its signs.
+    """
+
+    def __init__(self, vocabulary_size: int, num_labels: int, pair_buckets: int = PAIR_BUCKETS, width: int = 1) -> None:
+        super().__init__()
+        self.vocabulary_size = vocabulary_size
+        self.pair_buckets = pair_buckets
+        self.width = width
+        places = vocabulary_size + pair_buckets
+        self.is_piece: Tensor
+        self.idf: Tensor
+        self.projection: Tensor
+        self.register_buffer("is_piece", torch.ones(vocabulary_size))
+        self.register_buffer("idf", torch.zeros(places))
+        self.register_buffer("projection", torch.zeros(places, width))
+        self.head = Classifier(places, num_labels, "linear")
+
+    def places(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where each piece and pair is counted, int64 [N, 2 * T - 1], and how often: 1, or 0 for padding."""
+        counted = self.is_piece[input_ids] * attention_mask  # [N, T]
+        if not self.pair_buckets:
+            return input_ids, counted
+        hashed = (FIRST_FACTOR * input_ids[:, :-1] + SECOND_FACTOR * input_ids[:, 1:]) % 2**32
+        pairs = self.vocabulary_size + hashed // (2**32 // self.pair_buckets)  # the upper bits are the mixed ones
+        return torch.cat([input_ids, pairs], dim=1), torch.cat([counted, counted[:, :-1] * counted[:, 1:]], dim=1)
+
+    def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return [N, vocabulary_size + pair_buckets], each of length 1; 0 for an utterance without a known piece."""
+        places, counted = self.places(input_ids, attention_mask)
+        counts = self.idf.new_zeros(input_ids.shape[0], len(self.idf)).scatter_add(1, places, counted)
+        return F.normalize((counts > 0) * (1 + counts.clamp_min(1).log()) * self.idf)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (logits [N, C], features [N, D]), in full precision whatever autocast says."""
+        if torch.is_autocast_enabled(input_ids.device.type):
+            with torch.autocast(input_ids.device.type, enabled=False):
+                return self(input_ids, attention_mask)  # type: ignore[no-any-return]
+        vectors = self.vectors(input_ids, attention_mask)
+        features = vectors @ self.projection
+        return self.head(features if self.kind == "knn" else vectors), features
+
+    def fields(self) -> dict[str, Any]:
+        sizes = {"vocabulary_size": self.vocabulary_size, "pair_buckets": self.pair_buckets, "width": self.width}
+        return {"pooling": TFIDF, **self.head_fields(), **sizes}
+
+
 def _take_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Keep what a layer takes; with the layer itself, so that a copy of the network keeps its own."""
     module.taken.append(inputs[0])  # type: ignore[union-attr, operator]
@@ -199,18 +276,20 @@ def build_network(
     """Return a network with a fresh head.
 
     Args:
-        encoder: a Hugging Face encoder's name or folder, or "bilstm".
+        encoder: a Hugging Face encoder's name or folder, "bilstm" or "tfidf".
         num_labels: intents.
         pooling: of a Hugging Face encoder.
         head: "prototype" goes with mean pooling alone.
-        weights: "DEFAULT" for the encoder's own, "none" for random ones; ignored for "bilstm".
+        weights: "DEFAULT" for the encoder's own, "none" for random ones; ignored for "bilstm" and "tfidf".
         dropout: share of the features that are dropped.
-        vocabulary_size: of "bilstm".
+        vocabulary_size: of "bilstm" and "tfidf".
         size: of word vectors and of each direction of "bilstm".
 
     Raises:
         ConfigError: the encoder or its weights cannot be loaded, or the values do not go together.
     """
+    if encoder == TFIDF:
+        return TfIdf(vocabulary_size, num_labels).train()
     if encoder == BILSTM:
         return Bilstm(vocabulary_size, num_labels, head, dropout, size).train()
     if pooling == "cls" and head != "linear":
@@ -247,8 +326,19 @@ def _from_fields(bundle: Bundle) -> IntentNetwork:
     if fields["pooling"] == "cls":
         config = AutoConfig.from_pretrained(str(bundle.file(CONFIG)), attn_implementation="eager")
         return FirstTokenEncoder(AutoModelForSequenceClassification.from_config(config))  # type: ignore[no-untyped-call]
-    if "encoder_config" not in fields:
-        return Bilstm(fields["vocabulary_size"], num_labels, fields["head"], 0.0, fields["hidden_size"])
-    inner = dict(fields["encoder_config"])
-    config = AutoConfig.for_model(inner.pop("model_type"), **inner, attn_implementation="eager")
-    return MeanEncoder(AutoModel.from_config(config), num_labels, fields["head"], 0.0)  # type: ignore[no-untyped-call]
+    kind: HeadKind = fields["head"]
+    start: Head = "linear" if kind == "knn" else kind
+    network: IntentNetwork
+    if fields["pooling"] == TFIDF:
+        network = TfIdf(fields["vocabulary_size"], num_labels, fields["pair_buckets"], fields["width"])
+        if kind == "prototype":
+            network.take_head(Classifier(len(network.idf), num_labels, kind), kind)
+    elif "encoder_config" not in fields:
+        network = Bilstm(fields["vocabulary_size"], num_labels, start, 0.0, fields["hidden_size"])
+    else:
+        inner = dict(fields["encoder_config"])
+        config = AutoConfig.for_model(inner.pop("model_type"), **inner, attn_implementation="eager")
+        network = MeanEncoder(AutoModel.from_config(config), num_labels, start, 0.0)  # type: ignore[no-untyped-call]
+    if kind == "knn":
+        network.take_head(Neighbours(network.width, num_labels, fields["bank"], fields["neighbours"]), kind)
+    return network

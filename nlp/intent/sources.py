@@ -30,6 +30,7 @@ class Source:
         split: what all of it is for; as the set says, or "train", if none is given.
         text: column of the utterance; if none is given, the first of text, utterance, sentence, query, question.
         label: column of the intent; if none is given, the first there is of label, intent, category.
+        group: column whose equal values are never divided between folds, such as who said it.
         out_of_scope: none of it belongs to an intent; it needs no labels.
         out_of_scope_labels: labels that mean that an utterance belongs to no intent.
         max_examples: no more are taken, evenly over the set.
@@ -43,6 +44,7 @@ class Source:
     split: Split | None = None
     text: str | None = None
     label: str | None = None
+    group: str | None = None
     out_of_scope: bool = False
     out_of_scope_labels: list[str] = field(default_factory=lambda: ["oos", "out_of_scope", "nlu_fallback"])
     max_examples: int | None = None
@@ -61,6 +63,8 @@ class Example:
     text: str
     label: str | None
     """None where it belongs to no intent."""
+    group: str | None = None
+    """Whatever `Source.group` says."""
 
 
 @dataclass(kw_only=True)
@@ -116,7 +120,8 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
                 loaded.skip(f"without a {missing}", f"{where}: has no {missing}")
                 continue
             is_known = not options.out_of_scope and not _is_out_of_scope(label, options)
-            example = Example(index, options.split or split, text, label if is_known else None)
+            group = as_text(row.get(_column(row, options.group, (), name))) if options.group else None
+            example = Example(index, options.split or split, text, label if is_known else None, group)
             before = first.setdefault(normalised(text), example)
             if before is example:
                 loaded.examples.append(example)
@@ -157,7 +162,7 @@ def _column(row: dict[str, Any], wanted: str | None, known: Sequence[str], name:
     if found is None:
         raise DataError(
             f"{name} has the columns {', '.join(sorted(row))}; expected {wanted or ' or '.join(known)}. "
-            f"Name yours with {'text' if 'text' in known else 'label'}: COLUMN."
+            f"Name yours with {'text' if 'text' in known else 'label' if known else 'group'}: COLUMN."
         )
     return found
 

@@ -9,13 +9,16 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
@@ -38,6 +41,9 @@ QUALITY = "val/quality"
 
 class FitCLI(LightningCLI):
     """LightningCLI with the arguments that every task shares."""
+
+    recipe: dict[str, Any]
+    """All settings as they were given, before what depends on the machine was set."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder, bundle options, callbacks with their defaults, and what the module takes from the data."""
@@ -80,6 +86,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set what depends on the machine and on other settings, where the user set nothing."""
         config = self.config
+        self.recipe = yaml.safe_load(self.parser.dump(config, skip_validation=True))
         module = cast("type[TaskModule]", self.model_class)
         module.complete(config.model)
         for name in module.TO_DATA:
@@ -128,13 +135,43 @@ def fit_main(task: Task, args: Sequence[str], *, command: str | None = None) -> 
     Raises:
         PerceptError: settings or data are wrong; the message says which.
     """
-    _be_quiet()
-    with lines_shown():
+    with quiet():
         return _fit(task, args, command)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Show lines of this project alone, for as long as the context lasts; what others say is kept off for good."""
+    _be_quiet()
+    with lines_shown():
+        yield
+
+
 def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
-    cli = _parsed(task, args)
+    cli = train(task, args)
+    trainer = cli.trainer
+    if cli.config.trainer.fast_dev_run:
+        logger.info("fast_dev_run: some batches were trained and validated without an error. There is no bundle.")
+    if trainer.interrupted or cli.config.trainer.fast_dev_run or not trainer.is_global_zero:
+        return None
+    return pack_run(task, cli, command or " ".join(["percept", "fit", task.name, *args]))
+
+
+def train(
+    task: Task, args: Sequence[str], *, data: type[TaskData] | None = None, callbacks: Sequence[Callback] = ()
+) -> FitCLI:
+    """Train as the arguments say and return the command line with its trained module, data and trainer.
+
+    Args:
+        task: what is trained.
+        args: settings and recipes.
+        data: takes the place of the task's own data module; a class that derives from it.
+        callbacks: further ones.
+
+    Raises:
+        PerceptError: settings or data are wrong; the message says which.
+    """
+    cli = parsed(task, args, data=data)
     config, trainer = cli.config, cli.trainer
     run_dir = Path(config.run_dir)
     checkpoints = Path(config.checkpoint.dirpath)
@@ -154,7 +191,7 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     if not config.trainer.fast_dev_run:
         cast("Any", trainer).callbacks += [LearningRateMonitor("epoch")] * bool(trainer.loggers) + [last]
-    cast("Any", trainer).callbacks.append(PeerWatch())
+    cast("Any", trainer).callbacks += [PeerWatch(), *callbacks]
     try:
         with warnings.catch_warnings():
             if ckpt_path is not None:  # a resumed run goes on in the folder that it left
@@ -165,13 +202,15 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
             how = f"rank {trainer.global_rank} lost its connection"
             raise TrainingCutOff(lost_peer(trainer, how)) from error
         raise
-    if config.trainer.fast_dev_run:
-        logger.info("fast_dev_run: some batches were trained and validated without an error. There is no bundle.")
-    if trainer.interrupted or config.trainer.fast_dev_run or not trainer.is_global_zero:
-        return None
-    best = trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    return cli
+
+
+def pack_run(task: Task, cli: FitCLI, command: str) -> Bundle:
+    """Return the bundle of a run that was trained."""
+    config, run_dir = cli.config, Path(cli.config.run_dir)
+    best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run = Run(
-        checkpoint=Path(best or checkpoints / "best.ckpt"),  # a run folder that was moved is not told of its best
+        checkpoint=Path(best or Path(config.checkpoint.dirpath) / "best.ckpt"),  # a run folder that was moved is not told of its best
         folder=run_dir,
         output=Path(config.output) if config.output else run_dir / "bundle",
         name=config.name,
@@ -180,13 +219,18 @@ def _fit(task: Task, args: Sequence[str], command: str | None) -> Bundle | None:
         max_int8_loss=config.max_int8_loss,
         weights=config.stored_weights,
         seed=cli.datamodule.seed,
-        command=command or " ".join(["percept", "fit", task.name, *args]),
+        command=command,
     )
     return pack(task, cli.model, cli.datamodule, run)
 
 
-def _parsed(task: Task, args: Sequence[str]) -> FitCLI:
+def parsed(task: Task, args: Sequence[str], *, data: type[TaskData] | None = None) -> FitCLI:
     """Return the command line with data, module and trainer made.
+
+    Args:
+        task: what is trained.
+        args: settings and recipes.
+        data: takes the place of the task's own data module.
 
     Raises:
         PerceptError: settings or data are wrong.
@@ -194,7 +238,7 @@ def _parsed(task: Task, args: Sequence[str]) -> FitCLI:
     try:
         return FitCLI(
             resolve(task.module),
-            resolve(task.data),
+            data or resolve(task.data),
             args=list(args),
             run=False,
             seed_everything_default=42,

@@ -99,6 +99,9 @@ class TaskData(LightningDataModule):
         """Return split -> examples of a set; splits that it brings stay."""
         raise NotImplementedError
 
+    def arrange(self) -> None:
+        """Divide the examples of all sets anew, in place; for what trains on parts of them, such as folds."""
+
     def settle(self) -> None:
         """Check the splits of all sets together, and take from them what else the task must know."""
         raise NotImplementedError
@@ -139,6 +142,7 @@ class TaskData(LightningDataModule):
         for source in self.sources:
             for name, part in self.divide(source).items():
                 self.splits[name] += part
+        self.arrange()
         self.settle()
         for source in self.sources:
             for line in source.notes:
@@ -153,6 +157,10 @@ class TaskData(LightningDataModule):
         """Return the names of the sets and how many examples each split has, in one line."""
         counts = ", ".join(f"{name} {len(part):,}" for name, part in self.splits.items())
         return f"{' + '.join(source.name for source in self.sources)}: {counts}"
+
+    def ties(self, example: Any) -> Sequence[str]:
+        """Return what an example has in common with those that it must not be divided from; by default its digest."""
+        return (self.digest(example),)
 
     def strata(self, example: Any) -> Sequence[str]:
         """Return the labels of an example that every split should have."""

@@ -69,6 +69,11 @@ class TaskModule(LightningModule):
     def complete(cls, settings: Any) -> None:
         """Set what follows from other settings of the module, in place, before anything is made of them."""
 
+    @property
+    def comparable_after(self) -> int:
+        """Epochs after which two runs can be compared: before, a part that learns later is still as it was."""
+        return 1
+
     def learn(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a training batch."""
         raise NotImplementedError

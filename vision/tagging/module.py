@@ -1,4 +1,4 @@
-"""The Lightning module of tagging: any torchvision classifier, fine-tuned from the head down.
+"""The Lightning module of tagging: any torchvision classifier, fine-tuned from the head down, or with a plain method.
 
 One `_shared_step` serves training and validation; what it adds to cross-entropy is below.
 """
@@ -17,12 +17,15 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
+from tqdm import tqdm
 
 from shared.bundle.calibration import probabilities_from_logits
 from shared.bundle.layout import ProblemType, TensorSignature
 from shared.errors import ConfigError
 from shared.runtime.protocol import Tensors
-from shared.training.module import Row, TaskModule, Trained, columns, with_schedule
+from shared.training.heads import Centroids
+from shared.training.module import Row, Trained, columns, with_schedule
+from shared.training.plain import Examples, Head, Method, PlainModule
 from vision.images import ImagePreprocessor
 from vision.tagging.data import Batch, TaggingData
 from vision.tagging.evaluation import SourceView, validation_summary
@@ -31,8 +34,10 @@ from vision.tagging.network import (
     FeatureNetwork,
     build_network,
     has_untouched_batch_norm,
+    head_fields,
     last_layer,
     load_start_weights,
+    replace_last_layer,
     stages,
     unfold_batch_norm,
 )
@@ -43,7 +48,7 @@ BATCH_NORM_BATCHES = 16
 """Batches of training photos that measure the statistics of folded batch norm layers."""
 
 
-class TaggingModule(TaskModule):
+class TaggingModule(PlainModule):
     """A tagger that learns.
 
     Args:
@@ -51,6 +56,9 @@ class TaggingModule(TaskModule):
         problem_type: one label or several per photo; from the data.
         architecture: any torchvision classification network, such as mobilenet_v3_large, resnet50, convnext_tiny.
         weights: "DEFAULT" (downloaded by torchvision), a safetensors file, a bundle's folder, or "none".
+        method: "fine_tune", or a plain method that takes seconds: "logistic_regression" on what the network sees
+            without learning and, where a photo has one label, "linear_svm", "nearest_centroid" or "knn". They look at
+            each training photo once, as a service would, and ignore the settings of learning and of augmentation.
         lr: learning rate of the head, and of the last stage of the body times `body_lr_factor`.
         body_lr_factor: the body's learning rate, as a share of the head's.
         layer_decay: each stage closer to the input learns this much slower than the one after it.
@@ -81,6 +89,7 @@ class TaggingModule(TaskModule):
         problem_type: ProblemType,
         architecture: str = "mobilenet_v3_large",
         weights: str = "DEFAULT",
+        method: Method = "fine_tune",
         lr: float = 2e-3,
         body_lr_factor: float = 0.25,
         layer_decay: float = 0.9,
@@ -106,6 +115,9 @@ class TaggingModule(TaskModule):
             raise ConfigError(f"acceptance must be above 0, and at most 1; came {acceptance}.")
         self.lr = lr
         self.network = build_network(architecture, len(labels), dropout)
+        if self.is_plain:
+            mixes_photos = bool(mixup_alpha or cutmix_alpha)
+            check_plain(method, self.network, problem_type, weights, mixes_photos or class_weights != "none")
         self.fresh = load_start_weights(self.network, architecture, weights)
         if channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
@@ -189,13 +201,55 @@ class TaggingModule(TaskModule):
                 "architectures": [self.hparams["architecture"]],
                 "problem_type": data.problem_type,
                 "label_parents": data.label_parents,
+                **head_fields(network),
+                **(self.plain_fields() if self.is_plain else {}),
             },
             start_weights=Path(self.hparams["weights"]).name,
             preprocessor=data.preprocessor.to_config(),
         )
 
+    def prepare_features(self) -> None:
+        """Refuse a stream, which has its photos in no order but its own.
+
+        Raises:
+            ConfigError: the data are one.
+        """
+        if self.data.stream:
+            raise ConfigError(
+                f"model.method {self.hparams['method']} looks up each training photo, which a stream cannot: leave out "
+                "data.stream, or take a part of the set."
+            )
+
+    def features_of(self, split: str) -> Examples:
+        """Return the photos of a split as a service would see them, and what the last layer reads of them."""
+        taken: list[Tensor] = []
+        hook = last_layer(self.network).register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0]))
+        features, targets = [], []
+        for batch in tqdm(self.data.plain_dataloader(split), desc=f"features of {split}", unit="batch"):
+            self(batch["pixel_values"].to(self.device))
+            features.append(taken.pop().float().cpu().numpy())
+            targets.append(batch["targets"].numpy())
+        hook.remove()
+        found = np.concatenate(targets)  # [N, num_labels]
+        if self.hparams["problem_type"] == "single_label_classification":
+            found = (found == 1).argmax(axis=1)
+        return Examples(np.concatenate(features), found)
+
+    def take_head(self, head: Head) -> None:
+        """Put a head that was found into the network."""
+        if head.kind == "knn":
+            replace_last_layer(self.network, head.voters(len(self.hparams["labels"])))
+            return
+        count, width = head.weight.shape
+        layer = Centroids(width, count) if head.kind == "prototype" else nn.Linear(width, count)
+        layer.weight.copy_(torch.from_numpy(head.weight))
+        layer.bias.copy_(torch.from_numpy(np.zeros(count) if head.bias is None else head.bias))
+        replace_last_layer(self.network, layer)
+
     def on_train_start(self) -> None:
         """Set what depends on the data: loss weights, folded batch norm, the head's first guess."""
+        if self.is_plain:
+            return
         data = self.data
         if self.hparams["class_weights"] == "balanced":
             self.loss_weights = balanced_weights(data, self.hparams["problem_type"]).to(self.device)
@@ -223,10 +277,17 @@ class TaggingModule(TaskModule):
 
     def on_train_epoch_start(self) -> None:
         """Freeze what does not learn yet, batch norm statistics included."""
+        if self.is_plain:
+            return
         learning = self.learning_stages(self.current_epoch)
         for depth, stage in enumerate(self.stages):
             stage.requires_grad_(depth < learning)
             stage.train(depth < learning)
+
+    @property
+    def comparable_after(self) -> int:
+        """The first epoch in which all stages learn."""
+        return int(self.hparams["head_epochs"]) + int(self.hparams["unfreeze_epochs"]) + 1
 
     def learning_stages(self, epoch: int) -> int:
         """Return how many stages learn at an epoch, counted from the head."""
@@ -238,6 +299,8 @@ class TaggingModule(TaskModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a learning rate per stage, and warm-up with cosine decay over all steps."""
+        if self.is_plain:
+            return self.no_optimizer()
         groups: list[dict[str, Any]] = []
         seen: set[Tensor] = set()
         for depth, stage in enumerate(self.stages[: len(self.stages) - self.hparams["frozen_stages"]]):
@@ -252,6 +315,36 @@ class TaggingModule(TaskModule):
         optimizer = torch.optim.AdamW(groups)
         total_steps = self.trainer.estimated_stepping_batches
         return with_schedule(optimizer, total_steps, self.hparams["warmup_share"], "cosine")
+
+
+def check_plain(
+    method: Method, network: nn.Module, problem_type: ProblemType, weights: str, has_settings_of_learning: bool
+) -> None:
+    """Refuse settings of a plain method that do not go together.
+
+    Raises:
+        ConfigError: says which.
+    """
+    if weights == "none":
+        raise ConfigError(
+            f"model.method {method} leaves the network as it is, so it must have learned before; came model.weights "
+            "none. Name a safetensors file or a bundle's folder, such as models/tagger, or take DEFAULT."
+        )
+    if problem_type == "multi_label_classification" and method != "logistic_regression":
+        raise ConfigError(
+            f"model.method {method} takes one label per photo, and these photos have several, parents or sets: use "
+            "logistic_regression or fine_tune."
+        )
+    if not isinstance(last_layer(network), nn.Linear):
+        raise ConfigError(
+            f"model.method {method} replaces a last layer that is linear; that of {type(network).__name__} is a "
+            "convolution. Choose another model.architecture."
+        )
+    if has_settings_of_learning:
+        raise ConfigError(
+            f"model.method {method} does not learn step by step: leave out model.mixup_alpha, cutmix_alpha and "
+            "class_weights."
+        )
 
 
 class _OnDevice:

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 
-from shared.bundle.layout import WEIGHTS
+from shared.bundle.layout import CONFIG, WEIGHTS
 from shared.bundle.read import Bundle
 from shared.errors import BundleError, ConfigError
+from shared.training.heads import Centroids, Neighbours
 
 
 def architectures() -> list[str]:
@@ -123,10 +124,32 @@ def stages(network: nn.Module) -> list[nn.Module]:
     return [*body, nn.ModuleList([getattr(network, name) for name in heads])]
 
 
-def last_layer(network: nn.Module) -> nn.Linear | nn.Conv2d:
-    """Return the layer with a bias that makes the logits."""
+def last_layer(network: nn.Module) -> nn.Linear | nn.Conv2d | Neighbours:
+    """Return the layer that makes the logits; it has a bias, unless it counts neighbours."""
     heads = [module for name in head_names(network) for module in getattr(network, name).modules()]
-    return [layer for layer in heads if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None][-1]
+    return [
+        layer
+        for layer in heads
+        if isinstance(layer, Neighbours) or (isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None)
+    ][-1]
+
+
+def replace_last_layer(network: nn.Module, layer: nn.Module) -> None:
+    """Put another layer in the place of the one that makes the logits."""
+    last = last_layer(network)
+    parents = [
+        (module, name) for module in network.modules() for name, child in module.named_children() if child is last
+    ]
+    for parent, name in parents:
+        setattr(parent, name, layer)
+
+
+def head_fields(network: nn.Module) -> dict[str, Any]:
+    """Return what config.json must say to build a last layer again that is not the architecture's own."""
+    last = last_layer(network)
+    if isinstance(last, Neighbours):
+        return {"head": "knn", "bank": len(last.keys), "neighbours": last.neighbours}
+    return {"head": "prototype"} if isinstance(last, Centroids) else {}
 
 
 _read = threading.local()
@@ -163,6 +186,7 @@ def load_network(bundle: Bundle) -> nn.Module:
     """
     architecture = bundle.config.architectures[0]
     network = build_network(architecture, len(bundle.labels))
+    _restore_head(network, bundle)
     state = load_file(bundle.file(WEIGHTS))
     try:
         network.load_state_dict(
@@ -172,6 +196,22 @@ def load_network(bundle: Bundle) -> nn.Module:
         raise BundleError(f"{bundle.path}/{WEIGHTS} does not fit {architecture}: {error}") from error
     gives_features = len(bundle.config.signature.outputs) > 1
     return (FeatureNetwork(network) if gives_features else network).eval()
+
+
+def _restore_head(network: nn.Module, bundle: Bundle) -> None:
+    """Put the last layer of a plain method into a network, if config.json says that it has one."""
+    fields = bundle.config.model_extra or {}
+    last = last_layer(network)
+    if "head" not in fields or not isinstance(last, nn.Linear):
+        return
+    try:
+        if fields["head"] == "knn":
+            counts = (fields["bank"], fields["neighbours"])
+            replace_last_layer(network, Neighbours(last.in_features, len(bundle.labels), *counts))
+        else:
+            replace_last_layer(network, Centroids(last.in_features, len(bundle.labels)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{bundle.path}/{CONFIG} describes no head: {error!r}") from error
 
 
 def has_untouched_batch_norm(network: nn.Module) -> bool:
