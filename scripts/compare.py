@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
@@ -63,7 +64,10 @@ def command(
     entries, warnings = judged_alike(task, read, runtimes, data, split)
     for line in warnings:
         click.echo(f"percept: {line}", err=True)
-    found = {"split": split, "notes": warnings, **compare(entries)}
+    language_of = None
+    if find_spec("py3langid") is not None:  # of the extra `explore`
+        from shared.exploring.languages import language_of
+    found = {"split": split, "notes": warnings, **compare(entries, language_of)}
     if output is not None:
         output.write_text(page_of(found), encoding="utf-8")
     if as_json:

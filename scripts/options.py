@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from argparse import SUPPRESS, ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.tasks import TASKS
+from scripts.tasks import TASKS, find_task
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
 from shared.task import Task, resolve
@@ -45,6 +45,24 @@ recipes = click.option(
     metavar="YAML",
     help="A recipe: a file, or the name of one that comes with Percept. Single options win over it.",
 )
+
+
+class TaskGroup(click.Group):
+    """A group with a subcommand for each line of the task table.
+
+    Args:
+        make: returns the command of a task.
+    """
+
+    def __init__(self, *args: Any, make: Callable[[Task], click.Command], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.make = make
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(TASKS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        return self.make(find_task(cmd_name))
 
 
 def find_recipe(name: str) -> Path:

@@ -127,6 +127,11 @@ class AnswerData(TaskData):
         for name in ("val", "test"):
             self.splits[name] += crossed(self.splits[name], 1.0, self.same_title_share, f"{self.seed}-{name}")
 
+    def ties(self, example: Example) -> Sequence[str]:
+        """Return the title or context of a question: it stays whole."""
+        together = attrgetter(self.sources[example.source].options.split_by)(example)
+        return (f"{example.source} {together}",)
+
     def divide(self, source: LoadedSource) -> dict[str, list[Example]]:
         """Return split -> examples: stored splits stay, and whole titles or contexts of "train" go to val and test."""
         splits = {name: list(source.splits.get(name, ())) for name in SPLITS}

@@ -15,8 +15,8 @@ import numpy as np
 
 from shared.cleaning import plan as of
 from shared.cleaning.cells import comparable, finite, has_text, labels_in, number_in, reader_like, time_in, with_texts
-from shared.cleaning.splitting import divide
 from shared.cleaning.working import WEIGHT, Working
+from shared.dataset.splitting import divide
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
 from shared.exploring.languages import language_of

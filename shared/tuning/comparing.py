@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -27,6 +27,7 @@ NAMED_PARTS = 8
 SHOWN_APART = 60
 """Examples that one bundle answers better, on the page."""
 _LENGTHS = 4
+_UNCLEAR = "not clear"
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -58,10 +59,14 @@ def timed(runtimes: Sequence[tuple[Runtime, Mapping[str, np.ndarray]]]) -> list[
     return [float(np.median(times)) for times in found]
 
 
-def compare(entries: Sequence[Entry]) -> dict[str, Any]:
+def compare(entries: Sequence[Entry], language_of: Callable[[str | None], str | None] | None = None) -> dict[str, Any]:
     """Return all that a comparison says, JSON-able.
 
     Only examples that every bundle was judged on count.
+
+    Args:
+        entries: the bundles with their answers.
+        language_of: names the language of a text, so that each is looked at by itself where there are several.
 
     Raises:
         ConfigError: the bundles cannot be compared.
@@ -72,7 +77,7 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     measures = {entry.outcomes.measure for entry in entries}
     if len(measures) > 1:
         raise ConfigError(f"the bundles are measured by different means: {', '.join(sorted(measures))}.")
-    entries, left_out = _shared(entries)
+    entries, left_out = on_shared_examples(entries)
     first = entries[0].outcomes
     order = sorted(range(len(entries)), key=lambda i: -float(entries[i].outcomes.values.mean()))
     pairs = []
@@ -87,7 +92,7 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
         for (one, other, apart), p in zip(pairs, chances, strict=True)
     ]  # fmt: skip
     best, second = entries[order[0]], entries[order[1]]
-    parts, not_shown = _parts(best, second)
+    parts, not_shown = _parts(best, second, language_of)
     return {
         "measure": first.measure,
         "explained": first.explained,
@@ -103,8 +108,12 @@ def compare(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _shared(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
-    """Return the entries with the examples that all have, in one order, and how many examples not all have."""
+def on_shared_examples(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
+    """Return the entries with the examples that all have, in one order, and how many examples not all have.
+
+    Raises:
+        DataError: no example was answered by all.
+    """
     places = [{id(example): i for i, example in enumerate(entry.outcomes.examples)} for entry in entries]
     common = [key for key in places[0] if all(key in each for each in places[1:])]
     if not common:
@@ -220,8 +229,10 @@ def _verdict(entries: Sequence[Entry], order: Sequence[int], pairs: Sequence[Map
     return f"{lead} {fastest.name} is the fastest of them: {fastest.milliseconds:.1f} ms, against {slowest:.1f}."
 
 
-def _parts(best: Entry, second: Entry) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return how the two best do on each label and each length, and label and length -> what is not shown of them.
+def _parts(
+    best: Entry, second: Entry, language_of: Callable[[str | None], str | None] | None
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return how the two best do on each label, length and language, and kind of part -> what is not shown of it.
 
     Labels that they differ most on come first.
     """
@@ -232,9 +243,15 @@ def _parts(best: Entry, second: Entry) -> tuple[list[dict[str, Any]], dict[str, 
     lengths = ["{} to {} {}".format(*spans[int(i)], one.length_unit) for i in which]
     found: list[dict[str, Any]] = []
     not_shown: dict[str, str] = {}
-    for kind, names in (("label", one.labels), ("length", lengths)):
+    parts: dict[str, Sequence[str]] = {"label": one.labels, "length": lengths}
+    if language_of is not None and one.texts is not None:
+        languages = [language_of(text) or _UNCLEAR for text in one.texts]
+        counted = Counter(languages)
+        if sum(count >= LEAST_OF_A_PART for name, count in counted.items() if name != _UNCLEAR) > 1:
+            parts["language"] = languages
+    for kind, names in parts.items():
         counts = Counter(names)
-        order = counts if kind == "label" else dict.fromkeys(lengths[int(i)] for i in np.argsort(sizes, kind="stable"))
+        order = dict.fromkeys(lengths[int(i)] for i in np.argsort(sizes, kind="stable")) if kind == "length" else counts
         few = {name: counts[name] for name in order if counts[name] < LEAST_OF_A_PART}
         if few:
             what, verb = (f"1 {kind}", "is") if len(few) == 1 else (f"{len(few):,} {kind}s", "are")
@@ -249,7 +266,7 @@ def _parts(best: Entry, second: Entry) -> tuple[list[dict[str, Any]], dict[str, 
                          "low": round(apart.low, 4), "high": round(apart.high, 4), "p": apart.p})  # fmt: skip
         for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
             row |= {"p": round(row["p"], 5), "is_sure": p < SURE}
-        found += sorted(rows, key=lambda row: -abs(row["value"])) if kind == "label" else rows
+        found += rows if kind == "length" else sorted(rows, key=lambda row: -abs(row["value"]))
     return found, not_shown
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""The pages of a comparison and of a search."""
 
 from __future__ import annotations
 
@@ -11,5 +11,14 @@ from shared.pages import render
 
 def page_of(found: Mapping[str, Any]) -> str:
     """Return the page of what `compare` found, which needs nothing but itself."""
-    script = (files("shared.tuning") / "templates" / "compare.js").read_text("utf-8")
-    return render("compare", " · ".join(each["name"] for each in found["bundles"]), found, script)
+    return _page("compare", " · ".join(each["name"] for each in found["bundles"]), found)
+
+
+def study_page(found: Mapping[str, Any]) -> str:
+    """Return the page of what `summarised` found, likewise."""
+    return _page("tune", found["folder"], found)
+
+
+def _page(kind: str, name: str, found: Mapping[str, Any]) -> str:
+    script = (files("shared.tuning") / "templates" / f"{kind}.js").read_text("utf-8")
+    return render(kind, name, found, script)

@@ -35,7 +35,7 @@ section("pairs", "Each beside each", ...data.pairs.map((pair) => make("div", { c
   make("p", {}, pair.sentence), span(pair.low, pair.value, pair.high, -widest, widest, pair.is_sure),
   make("p", { class: "small soft" }, `${pair.first} answers ${count(pair.better, "example")} better, ${pair.second} ${pair.worse.toLocaleString("en")}.`))));
 
-for (const [kind, title] of [["label", "By label"], ["length", "By length"]]) {
+for (const [kind, title] of [["label", "By label"], ["length", "By length"], ["language", "By language"]]) {
   const rows = data.parts.filter((part) => part.kind === kind);
   const hidden = data.not_shown[kind];
   if (!rows.length && !hidden) continue;

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.cleaning.splitting import divide
+from shared.dataset.splitting import divide
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 

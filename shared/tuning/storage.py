@@ -1,0 +1,66 @@
+"""Where a study keeps its trials: a journal beside them, or a database by URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.errors import ConfigError
+
+JOURNAL = "journal.log"
+PRUNERS = ("hyperband", "median", "none")
+_MEDIAN_STARTS = 4
+"""Trials that are not ended early, so that there is something to compare with."""
+
+
+def make_pruner(name: str, most_epochs: int = 0) -> optuna.pruners.BasePruner:
+    """Return what ends trials without prospect: "hyperband", "median" or "none".
+
+    Args:
+        name: which.
+        most_epochs: of one trial; 0 to learn it from the first one.
+    """
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(max_resource=most_epochs or "auto")
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=_MEDIAN_STARTS)
+    return optuna.pruners.NopPruner()
+
+
+def open_storage(place: str) -> BaseStorage:
+    """Return the storage of a database's URL, or of a journal's file.
+
+    Raises:
+        ConfigError: the database cannot be reached, or its driver is missing.
+    """
+    if "://" not in place:
+        return JournalStorage(JournalFileBackend(place))
+    try:
+        return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        where = place.rpartition("@")[2]  # no password in a message
+        raise ConfigError(f"the database {where} cannot keep the study: {' '.join(str(error).split())[:200]}") from None
+
+
+def open_study(
+    place: str, name: str, *, pruner: str, most_epochs: int = 0, sampler: optuna.samplers.BaseSampler | None = None
+) -> optuna.Study:
+    """Return the study, made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        storage=open_storage(place),
+        study_name=name,
+        direction="maximize",
+        sampler=sampler,
+        pruner=make_pruner(pruner, most_epochs),
+        load_if_exists=True,
+    )
+
+
+def default_storage(folder: Path) -> str:
+    """Return the journal of a study's folder."""
+    return str(folder.resolve() / JOURNAL)
