@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from shared.errors import BatchError
+from shared.orphans import end_with_parent
 
 if TYPE_CHECKING:
     from shared.batch.shards import Done, Job, Shard, Worker
@@ -45,7 +45,7 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         if self.processes > 1:
             context = multiprocessing.get_context("spawn")  # ONNX Runtime's threads do not live through a fork
-            self._executor = ProcessPoolExecutor(self.processes - 1, mp_context=context, initializer=_die_with_parent)
+            self._executor = ProcessPoolExecutor(self.processes - 1, mp_context=context, initializer=end_with_parent)
             self._executor.submit(_get_ready)  # only one: there may be no work for more
 
     def __enter__(self) -> Pool:
@@ -227,18 +227,6 @@ def _answer(job: Job, shard: Shard) -> Done:
     if _worker is None:
         _worker = Worker(job)
     return _worker(*shard)
-
-
-def _die_with_parent() -> None:
-    """End this process when the one that started it is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
 class _RayWorker:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from shared.errors import PerceptError
 from shared.exploring.labels import nearest
+from shared.orphans import end_with_parent
 
 SIDE = 64
 """Pixels of the small grey copy that photos are compared by."""
@@ -221,6 +222,7 @@ _album: list[Album] = []
 
 
 def _open_album(album: Album) -> None:
+    end_with_parent()
     _album[:] = [album]
 
 

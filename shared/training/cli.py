@@ -95,13 +95,23 @@ class FitCLI(LightningCLI):
         config.trainer.default_root_dir = config.trainer.default_root_dir or str(run_dir)
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(run_dir / "checkpoints")
         config.trainer.reload_dataloaders_every_n_epochs = 1  # sizes and augmentation follow the epoch
-        if config.trainer.precision is None and torch.cuda.is_available():
+        is_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+        if config.trainer.precision is None and is_gpu:
             config.trainer.precision = "bf16-mixed"
+        if config.trainer.precision == "bf16-mixed" and not is_gpu and not _cpu_has_bf16():
+            logger.info("this processor has no bfloat16 and would be slower with it: training in float32.")
+            config.trainer.precision = "32-true"
         if config.trainer.strategy == "auto" and _device_count(config.trainer.devices, config.trainer.accelerator) > 1:
             config.trainer.strategy = "ddp_find_unused_parameters_true"  # frozen stages have no gradients
         if config.trainer.enable_progress_bar is not False:
             bar = Namespace(class_path="shared.training.progress.OneBar", init_args=Namespace())  # type: ignore[no-untyped-call]
             config.trainer.callbacks = [*(config.trainer.callbacks or []), bar]
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies in bfloat16, which is slow where it does not; true where torch cannot tell."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return told.get("architecture") != "x86_64" or bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def _device_count(devices: object, accelerator: object) -> int:
@@ -210,7 +220,9 @@ def pack_run(task: Task, cli: FitCLI, command: str) -> Bundle:
     config, run_dir = cli.config, Path(cli.config.run_dir)
     best = cli.trainer.checkpoint_callback.best_model_path  # type: ignore[union-attr]
     run = Run(
-        checkpoint=Path(best or Path(config.checkpoint.dirpath) / "best.ckpt"),  # a run folder that was moved is not told of its best
+        checkpoint=Path(
+            best or Path(config.checkpoint.dirpath) / "best.ckpt"
+        ),  # a run folder that was moved is not told of its best
         folder=run_dir,
         output=Path(config.output) if config.output else run_dir / "bundle",
         name=config.name,

@@ -36,7 +36,7 @@ from shared.task import Task
 from shared.tuning.ground import Ground
 from shared.tuning.space import Range, Space, distributions, grid, within
 from shared.tuning.storage import default_storage, open_study
-from shared.tuning.trial import RESULT, TRIAL, WRONG_SETTINGS, Order, Result
+from shared.tuning.trial import RESULT, STORAGE, TRIAL, WRONG_SETTINGS, Order, Result
 
 SAMPLERS = ("tpe", "random", "grid")
 STUDY, BEST, LOG = "study.json", "best.yaml", "log.txt"
@@ -121,9 +121,10 @@ class Searching:
                 study.enqueue_trial(own, user_attrs={"is_recipe": True})
             return
         values = grid(self.search.space)
-        if prod(map(len, values.values())) > _MOST_COMBINATIONS:
-            raise ConfigError(f"the grid has {prod(map(len, values.values())):,} combinations, and at most "
-                              f"{_MOST_COMBINATIONS:,} are tried: name fewer values, or use --sampler tpe.")  # fmt: skip
+        count = prod(map(len, values.values()))
+        if count > _MOST_COMBINATIONS:
+            raise ConfigError(f"the grid has {count:,} combinations, and at most {_MOST_COMBINATIONS:,} are tried: "
+                              "name fewer values, or use --sampler tpe.")  # fmt: skip
         combinations = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
         random.Random(self.search.seed).shuffle(combinations)  # a grid that is ended early has seen all of the space
         for each in combinations:
@@ -145,6 +146,7 @@ class Searching:
             ConfigError: the settings are wrong in a way that no trial can mend.
             TrainingCutOff: several trials failed one after the other.
         """
+        self.progress.is_over.clear()
         combinations = self.combinations()
         total = min(each for each in (trials, combinations, sys.maxsize) if each is not None)
         deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
@@ -197,7 +199,6 @@ class Searching:
         order = Order(
             task=asdict(self.search.task),
             args=[*self.search.args, *tried, "--trainer.enable_progress_bar=false"],
-            storage=self.storage,
             study=self.study.study_name,
             pruner=self.search.pruner,
             most_epochs=self.most_epochs,
@@ -223,7 +224,7 @@ class Searching:
             process = subprocess.Popen(  # noqa: S603 this module, on a folder of our own
                 [sys.executable, "-m", "shared.tuning.trial", str(folder)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={"OMP_NUM_THREADS": threads, **os.environ},
+                env={"OMP_NUM_THREADS": threads, **os.environ, STORAGE: self.storage},
                 pass_fds=[lock.fileno()],  # so the lock is held until the last of both processes is gone
                 start_new_session=True,  # Ctrl-C is for this process, which ends the trial
             )  # fmt: skip
@@ -246,7 +247,8 @@ class Searching:
         else:
             self.study.tell(trial, result.value)
         self.progress.failures = 0
-        self.write_best()
+        with self._locked():
+            self.write_best()
 
     def _fail(self, trial: optuna.Trial, folder: Path, status: int) -> None:
         lines = (folder / LOG).read_text("utf-8", "replace").strip().splitlines()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,17 +20,19 @@ import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from shared.errors import ConfigError, PerceptError
+from shared.orphans import end_with_parent
 from shared.staging import write_whole
 from shared.task import Task, resolve
 from shared.training.cli import QUALITY, FitCLI, quiet, train
 from shared.training.module import TaskModule
 from shared.tuning.folds import Fold, folded
-from shared.tuning.storage import open_study
+from shared.tuning.storage import default_storage, open_study
 
 TRIAL, RESULT = "trial.json", "result.json"
+STORAGE = "PERCEPT_STUDY"
+"""Variable with the URL of the study's database, whose password is written nowhere."""
 WRONG_DATA, WRONG_SETTINGS = 2, 3
 """Exit statuses."""
-_ORPHANED_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class Order:
     """The fields of a `shared.task.Task`."""
     args: list[str]
     """Of `percept fit`, the tried values last."""
-    storage: str
     study: str
     pruner: str
     most_epochs: int
@@ -124,7 +124,8 @@ def run_trial(folder: Path, order: Order) -> Result:
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     trial = None
     if order.trial_id >= 0 and is_first:
-        study = open_study(order.storage, order.study, pruner=order.pruner, most_epochs=order.most_epochs)
+        storage = os.environ.get(STORAGE) or default_storage(folder.parents[1])
+        study = open_study(storage, order.study, pruner=order.pruner, most_epochs=order.most_epochs)
         trial = optuna.Trial(study, order.trial_id)
     started = time.monotonic()
     curves: list[list[float]] = []
@@ -172,7 +173,7 @@ def as_recipe(cli: FitCLI) -> dict[str, Any]:
 def main(folder: Path) -> int:
     """Run a trial and return the exit status: 0 when it is done or pruned."""
     order = Order(**json.loads((folder / TRIAL).read_text("utf-8")))
-    _end_with_parent()
+    end_with_parent()
     with quiet():
         try:
             result = run_trial(folder, order)
@@ -182,18 +183,6 @@ def main(folder: Path) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         write_whole(folder / RESULT, json.dumps(asdict(result), ensure_ascii=False).encode())
     return 0
-
-
-def _end_with_parent() -> None:
-    """End this process soon after the one that started it is gone: the trial is taken up again by whoever goes on."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_ORPHANED_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -79,13 +79,14 @@ def test_the_score_test_is_that_of_the_likelihood_at_the_margin(better: int, wor
     )
 
 
-def test_the_interval_of_the_score_test_is_that_of_the_paper():
-    """Tango 1998, table II: one of 44 answers differs; the 90 % interval is -0.096 to 0.037."""
-    first, second = np.ones(44), np.ones(44)
-    second[0] = 0
+def test_the_interval_of_the_score_test_is_as_published():
+    """Tango's 95 % interval for the airway data of Fagerland et al. 2014 (1 and 7 of 21 differ): -0.517 to -0.026."""
+    assert float(margin_p(1, 7, 21, 0.517)) == pytest.approx(0.025, abs=3e-4)
+    assert float(margin_p(7, 1, 21, -0.026)) == pytest.approx(0.025, abs=3e-4)
+    first, second = np.repeat([1.0, 0.0], [8, 13]), np.repeat([0.0, 1.0, 0.0], [7, 2, 12])
     found = no_loss(first, second, 0.1)
-    assert (found.low, found.high) == (pytest.approx(-0.096, abs=5e-4), pytest.approx(0.037, abs=5e-4))
-    assert found.p == pytest.approx(score_p(0, 1, 44, 0.1), rel=1e-4)
+    assert float(margin_p(1, 7, 21, -found.low)) == pytest.approx(SURE, abs=1e-5)
+    assert float(margin_p(7, 1, 21, found.high)) == pytest.approx(SURE, abs=1e-5)
 
 
 def test_no_loss_is_claimed_where_the_whole_margin_is_lost_no_more_often_than_was_promised():

@@ -44,7 +44,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, quality=lambda params, epoch: param
         order = Order(**json.loads((folder / TRIAL).read_text()))
         params = dict(each.removeprefix("--").split("=") for each in order.args if each.startswith("--model."))
         params["model.lr"] = float(params["model.lr"])
-        trial = optuna.Trial(open_study(order.storage, order.study, pruner=order.pruner, most_epochs=4), order.trial_id)
+        trial = optuna.Trial(open_study(self.storage, order.study, pruner=order.pruner, most_epochs=4), order.trial_id)
         curve, is_pruned = [], False
         for epoch in range(1, 5):
             value = quality(params, epoch)
@@ -152,7 +152,9 @@ def test_a_study_goes_on_where_it_was_and_another_search_is_refused(tmp_path: Pa
     for trials in (3, 5):
         Searching(search(), GROUND, tmp_path / "study").run(trials=trials, minutes=None)
     found = Searching(search(), GROUND, tmp_path / "study")
-    assert [each["number"] for each in summarised(found)["trials"]] == [0, 1, 2, 3, 4]
+    found.run(trials=6, minutes=None)
+    found.run(trials=7, minutes=None)
+    assert [each["number"] for each in summarised(found)["trials"]] == [0, 1, 2, 3, 4, 5, 6]
     with pytest.raises(ConfigError, match=r'another search .*sampler: "tpe" then, "random" now'):
         Searching(search(sampler="random"), GROUND, tmp_path / "study")
     with pytest.raises(ConfigError, match=r"another search .*data"):
@@ -180,6 +182,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.M
         found = Searching(search(), GROUND, tmp_path / "study", storage)
         found.run(trials=trials, minutes=None)
     assert len(summarised(found)["trials"]) == 4
+    assert not [file for file in (tmp_path / "study").rglob("*.json") if "sqlite:///" in file.read_text()]
     with pytest.raises(ConfigError, match="the database somewhere/studies cannot keep the study"):
         Searching(search(), GROUND, tmp_path / "other", "nosuch://user:secret@somewhere/studies")
 
@@ -188,7 +191,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.M
 
 
 def order_of(args: list[str], **options) -> Order:
-    filled = {"task": asdict(TASK), "args": args, "storage": "", "study": "", "pruner": "none", "most_epochs": 4,
+    filled = {"task": asdict(TASK), "args": args, "study": "", "pruner": "none", "most_epochs": 4,
               "trial_id": -1} | options  # fmt: skip
     return Order(**filled)
 
