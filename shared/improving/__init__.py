@@ -1,0 +1,1 @@
+"""From a better model to the one that serves: the gate, the registry of versions, and the watch after a swap."""
