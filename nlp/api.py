@@ -330,7 +330,8 @@ async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: i
             checked_text(text, limits.max_text_chars)
         except InputError as error:
             errors[place] = error
-    found = iter(await engine.classify_many([t for i, t in enumerate(texts) if i not in errors], top_k=top_k))
+    items = [place for place in range(len(texts)) if place not in errors]
+    found = iter(await engine.classify_many([texts[place] for place in items], top_k=top_k, items=items))
     results = [errors[place] if place in errors else next(found) for place in range(len(texts))]
     shown = [ItemError.of(each) if isinstance(each, InputError) else each for each in results]
     return IntentResponse.model_validate({"model": engine, "results": shown}, from_attributes=True)

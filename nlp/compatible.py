@@ -26,6 +26,7 @@ from shared.serving.http.answers import FunctionToApply, LabelScore, label_score
 from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import add_header, answered_by
 from shared.serving.http.requests import Count, examples, json_body, read_json
+from shared.serving.recording.notes import noting
 
 FALLBACK = "nlu_fallback"
 """Rasa Open Source 3.6, FallbackClassifier: puts it first in the ranking and leaves the others as they are."""
@@ -297,10 +298,13 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         parameters = asked.parameters or TextClassificationParameters()
         temperature = model.predictor.decision.temperature
         answers, cut = [], []
-        for place, found in enumerate(await model.run_texts(_checked_texts(model, asked.inputs))):
+        texts = _checked_texts(model, asked.inputs)
+        for place, found in enumerate(await model.run_texts(texts)):
             if isinstance(found, InputError):
                 raise found
             outputs, encoding = found
+            if noting() is not None:
+                model.note(place, texts[place], outputs, model.predictor.decide(outputs, encoding))
             if encoding.is_cut:
                 cut.append(str(place))
             answers.append(

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
 from nlp.api import understand_text
-from nlp.engine import LanguageEngine
+from nlp.engine import ANSWER_ITEM, LanguageEngine
 from nlp.knowledge import DocumentInfo
 from nlp.page import render
 from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder, shown_name
-from nlp.page.render import ReplyView, documents, explain, notice
+from nlp.page.render import Judged, ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
-from shared.errors import Overloaded, PerceptError
+from shared.errors import InputError, Overloaded, PerceptError, ServiceError
 from shared.serving.page.kept_files import upload_folder
 from shared.serving.page.tabs import Page, Part
 from shared.serving.page.uploads import Uploads
+from shared.serving.recording.feedback import FeedbackRequest, keep_feedback
+from shared.serving.recording.notes import not_recording, noting
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -84,7 +87,10 @@ class LanguagePage:
         async def greet(sent: Any) -> dict[str, str]:
             return {**render.greeting(self.engine()), **await self._listed(_field(sent, "visitor"))}
 
-        return [reply, add_file, add_text, forget, greet]
+        async def judge(sent: Any) -> dict[str, str]:
+            return await self.judge(sent)
+
+        return [reply, add_file, add_text, forget, greet, judge]
 
     async def understand(self, text: str) -> dict[str, Any]:
         """Return what a message wants and, if it asks something, the answer, as POST /v1/understand does."""
@@ -98,8 +104,30 @@ class LanguagePage:
         except PerceptError as error:
             title, message = _explained(error, "message")
             return {"html": notice(title, message), "said": f"{title} {message}"}
-        view = ReplyView(engine)
-        return {"html": view.reply(said), "said": view.summary(said)}
+        view, notes, labels = ReplyView(engine), noting(), engine.intent.labels if engine.intent else []
+        judged = Judged.of(said, notes.request_id, notes.kept_items, labels) if notes is not None else None
+        return {"html": view.reply(said, judged), "said": view.summary(said)}
+
+    async def judge(self, sent: object) -> dict[str, str]:
+        """Keep what a person says of an answer: a thumb, `up`, or the `label` that it is rather."""
+        item, label = _field(sent, "item"), _field(sent, "label")
+        said = (
+            {"label": label}
+            if label is not None
+            else {"helpful" if item == ANSWER_ITEM else "right": _field(sent, "up")}
+        )
+        notes = noting()
+        try:
+            given = FeedbackRequest.model_validate({"request_id": _field(sent, "request"), "item": item, **said})
+            if notes is None:
+                raise not_recording()
+            await keep_feedback(notes.recorder, notes.scope, given)
+        except ValidationError:
+            return {"said": "This cannot be kept."}
+        except (InputError, ServiceError) as error:
+            _log.info("the page could not keep feedback: %s", type(error).__name__)
+            return {"said": "This could not be kept. Please try again later."}
+        return {"said": "Thank you."}
 
     async def add_file(self, visitor: object, path: object, name: object) -> dict[str, str]:
         """Keep an uploaded file for the visitor; return the list of kept documents, and a notice."""

@@ -25,7 +25,7 @@ from nlp.answering import SourcedAnswer, completed, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.embedding.predictor import BATCH_TOKENS, EmbeddingPredictor
 from nlp.intent import TASK as INTENT
-from nlp.intent.predictor import LOGITS, IntentPredictor, IntentResult
+from nlp.intent.predictor import FEATURES, LOGITS, IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledge
 from nlp.qa import TASK as QA
 from nlp.qa.predictor import Answer, AnswerPredictor, Logits
@@ -41,6 +41,7 @@ from shared.serving.http.limits import Admission, within
 from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe import metrics
 from shared.serving.observe.metrics import ModelMetrics
+from shared.serving.recording.notes import noting
 from shared.serving.settings import Settings
 
 DEFAULT_PASSAGES = 3
@@ -54,10 +55,15 @@ SURE, ENOUGH = 0.9, 0.5
 MAX_OTHERS = 3
 NEARLY_AS_SURE = 0.15
 """Further answers are given that are at most so much less sure than the first."""
+ASKED_FROM = 0.48
+"""Score from which the answer to a question that a document asks itself is given: of questions to other FAQs, nine in
+ten get none then (six FAQs that validated the encoder)."""
 GIVEN_FROM = 0.38
-"""Chance of being right from which an answer of a document's own, a row or a command is given."""
+"""Chance of being right from which a row or a command is given."""
 READ_FROM = 0.6
 """The same of what was read in prose, where nearly every passage has something that looks like an answer."""
+ANSWER_ITEM = 1
+"""Item of the answer in the records of what is understood; the intent is item 0."""
 _OUTCOME = {False: "in_scope", True: "out_of_scope"}
 """Whether an utterance is out of scope -> its name in the metrics."""
 LONG_TEXT = 2_000
@@ -200,6 +206,7 @@ class LanguageEngine:
         previous: str | None = None,
         passages: int = DEFAULT_PASSAGES,
         knowledge: KnowledgeBase | None = None,
+        item: int = 0,
     ) -> Asked:
         """Return what the knowledge base says to a question.
 
@@ -211,6 +218,7 @@ class LanguageEngine:
             previous: what was asked before, which this question may follow from.
             passages: how many are read at most, 1 to `MAX_PASSAGES`.
             knowledge: what is searched; None for the service's own.
+            item: its place among what the request is answered.
 
         Raises:
             NotFound: there is no question-answering model or no knowledge base.
@@ -234,6 +242,10 @@ class LanguageEngine:
         best = answers[0] if answers else None
         is_given = best is not None and _is_given(best)
         qa.count(best, is_given=is_given)
+        if knowledge is None:
+            qa.note(item, question, best.passage.text if best else None, best, is_given=is_given)
+        else:  # a visitor's own documents, of which nothing is kept
+            qa.note(item, question, None, best, is_given=is_given, has_answer=False)
         looked_at = [each for each in found if each in prose[:read] or each.kind != "prose"][:passages]
         if best is not None and best.passage not in looked_at:
             looked_at = [best.passage, *looked_at[: passages - 1]]
@@ -314,7 +326,7 @@ class LanguageEngine:
             is_open = asks or intent is None or intent.out_of_scope
             asked = None
             if is_open and self.can_ask:
-                asked = await self.ask(text, previous=previous, passages=passages)
+                asked = await self.ask(text, previous=previous, passages=passages, item=ANSWER_ITEM)
         return Understood(intent, asks, asked)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -596,18 +608,53 @@ class IntentEngine(TextModel[Outputs]):
         self.metrics.preprocess_seconds.observe(encoded - start)
         result = self.predictor.decide(outputs, encoding, top_k=top_k)
         self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
+        self.note(0, text, outputs, result)
         return result
 
-    async def classify_many(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult | InputError]:
-        """Return what each utterance wants, in their order, with the error in place of one that cannot be read."""
+    async def classify_many(
+        self, texts: Sequence[str], *, top_k: int | None = None, items: Sequence[int] | None = None
+    ) -> list[IntentResult | InputError]:
+        """Return what each utterance wants, in their order, with the error in place of one that cannot be read.
+
+        Args:
+            texts: utterances.
+            top_k: as for `classify`.
+            items: their places in the request; None if it holds no others.
+        """
+        results: list[IntentResult | InputError] = []
         found = await self.run_texts(texts)
-        results = [
-            each if isinstance(each, InputError) else self.predictor.decide(*each, top_k=top_k) for each in found
-        ]
-        for result in results:
-            if isinstance(result, IntentResult):
-                self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
+        for item, text, each in zip(items or range(len(texts)), texts, found, strict=True):
+            if isinstance(each, InputError):
+                results.append(each)
+                continue
+            result = self.predictor.decide(*each, top_k=top_k)
+            self.metrics.answer(_OUTCOME[result.out_of_scope], result.intent or "", score=result.confidence)
+            self.note(item, text, each[0], result)
+            results.append(result)
         return results
+
+    def note(self, item: int, text: str, outputs: Outputs, result: IntentResult) -> None:
+        """Have one answer recorded, if answers are.
+
+        Args:
+            item: its place among the utterances of the request.
+            text: the utterance.
+            outputs: of the network.
+            result: what was made of them.
+        """
+        notes = noting()
+        if notes is not None:
+            notes.keep(
+                self,
+                item,
+                _OUTCOME[result.out_of_scope],
+                confidence=result.confidence,
+                labels=[result.intent] if result.intent is not None else [],
+                scores=[result.confidence] if result.intent is not None else [],
+                out_of_scope_score=result.out_of_scope_score,
+                features=outputs.get(FEATURES),
+                text=text,
+            )
 
     async def run_texts(self, texts: Sequence[str]) -> list[tuple[Outputs, Encoding] | InputError]:
         """Return the network's outputs for each utterance, with the error in place of one that cannot be read."""
@@ -673,7 +720,9 @@ class AnswerEngine(TextModel[Logits]):
         """
         async with self.admission.admitted():
             (found,) = await self.read(question, [context], top_k=top_k, max_answer_tokens=max_answer_tokens)
-        self.count(found[0] if found else None)
+        best = found[0] if found else None
+        self.count(best)
+        self.note(0, question, context, best, is_given=best is not None and self.is_answer(best))
         return found
 
     def is_answer(self, answer: Answer) -> bool:
@@ -689,6 +738,38 @@ class AnswerEngine(TextModel[Logits]):
         """
         is_answered = best is not None and (self.is_answer(best) if is_given is None else is_given)
         self.metrics.answer("answered" if is_answered else "unanswerable", score=best.score if best else None)
+
+    def note(
+        self,
+        item: int,
+        question: str,
+        context: str | None,
+        best: Answer | None,
+        *,
+        is_given: bool,
+        has_answer: bool = True,
+    ) -> None:
+        """Have the answer to one question recorded, if answers are.
+
+        Args:
+            item: its place among what the request is answered.
+            question: as it was understood.
+            context: which the best answer is from; None if nothing of it may be kept.
+            best: the most probable answer.
+            is_given: whether it is sure enough.
+            has_answer: whether its words may be kept.
+        """
+        notes = noting()
+        if notes is not None:
+            notes.keep(
+                self,
+                item,
+                "answered" if is_given else "unanswerable",
+                confidence=best.score if best is not None else None,
+                text=question,
+                context=context,
+                answer=best.text if best is not None and is_given and has_answer else None,
+            )
 
     async def read(
         self,
@@ -752,4 +833,4 @@ class AnswerEngine(TextModel[Logits]):
 
 def _is_given(answer: SourcedAnswer) -> bool:
     """Whether an answer is sure enough to be given."""
-    return answer.score >= (READ_FROM if answer.passage.kind == "prose" else GIVEN_FROM)
+    return answer.score >= {"prose": READ_FROM, "answer": ASKED_FROM}.get(answer.passage.kind, GIVEN_FROM)

@@ -169,6 +169,18 @@ class DocumentText(Document):
 
 
 @dataclass(frozen=True)
+class Feedback:
+    """What feedback was kept for."""
+
+    request_id: str
+    item: int
+    task: str
+    """Of the answer."""
+    replaced: bool
+    """Whether it took the place of earlier feedback with the same key."""
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """A model that is being served."""
 

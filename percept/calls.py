@@ -14,6 +14,7 @@ from percept.answers import (
     Answered,
     Document,
     DocumentText,
+    Feedback,
     ImageTags,
     Intent,
     ItemError,
@@ -159,6 +160,39 @@ class Routes:
         """Return the intent, and an answer if the text is a question or has no known intent; options as above."""
         body = {"text": text, "previous": previous, "top_k": top_k, "passages": passages, "style": style}
         return _post("/v1/understand", _understood, **body)
+
+    @route
+    def feedback(
+        self,
+        request_id: str,
+        *,
+        item: int = 0,
+        right: bool | None = None,
+        label: str | None = None,
+        labels: Sequence[str] | None = None,
+        answer: str | None = None,
+        helpful: bool | None = None,
+        comment: str | None = None,
+    ) -> Call[Feedback]:
+        """Say whether an answer was right, or what would be; exactly one of `right` to `helpful`.
+
+        Sent again with the same key, it takes the place of what was said before.
+
+        Args:
+            request_id: of the request that was answered, as given to `traced`.
+            item: which of several; of `understand`, 0 is the intent and 1 the answer.
+            right: whether the answer is right.
+            label: the right intent, or the one right tag.
+            labels: all right tags.
+            answer: the right answer; empty if there is none.
+            helpful: thumbs up or down.
+            comment: in the person's words.
+        """
+        if labels is not None:
+            _refuse_one(labels, "labels")
+        body = {"right": right, "label": label, "labels": None if labels is None else list(labels), "answer": answer}
+        more = {"helpful": helpful, "comment": comment}
+        return _post("/v1/feedback", partial(read, Feedback), request_id=request_id, item=item, **body, **more)
 
     @route
     def documents(self) -> Call[list[Document]]:

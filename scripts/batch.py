@@ -21,6 +21,7 @@ _OPTIONS_OF = {
     "intent": {"text", "top_k", *_FORM},
     "qa": {"context", "text", *_FORM},
     "answer-writer": {"context", "text", *_FORM},
+    "embedding": {"text", *_FORM},
 }
 """Task -> the options that only some tasks take."""
 
@@ -35,7 +36,7 @@ _OPTIONS_OF = {
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="The most tags, or intents of a ranking.")
 @min_score
-@click.option("--text", metavar="COLUMN", help="Column of the utterances or questions [text, question].")
+@click.option("--text", metavar="COLUMN", help="Column of the utterances, texts or questions [text, question].")
 @click.option(
     "--context",
     metavar="COLUMN",
@@ -65,9 +66,9 @@ def command(
     """Run BUNDLE on all INPUTS and write parquet files into the folder OUTPUT.
 
     A tagger takes a folder of photos, a prefix of an object store such as s3://bucket/photos, a parquet file with a
-    column of photos, or a dataset of `percept collect`. Intents, answers and writers take a dataset or a table: CSV,
-    TSV, Excel, JSON, JSON lines or parquet, read as `percept fit` reads it. An input that cannot be processed becomes a
-    row with its error. If the command is stopped or killed, run it again: it continues.
+    column of photos, or a dataset of `percept collect`. Intents, answers, writers and encoders take a dataset or a
+    table: CSV, TSV, Excel, JSON, JSON lines or parquet, read as `percept fit` reads it. An input that cannot be
+    processed becomes a row with its error. If the command is stopped or killed, run it again: it continues.
     """
     if ray:
         from shared.batch.processes import Cluster
@@ -105,8 +106,9 @@ def _prepare(
     if task == "tagging":
         options = {"top_k": given["top_k"], "min_score": given["min_score"]}
         return options, _photos(inputs, given["image"], keep, ray)
-    if task == "intent":
-        columns, options = {"text": given["text"] or "text"}, {"top_k": given["top_k"]}
+    if task in ("intent", "embedding"):
+        columns = {"text": given["text"] or "text"}
+        options = {"top_k": given["top_k"]} if task == "intent" else {}
     else:
         columns, options = {"text": given["text"] or "question", "context": given["context"] or "context"}, {}
     form = TableForm(**{name: given[name] for name in _FORM if given[name] is not None})

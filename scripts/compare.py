@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -64,7 +65,7 @@ def command(
     entries, warnings = judged_alike(task, read, runtimes, data, split)
     for line in warnings:
         click.echo(f"percept: {line}", err=True)
-    language_of = None
+    language_of: Callable[[str | None], str | None] | None = None
     if find_spec("py3langid") is not None:  # of the extra `explore`
         from shared.exploring.languages import language_of
     found = {"split": split, "notes": warnings, **compare(entries, language_of)}

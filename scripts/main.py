@@ -24,8 +24,11 @@ SUBCOMMANDS = {
     "batch": "Process a folder of photos or a table into parquet; continues if interrupted.",
     "info": "Show what is in a bundle or a dataset, and check its files.",
     "fit": "Train or fine-tune a model; the result is a bundle.",
+    "tune": "Search for the settings with which a model becomes best.",
     "evaluate": "Measure a bundle on labelled data.",
     "compare": "Compare bundles on the same labelled data: which is better, and can the data tell.",
+    "promote": "Let a better model take the live one's place, if held-out data show that nothing is lost.",
+    "registry": "Show a model's versions and who promoted which and why; go back to the one before.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",
     "package": "Build a bento, test it, and write the Dockerfile of its image.",
     "key": "Make, list and remove the API keys of a service.",
@@ -35,11 +38,13 @@ SUBCOMMANDS = {
 """Subcommand -> its line in `percept --help`. The module of the same name has the `command`."""
 
 EXTRA_OF = {
+    "alembic": "records",
     "datasets": "train",
     "jsonargparse": "train",
     "matplotlib": "train",
     "onnx": "train",
     "onnxscript": "train",
+    "optuna": "tune",
     "pytorch_lightning": "train",
     "safetensors": "train",
     "torch": "train",

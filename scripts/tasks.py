@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nlp.embedding import TASK as EMBEDDING
 from nlp.intent import TASK as INTENT
 from nlp.qa import TASK as QA
 from nlp.writing import TASK as WRITER
@@ -9,7 +10,7 @@ from shared.errors import ConfigError
 from shared.task import Task
 from vision.tagging import TASK as TAGGING
 
-TASKS: dict[str, Task] = {"tagging": TAGGING, "intent": INTENT, "qa": QA, "answer-writer": WRITER}
+TASKS: dict[str, Task] = {task.name: task for task in (TAGGING, INTENT, QA, WRITER, EMBEDDING)}
 
 
 def find_task(name: str) -> Task:

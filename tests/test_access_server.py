@@ -37,6 +37,8 @@ ROUTES = [
     ("GET", "/"),
     ("POST", "/v1/tag"),
     ("PUT", "/v1/model"),
+    ("POST", "/v1/feedback"),
+    ("DELETE", "/v1/records"),
     ("POST", "/hf/image-classification"),
     ("GET", "/v2/models/tiny-tagger"),
     ("POST", "/v2/models/tiny-tagger/infer"),

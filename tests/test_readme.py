@@ -32,9 +32,12 @@ BRIEF_OF = {
     "intent": ["--model.encoder=encoder"],
     "qa": ["--model.encoder=encoder", "--data.max_length=48", "--data.stride=8"],
     "answer-writer": ["--model.size=64", "--model.layers=1"],
+    "embedding": ["--model.encoder=encoder"],
 }
 """Task -> what makes it small and spares a download."""
 NO_DOWNLOAD = ["--model.weights=none"]
+EXITS_OF = {"promote": (0, 1, 3)}
+"""Command -> how it may end, beside 0: the few examples of this test decide nothing."""
 INTENTS = {"greet": "hello {} my friend", "book": "book a table for {} people", "pay": "pay the bill of {} dollars"}
 
 
@@ -88,6 +91,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = "name: utterances\nlicence: MIT\nsources:\n- {kind: files, path: utterances.csv}\n"
     (folder / "collection.yaml").write_text(spec)
     (folder / "questions.jsonl").write_text("\n".join(json.dumps(row) for row in questions()))
+    asked = [
+        {
+            "question": f"Can I {verb} it?",
+            "answer": f"Yes, for {i} euros.",
+            "paraphrases": [f"{verb} that", f"{verb} mine"],
+        }
+        for i, verb in enumerate(
+            ("mend", "sell", "lend", "wash", "cut", "fold", "drop", "keep", "lock", "send", "share", "name")
+        )
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, asked)))
     make_encoder(folder / "encoder", [*lines, *(row["context"] for row in questions())])
     for name in ("configs", "models"):
         (folder / name).symlink_to(ROOT / name)
@@ -108,6 +122,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"),
         "PERCEPT_ADMIN_KEY": KEY,
         "PERCEPT_BUNDLES": str(folder / "others"),
+        "PERCEPT_RECORDS": f"sqlite:///{folder / 'records.sqlite'}",
     }
     paths = [bundle.path for bundle in bundles]
     with serving(paths, folder / "log", workers=1, models=3, **settings) as running:
@@ -147,10 +162,14 @@ def test_percept_commands_work_one_after_the_other(document: str, place: Path):
         if words[0] == "serve":
             assert_serves(words[1:], place)
             continue
-        if words[0] == "fit":
-            words += [*BRIEF, *BRIEF_OF[words[1]], *([] if "--model.weights" in words else NO_DOWNLOAD)]
+        if words[0] in ("fit", "tune"):
+            words += BRIEF
+            if "--model.encoder" not in words:  # words alone need no encoder
+                words += [*BRIEF_OF[words[1]], *([] if "--model.weights" in words else NO_DOWNLOAD)]
+        if words[0] == "tune":
+            words += ["--trials", "2"]
         result = run(words, place)
-        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+        assert result.returncode in EXITS_OF.get(words[0], (0,)), f"{command}\n{result.stdout}\n{result.stderr}"
 
 
 def run(words: list[str], place: Path) -> subprocess.CompletedProcess[str]:

@@ -219,16 +219,16 @@ async def tag_images(
 
     allowance = Allowance()
 
-    async def answer(image: bytes) -> TaggingResult | ItemError:
+    async def answer(item: int, image: bytes) -> TaggingResult | ItemError:
         try:
-            return await engine.tag(image, top_k=top_k, min_score=min_score, allowance=allowance)
+            return await engine.tag(image, top_k=top_k, min_score=min_score, allowance=allowance, item=item)
         except InputError as error:
             if len(images) == 1:
                 raise
             return ItemError.of(error)
 
     async with engine.admission.admitted(len(images)):  # all or none: one by one the last would be refused for ever
-        tasks = [asyncio.ensure_future(answer(image)) for image in images]
+        tasks = [asyncio.ensure_future(answer(item, image)) for item, image in enumerate(images)]
         try:
             results = await asyncio.gather(*tasks)
         finally:

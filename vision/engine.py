@@ -30,10 +30,11 @@ from shared.runtime.protocol import Runtime, check_inputs
 from shared.serving.http.limits import Admission
 from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe.metrics import ModelMetrics
+from shared.serving.recording.notes import Notes, noting
 from shared.serving.settings import Settings
-from vision.images import Postponed, Work, decode_image
+from vision.images import DecodedImage, Postponed, Work, decode_image
 from vision.tagging import TASK
-from vision.tagging.predictor import INPUT, OUTPUT, Tag, TagPredictor
+from vision.tagging.predictor import FEATURES, INPUT, OUTPUT, Tag, TagPredictor
 
 Done = TypeVar("Done")
 
@@ -64,6 +65,8 @@ class Inference:
     height: int
     """After turning the image as its EXIF says."""
     timings: Timings
+    photo: Image.Image | None = None
+    """As it was decoded, if photos are recorded."""
 
     @property
     def logits(self) -> np.ndarray:
@@ -194,6 +197,7 @@ class TaggingEngine:
         top_k: int | None = None,
         min_score: float | None = None,
         allowance: Allowance | None = None,
+        item: int = 0,
     ) -> TaggingResult:
         """Return the tags of one image, the most probable first; no tags is a normal answer.
 
@@ -203,13 +207,14 @@ class TaggingEngine:
             min_score: the lowest score; None for each label's own threshold.
             allowance: of the request that the image came with, which has its place in `admission` already; None for an
                 image alone.
+            item: its place among the images of the request.
 
         Raises:
             InvalidImage, UnsupportedMedia, TooLarge: as `decode_image`.
             Overloaded: as many images as the limit are in hand.
             DeadlineExceeded: it took longer than allowed.
         """
-        seen = await (self._seen(data, allowance) if allowance else self.look_at(data))
+        seen = await (self._noted(data, allowance, item) if allowance else self.look_at(data))
         tags = self.predictor.decide(seen.outputs, top_k=top_k, min_score=min_score)
         if tags:
             self.metrics.answer("tagged", tags[0].label, score=tags[0].score)
@@ -220,22 +225,47 @@ class TaggingEngine:
     async def look_at(self, data: bytes) -> Inference:
         """Return the network's answer for one image; raises as `tag`."""
         async with self.admission.admitted():
-            return await self._seen(data, Allowance())
+            return await self._noted(data, Allowance(), 0)
 
-    async def _seen(self, data: bytes, allowance: Allowance) -> Inference:
+    async def _noted(self, data: bytes, allowance: Allowance, item: int) -> Inference:
+        notes = noting()
+        seen = await self._seen(data, allowance, has_photo=notes is not None and notes.has_photos)
+        if notes is not None:
+            self._note(notes, seen, item)
+        return seen
+
+    def _note(self, notes: Notes, seen: Inference, item: int) -> None:
+        """Record what is given by the labels' own thresholds, whatever the request asked for."""
+        tags = self.predictor.decide(seen.outputs)
+        notes.keep(
+            self,
+            item,
+            "tagged" if tags else "untagged",
+            confidence=float(self.predictor.scores(seen.logits).max()),
+            labels=[tag.label for tag in tags],
+            scores=[tag.score for tag in tags],
+            features=seen.outputs.get(FEATURES),
+            photo=seen.photo,
+            size=(seen.width, seen.height),
+        )
+
+    async def _seen(self, data: bytes, allowance: Allowance, *, has_photo: bool = False) -> Inference:
         start = time.perf_counter()
         if self._max_batch_size == 1:
             left = threading.Event()
             try:
-                seen = await self._off_loop(partial(self._look, data, came=start, left=left), allowance)
+                seen = await self._off_loop(
+                    partial(self._look, data, came=start, left=left, has_photo=has_photo), allowance
+                )
             except BaseException:  # cancelled or too late: the network is not run for it any more
                 left.set()
                 raise
         else:
-            pixels, width, height = await self._off_loop(partial(self._decode, data), allowance)
+            pixels, image = await self._off_loop(partial(self._decode, data), allowance)
             decoded = time.perf_counter()
             outputs = await self._batcher.submit(pixels)
-            seen = Inference(outputs, width, height, Timings(decoded - start, time.perf_counter() - decoded))
+            timings = Timings(decoded - start, time.perf_counter() - decoded)
+            seen = _inference(outputs, image, timings, has_photo=has_photo)
         self.metrics.preprocess_seconds.observe(seen.timings.decode_s)
         return seen
 
@@ -278,7 +308,9 @@ class TaggingEngine:
 
     # The rest runs in the threads that decode.
 
-    def _look(self, data: bytes, allowance: Allowance | None, *, came: float, left: threading.Event) -> Inference:
+    def _look(
+        self, data: bytes, allowance: Allowance | None, *, came: float, left: threading.Event, has_photo: bool
+    ) -> Inference:
         """Return the network's answer for an image alone, without waiting for a batch.
 
         Args:
@@ -286,9 +318,10 @@ class TaggingEngine:
             allowance: as in `_decode`.
             came: when it was asked for, by `time.perf_counter`.
             left: set once nobody waits any more.
+            has_photo: whether to return the photo too.
         """
         began = time.perf_counter()
-        pixels, width, height = self._decode(data, allowance)
+        pixels, image = self._decode(data, allowance)
         decoded = time.perf_counter()
         with self._network:
             computing = time.perf_counter()
@@ -297,10 +330,10 @@ class TaggingEngine:
             outputs = self.predictor.infer([pixels])[0]
             ended = time.perf_counter()
         self.metrics.batch(1, ended - computing, began - came + computing - decoded)
-        return Inference(outputs, width, height, Timings(decoded - began, ended - decoded))
+        return _inference(outputs, image, Timings(decoded - began, ended - decoded), has_photo=has_photo)
 
-    def _decode(self, data: bytes, allowance: Allowance | None) -> tuple[np.ndarray, int, int]:
-        """Return float32 [3, size, size], and the width and height of the image.
+    def _decode(self, data: bytes, allowance: Allowance | None) -> tuple[np.ndarray, DecodedImage]:
+        """Return float32 [3, size, size], and the image that it was made of.
 
         Args:
             data: an image file's bytes.
@@ -325,4 +358,10 @@ class TaggingEngine:
             formats=self.settings.image_formats,
             hold=hold,
         )
-        return self.predictor.preprocess(image.pixels), image.width, image.height
+        return self.predictor.preprocess(image.pixels), image
+
+
+def _inference(
+    outputs: Mapping[str, np.ndarray], image: DecodedImage, timings: Timings, *, has_photo: bool
+) -> Inference:
+    return Inference(outputs, image.width, image.height, timings, image.pixels if has_photo else None)

@@ -100,6 +100,22 @@ element.addEventListener("click", (event) => {
   if (sample) say(sample.textContent);
 });
 
+// What people say of an answer, where answers are recorded.
+const judge = async (box, opinion) => {
+  box.querySelectorAll("button, select").forEach((each) => { each.disabled = true; });
+  const told = await ask("judge", { request: box.dataset.request, item: Number(box.dataset.item), ...opinion });
+  box.replaceChildren(told?.said ?? "I cannot be reached right now.");
+  said.textContent = box.textContent;
+};
+log.addEventListener("click", (event) => {
+  const button = event.target.closest(".l-judge button");
+  if (button) judge(button.closest(".l-judge"), { up: button.dataset.up === "1" });
+});
+log.addEventListener("change", (event) => {
+  const list = event.target.closest(".l-judge select");
+  if (list?.value) judge(list.closest(".l-judge"), { label: list.value });
+});
+
 // Documents ------------------------------------------------------------------------------------------------------------
 const panel = find(".l-documents");
 if (panel) {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nlp.answering import SourcedAnswer
-from nlp.engine import GIVEN_FROM, LanguageEngine
+from nlp.engine import ANSWER_ITEM, GIVEN_FROM, LanguageEngine
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.knowledge.documents import SUFFIXES
 from nlp.page.documents import KEEP_S, MAX_DOCUMENTS, MAX_FILE_BYTES
@@ -58,6 +59,36 @@ def readable(label: str) -> str:
     return " ".join(words.split()) or label
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the thumbs of a card are about."""
+
+    request_id: str
+    item: int
+    labels: Sequence[str] = ()
+    """What it may be rather; none of an answer."""
+
+    @property
+    def is_intent(self) -> bool:
+        """Whether it is the intent."""
+        return self.item != ANSWER_ITEM
+
+    @classmethod
+    def of(cls, reply: Reply, request_id: str, kept: Collection[int], labels: Sequence[str]) -> Judged | None:
+        """Return the answer of a reply, or else its intent, if that was recorded; else None.
+
+        Args:
+            reply: what the card says.
+            request_id: of the request that brought the message.
+            kept: the items of it that were recorded.
+            labels: all intents.
+        """
+        has_answer = reply.lookup is not None and reply.lookup.answer is not None
+        if reply.intent is None or has_answer:
+            return cls(request_id, ANSWER_ITEM) if ANSWER_ITEM in kept else None
+        return cls(request_id, 0, sorted(labels, key=readable)) if 0 in kept else None
+
+
 _TEMPLATES = templates("nlp.page", "shared.serving.page", percent=percent, readable=readable)
 _PAGE: Any = _TEMPLATES.get_template("page.html").module
 
@@ -70,9 +101,9 @@ class ReplyView:
         self.out_above = 1 - engine.intent.predictor.decision.abstain_below if engine.intent else 1.0
         self.answer_from = GIVEN_FROM
 
-    def reply(self, reply: Reply) -> str:
-        """Return the card of one message."""
-        return str(_PAGE.reply(reply, self))
+    def reply(self, reply: Reply, judged: Judged | None = None) -> str:
+        """Return the card of one message, with thumbs to judge what it says if that was recorded."""
+        return str(_PAGE.reply(reply, self, judged))
 
     def summary(self, reply: Reply) -> str:
         """Return what a screen reader says about it, as plain text."""

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from nlp.answering import SourcedAnswer
-from nlp.engine import Asked, LanguageEngine, is_question
+from nlp.engine import ANSWER_ITEM, Asked, LanguageEngine, is_question
 from nlp.intent.predictor import IntentResult
 from nlp.knowledge import Passage
 from nlp.page.documents import VisitorDocuments
@@ -107,9 +107,9 @@ class Replier:
         documents = await asyncio.to_thread(self.documents.open, visitor)
         if documents is not None:
             with closing(documents):
-                own = await self.engine.ask(question, previous=previous, knowledge=documents)
+                own = await self.engine.ask(question, previous=previous, knowledge=documents, item=ANSWER_ITEM)
         if is_open and self.engine.can_ask and not (own and own.answer):
-            others = await self.engine.ask(question, previous=previous)
+            others = await self.engine.ask(question, previous=previous, item=ANSWER_ITEM)
         answered = next((asked for asked in (own, others) if asked and asked.answer), None)
         sentence = await self._phrase(answered) if answered else None
         return Lookup.of(own, others, sentence) if own or others else None

@@ -38,6 +38,8 @@ from shared.serving.lifecycle.routes import make_health_router, make_model_route
 from shared.serving.lifecycle.swaps import ModelSwaps
 from shared.serving.observe.logs import RequestLog
 from shared.serving.open_inference import make_router
+from shared.serving.recording.notes import Recording, check_records, recorder_of
+from shared.serving.recording.routes import make_records_router
 from shared.serving.settings import Settings
 
 _TELEMETRY = {"tracing": False, "metrics": False, "logs": False}
@@ -68,10 +70,12 @@ def make_app(
         alongside: makes a context that needs a loaded engine, such as the demo page's; entered last and left first.
     """
     swaps = ModelSwaps(lifecycle, settings)
+    recorder = recorder_of(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with lifecycle.run(), alongside(), swaps.following():
+        recording = recorder.running() if recorder is not None else nullcontext()
+        async with recording, lifecycle.run(), alongside(), swaps.following():
             yield
 
     app = DirectApi(
@@ -92,6 +96,7 @@ def make_app(
         make_router(lambda: lifecycle().models),
         responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),
     )
+    app.include_router(make_records_router(settings))
     app.include_router(make_model_router(swaps, settings))
     app.include_router(make_health_router(lifecycle.not_ready_reason, has_metrics=settings.metrics))
     if settings.docs:
@@ -212,7 +217,11 @@ def _defaults(endpoint: Callable[..., Any]) -> dict[str, Any]:
 
 
 def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Layers:
-    """Return the layers with their options, the outermost first."""
+    """Return the layers with their options, the outermost first.
+
+    Raises:
+        ConfigError: the file of keys cannot be read, or what records need is not installed.
+    """
     log = RequestLog(settings.log_lines_per_s)
     limits = {
         "max_in_flight": settings.max_in_flight,
@@ -221,10 +230,13 @@ def edge_layers(settings: Settings, model: Callable[[], ModelId | None]) -> Laye
         "max_buffered_bytes": settings.max_buffered_bytes,
         "timeout_s": settings.body_timeout_s,
     }
+    check_records(settings)
+    recorder = recorder_of(settings)
     return [
         (RequestEdge, {"log": log, "model": model, "is_traced": settings.otlp_endpoint is not None}),
         *access_layers(settings),
         (RequestLimits, limits),
+        *([(Recording, {"recorder": recorder})] if recorder is not None else []),
     ]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
+from shared.records.record import Level
 from shared.runtime.choose import Device
 
 PREFIX = "PERCEPT_"
@@ -32,6 +33,8 @@ _ALMOST = 0.85
 """Likeness of two names, as difflib counts it."""
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)")
 CONFIG_FILE = f"{PREFIX}CONFIG"
+_SQLITE = "sqlite:///"
+_POSTGRESQL = re.compile(r"postgresql(\+psycopg)?://[^/?#\s]*/[^/?#\s]+(\?|$)")
 BundleSetting = Literal["tagger", "intent", "qa", "encoder", "writer"]
 SETTING_OF: dict[str, BundleSetting] = {"tagging": "tagger", "intent": "intent", "qa": "qa"}
 """Task that a service answers -> the setting of its bundle."""
@@ -66,7 +69,8 @@ class Settings(BaseSettings):
     qa: BundlePath = PROJECT_ROOT / "models" / "qa"
     """Bundle with which the language service answers questions."""
     encoder: BundlePath = PROJECT_ROOT / "models" / "encoder"
-    """Bundle of a sentence encoder, from `percept import-encoder`: finds in the knowledge base what means the same."""
+    """Bundle of a sentence encoder, from `percept import-encoder` or `percept fit embedding`: finds in the knowledge
+    base what means the same."""
     writer: BundlePath = PROJECT_ROOT / "models" / "writer"
     """Bundle of a writer, from `percept fit answer-writer`: makes sentences of answers, where they are asked for."""
     bundles: Path | None = None
@@ -126,6 +130,17 @@ class Settings(BaseSettings):
     """Which of page, documentation and metrics need no key even if everything else does."""
     ui: bool = True
     """Whether the Gradio page is served; without Gradio installed there is none."""
+    records: SecretStr | None = None
+    """Where answers and feedback are recorded, as SQLAlchemy's URL: sqlite:///records.sqlite, relative to where the
+    service is started, or postgresql+psycopg://user:password@host/database. None for nowhere."""
+    records_level: Level = "outcomes"
+    """What is kept of an answer: outcomes, features (of the network, besides), inputs (texts and photos, besides)."""
+    records_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests whose sure answers are kept; all others always are."""
+    records_sure_from: float = Field(default=0.9, ge=0, le=1)
+    """Confidence from which an answer is sure; one that is out of scope, or no answer, never is."""
+    records_days: int | None = Field(default=30, ge=1, le=36_500)
+    """Age at which records are deleted; None for never."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
     metrics: bool = True
@@ -144,6 +159,19 @@ class Settings(BaseSettings):
     """Time from SIGTERM, when readiness falls, until connections are refused: so that a load balancer can notice."""
     shutdown_s: int = Field(default=30, ge=1, le=3600)
     """Time that requests in flight then have to finish."""
+
+    @field_validator("records")
+    @classmethod
+    def _is_a_store(cls, value: SecretStr | None) -> SecretStr | None:
+        """Refuse what is no URL of a store, and make the path of a file absolute: workers start in another folder."""
+        if value is None:
+            return None
+        url = value.get_secret_value()
+        if url.startswith(_SQLITE) and url.partition("?")[0] not in (_SQLITE, f"{_SQLITE}:memory:"):
+            return SecretStr(_SQLITE + os.path.abspath(url.removeprefix(_SQLITE)))  # noqa: PTH100 keeps what follows
+        if not _POSTGRESQL.match(url):
+            raise ValueError("expected sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+        return value
 
     @classmethod
     def settings_customise_sources(

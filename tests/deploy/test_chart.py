@@ -39,6 +39,7 @@ VALUES: dict[str, list[str | dict[str, Any]]] = {
             },
             "apiKeys": {"existingSecret": "keys"},
             "adminKey": {"existingSecret": "admin"},
+            "records": {"existingSecret": "records"},
             "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
             "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
             "autoscaling": {"requestsInProgress": 8},
@@ -222,10 +223,11 @@ def test_keys_come_from_secrets_alone(rendered: dict[str, Any]):
     (container,) = spec["containers"]
     variables = {each["name"]: each for each in container["env"]}
     assert variables["PERCEPT_ADMIN_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "admin", "key": "admin-key"}}
+    assert variables["PERCEPT_RECORDS"]["valueFrom"] == {"secretKeyRef": {"name": "records", "key": "records-url"}}
     place = Path(variables["PERCEPT_API_KEYS_FILE"]["value"])
     assert {"name": "keys", "mountPath": str(place.parent), "readOnly": True} in container["volumeMounts"]
     assert {"name": "keys", "secret": {"secretName": "keys"}} in spec["volumes"]
-    for name in ("admin_key", "api_keys_file"):
+    for name in ("admin_key", "api_keys_file", "records"):
         with pytest.raises(helm.HelmError, match=name):
             render({"settings": {name: "x"}})
 
@@ -263,6 +265,7 @@ def test_the_schema_of_the_values_knows_every_setting_and_no_other():
     assert set(schema["properties"]["settings"]["properties"]) == set(Settings.model_fields) - {
         "admin_key",
         "api_keys_file",
+        "records",
     }
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(values) == set(schema["properties"]) - {"global"}

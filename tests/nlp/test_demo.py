@@ -21,7 +21,7 @@ from shared.serving.page.uploads import Uploads
 
 VISITOR = "e" * 32
 CALL = "/ui/gradio_api/component_server/"
-FUNCTIONS = ["reply", "add_file", "add_text", "forget", "greet"]
+FUNCTIONS = ["reply", "add_file", "add_text", "forget", "greet", "judge"]
 
 
 @pytest.fixture(scope="module")

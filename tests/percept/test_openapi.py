@@ -58,6 +58,7 @@ def test_every_route_of_the_client_is_described():
         client.tag_many([b""]),
         client.intent(""),
         client.intents([""]),
+        client.feedback("", right=True),
         client.answer(""),
         client.understand(""),
         client.documents(),

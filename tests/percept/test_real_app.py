@@ -20,6 +20,7 @@ from percept import (
     BadInput,
     Client,
     Denied,
+    Feedback,
     ImageTags,
     Intent,
     ItemError,
@@ -120,6 +121,32 @@ def test_utterances_questions_and_documents(intent_bundle: Bundle, qa_bundle: Bu
         async with asking("language", settings) as client:
             with pytest.raises(Denied):
                 await client.put_document("a.md", b"# A")
+
+    asyncio.run(run())
+
+
+def test_feedback_is_kept_for_an_answer_by_its_request_id(intent_bundle: Bundle, tmp_path: Path):
+    settings = Settings(
+        intent=intent_bundle.path, qa="none", records=f"sqlite:///{tmp_path}/records.sqlite", **SETTINGS
+    )
+
+    async def run() -> None:
+        async with asking("nlp", settings) as client:
+            with traced(request_id="order-17"):
+                await client.intent("book a flight")
+            assert await client.feedback("order-17", label="weather", comment="no") == Feedback(
+                "order-17", 0, "intent", replaced=False
+            )
+            assert (await client.feedback("order-17", right=False)).replaced
+            with pytest.raises(NotFound):
+                await client.feedback("order-18", right=True)
+            with pytest.raises(BadInput, match=r"exactly one of"):
+                await client.feedback("order-17")
+            with pytest.raises(TypeError):
+                await client.feedback("order-17", labels="cat")
+        async with asking("nlp", settings.model_copy(update={"records": None})) as client:
+            with pytest.raises(Denied, match=r"PERCEPT_RECORDS"):
+                await client.feedback("order-17", right=True)
 
     asyncio.run(run())
 

@@ -42,6 +42,8 @@ CLIENT_HEADERS = (
     HEADER,
     "X-Request-ID",
     "Inference-Header-Content-Length",
+    "X-Subject",
+    "X-Consent",
     "traceparent",
 )
 ANSWER_HEADERS = (

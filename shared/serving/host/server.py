@@ -58,7 +58,7 @@ def serve(
     host = "127.0.0.1" if host == "localhost" else host
     port = port or free_port(host)
     _check_port(host, port)
-    chosen = {**paths, "device": device, "workers": workers, "ui": ui}
+    chosen = {**paths, "device": device, "workers": workers, "ui": ui, "records": _records()}
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items() if value is not None})
     settings = read_settings()
     # BentoML empties the folder of its metrics at every start, so each server has a temporary home of its own.
@@ -102,6 +102,12 @@ def _choose(bundles: Sequence[Path]) -> tuple[str, dict[str, Path | str]]:
     if not bundles:
         return "service:Percept", paths
     return next(target for target, answered in SERVICES.items() if tasks <= answered), paths
+
+
+def _records() -> str | None:
+    """Return the URL of the store of records, with an absolute path: as `_choose` makes those of bundles."""
+    records = read_settings().records
+    return records.get_secret_value() if records is not None else None
 
 
 def free_port(host: str) -> int:

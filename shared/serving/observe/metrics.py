@@ -79,6 +79,17 @@ ANSWERS = Counter(
 KEY_REQUESTS = Counter(
     "percept_key_requests", "Requests by the name of their key, and what came of them.", ["key", "outcome"]
 )
+RECORDS_WRITTEN = Counter("percept_records_written", "Answered items that the store of records has.")
+RECORDS_LOST = Counter(
+    "percept_records_lost",
+    "Answered items that could not be recorded. queue_full: they came faster than the store takes them; locked, full, "
+    "unavailable, broken, version: what is wrong with the store; refused, failed: with the item; subject: too long a "
+    "X-Subject; stopped: the worker ended.",
+    ["reason"],
+)
+for _reason in ("queue_full", "locked", "full", "unavailable", "broken", "version", "refused", "failed", "subject",
+                "stopped"):  # fmt: skip
+    RECORDS_LOST.labels(_reason)  # there from the start, at 0
 LOG_LINES_LOST = Counter("percept_log_lines_lost", "Lines of the log that could not be written.")
 MAX_LABELS = 1000
 OTHER_LABEL = "other"

@@ -1,0 +1,1 @@
+"""Records: what a service answered, and what people said of it, in SQLite or PostgreSQL."""

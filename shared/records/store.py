@@ -1,0 +1,438 @@
+"""The store of records and feedback: SQLite in a file, or PostgreSQL by URL.
+
+Several processes write to one store. Every writing transaction first looks which version the store has, so that one
+which was deleted, replaced or brought up to date meanwhile is noticed. SQLite: WAL, and `BEGIN IMMEDIATE`, so that a
+writer waits for another at its beginning and never has to give up halfway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+
+from shared.errors import ConfigError
+from shared.records.migrating import VERSION_TABLE, known_revisions, migrate, revision_of
+
+Reason = Literal["locked", "full", "version", "unavailable", "broken", "refused"]
+"""Why a store did not do what it was asked: another process holds it; its disk or quota is full; it is of a newer
+version; it cannot be reached or opened; its file is no store; it refused the values."""
+BUSY_S = 2.0
+"""How long a transaction waits for another's end."""
+CONNECT_S = 3
+_STATEMENT_S = 10
+_SWEEP_ROWS = 500
+"""Deleted at once: others get their turn in between."""
+_WRITES = "percept_writes"
+_LOCK = 0x70657263
+"""Number of our lock in PostgreSQL: "perc"."""
+_SQLITE = {
+    "SQLITE_BUSY": "locked", "SQLITE_LOCKED": "locked", "SQLITE_PROTOCOL": "locked", "SQLITE_FULL": "full",
+    "SQLITE_CANTOPEN": "unavailable", "SQLITE_IOERR": "unavailable", "SQLITE_READONLY": "unavailable",
+    "SQLITE_PERM": "unavailable", "SQLITE_NOTADB": "broken", "SQLITE_CORRUPT": "broken",
+}  # fmt: skip
+"""SQLite's name of an error, without what follows a second underscore -> reason."""
+_POSTGRESQL = {"53100": "full", "53200": "full", "55P03": "locked", "57014": "locked", "40P01": "locked",
+               "40001": "locked", "25006": "unavailable"}  # fmt: skip
+"""Code of an error in PostgreSQL's documentation, appendix A -> reason."""
+
+_number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_tables = sa.MetaData()
+_records = sa.Table(
+    "percept_records",
+    _tables,
+    sa.Column("id", _number, primary_key=True),
+    sa.Column("request_id", sa.String),
+    sa.Column("item", sa.Integer),
+    sa.Column("time", sa.DateTime),
+    sa.Column("key", sa.String),
+    sa.Column("task", sa.String),
+    sa.Column("model", sa.Text),
+    sa.Column("version", sa.Text),
+    sa.Column("outcome", sa.String),
+    sa.Column("labels", sa.JSON),
+    sa.Column("scores", sa.JSON),
+    sa.Column("confidence", sa.Double),
+    sa.Column("out_of_scope_score", sa.Double),
+    sa.Column("share", sa.Double),
+    sa.Column("subject", sa.Text),
+    sa.Column("consent", sa.Boolean),
+    sa.Column("characters", sa.Integer),
+    sa.Column("context_characters", sa.Integer),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("features", sa.LargeBinary),
+    sa.Column("text", sa.Text),
+    sa.Column("context", sa.Text),
+    sa.Column("answer", sa.Text),
+    sa.Column("photo", sa.LargeBinary),
+)
+_feedback = sa.Table(
+    "percept_feedback",
+    _tables,
+    sa.Column("id", _number, primary_key=True),
+    sa.Column("record", _number),
+    sa.Column("request_id", sa.String),
+    sa.Column("item", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("time", sa.DateTime),
+    sa.Column("right", sa.Boolean),
+    sa.Column("helpful", sa.Boolean),
+    sa.Column("labels", sa.JSON(none_as_null=True)),
+    sa.Column("answer", sa.Text),
+    sa.Column("comment", sa.Text),
+)
+_forgotten = sa.Table(
+    "percept_forgotten",
+    _tables,
+    sa.Column("subject_hash", sa.String, primary_key=True),
+    sa.Column("time", sa.DateTime),
+)
+_salt = sa.Table("percept_salt", _tables, sa.Column("salt", sa.String))
+_version = sa.Table(VERSION_TABLE, _tables, sa.Column("version_num", sa.String))
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that SQLAlchemy cannot read; the message does not show it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError("the URL of the records is not one as SQLAlchemy reads it: look at its port.") from None
+
+
+class StoreError(Exception):
+    """The store did not do it. Its message names no password and no value.
+
+    Args:
+        reason: why.
+        message: for the log.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record that feedback is given on."""
+
+    id: int
+    task: str
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """How many rows are gone."""
+
+    records: int
+    feedback: int
+
+
+class Store:
+    """Writes to and reads from a store; may be used by several threads. Nothing is opened before it is used.
+
+    Args:
+        url: SQLAlchemy's, of SQLite (sqlite:////var/lib/percept/records.sqlite) or PostgreSQL with psycopg.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        self.engine = _sqlite_engine(self._url) if self._is_sqlite else _postgresql_engine(self._url)
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def place(self) -> str:
+        """Where it is, without the password."""
+        return self._url.render_as_string(hide_password=True)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Add rows, as `Record.row` gives them, and return how many: none of subjects that are to be forgotten.
+
+        Raises:
+            StoreError: none was added.
+        """
+        with self._writing() as connection:
+            subjects = {row["subject"] for row in rows} - {None}
+            if subjects:
+                self._lock(connection, shared=True)
+                hashes = {_hashed(connection, subject): subject for subject in subjects}
+                query = sa.select(_forgotten.c.subject_hash).where(_forgotten.c.subject_hash.in_(hashes))
+                gone = {hashes[found] for found in connection.scalars(query)}
+                rows = [row for row in rows if row["subject"] not in gone]
+            if rows:
+                connection.execute(sa.insert(_records), [dict(row) for row in rows])
+        return len(rows)
+
+    def find(self, request_id: str, item: int, key: str | None) -> Kept | None:
+        """Return the newest record of an item; None if there is none.
+
+        Args:
+            request_id: of the request that was answered.
+            item: its place in the request.
+            key: name of the caller's key, which must be that of the request; None for whoever may see all.
+        """
+        query = sa.select(_records.c.id, _records.c.task, _records.c.labels).where(
+            _records.c.request_id == request_id, _records.c.item == item
+        )
+        if key is not None:
+            query = query.where(_records.c.key == key)
+        with self._reading() as connection:
+            found = connection.execute(query.order_by(_records.c.id.desc()).limit(1)).first()
+        return Kept(found.id, found.task, found.labels) if found is not None else None
+
+    def give_feedback(self, kept: Kept, request_id: str, item: int, key: str, **said: Any) -> bool | None:
+        """Keep what a caller said of an item in place of what that caller said before.
+
+        Args:
+            kept: the item's record.
+            request_id: of the request that was answered.
+            item: its place in the request.
+            key: name of the caller's key.
+            said: `right`, `helpful`, `labels`, `answer`, `comment`, as far as they were said.
+
+        Returns:
+            Whether something was replaced; None if the record is gone meanwhile, and nothing was kept.
+        """
+        values = {"right": None, "helpful": None, "labels": None, "answer": None, "comment": None, **said}
+        values |= {"record": kept.id, "time": _now()}
+        mine = (_feedback.c.request_id == request_id, _feedback.c.item == item, _feedback.c.key == key)
+        with self._writing() as connection:
+            self._lock(connection, shared=True)
+            if connection.scalar(sa.select(_records.c.id).where(_records.c.id == kept.id)) is None:
+                return None
+            was_there = connection.scalar(sa.select(_feedback.c.id).where(*mine)) is not None
+            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_feedback)
+            connection.execute(
+                insert.values(request_id=request_id, item=item, key=key, **values).on_conflict_do_update(
+                    index_elements=["request_id", "item", "key"], set_=values
+                )
+            )
+        return was_there
+
+    def read(self, request_id: str) -> list[dict[str, Any]]:
+        """Return all records of a request, each with its `feedback`; times are UTC."""
+        with self._reading() as connection:
+            query = sa.select(_records).where(_records.c.request_id == request_id).order_by(_records.c.id)
+            found = [dict(row) for row in connection.execute(query).mappings()]
+            of_them = _feedback.c.record.in_([row["id"] for row in found])
+            said = list(connection.execute(sa.select(_feedback).where(of_them).order_by(_feedback.c.id)).mappings())
+        for row in found:
+            row["time"] = row["time"].replace(tzinfo=UTC)
+            row["feedback"] = [
+                {**each, "time": each["time"].replace(tzinfo=UTC)} for each in said if each["record"] == row["id"]
+            ]
+        return found
+
+    def forget(self, subject: str) -> Deleted:
+        """Delete all records of a subject with their feedback, and remember its hash: nothing is kept of it again."""
+        with self._writing() as connection:
+            self._lock(connection, shared=False)
+            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_forgotten)
+            hashed = _hashed(connection, subject)
+            connection.execute(insert.values(subject_hash=hashed, time=_now()).on_conflict_do_nothing())
+            mine = sa.select(_records.c.id).where(_records.c.subject == subject)
+            feedback = connection.execute(sa.delete(_feedback).where(_feedback.c.record.in_(mine))).rowcount
+            records = connection.execute(sa.delete(_records).where(_records.c.subject == subject)).rowcount
+        if self._is_sqlite:
+            self._overwrite()
+        return Deleted(records, feedback)
+
+    def is_forgotten(self, subjects: Sequence[str]) -> list[bool]:
+        """Return for each subject whether it is to be forgotten, for those who make datasets of what was kept."""
+        with self._reading() as connection:
+            gone = set(connection.scalars(sa.select(_forgotten.c.subject_hash)))
+            return [_hashed(connection, subject) in gone for subject in subjects]
+
+    def sweep(self, before: datetime) -> int:
+        """Delete records older than that, in UTC, with their feedback; return how many."""
+        deleted, count = 0, _SWEEP_ROWS
+        while count == _SWEEP_ROWS:
+            with self._writing() as connection:
+                old = sa.select(_records.c.id).where(_records.c.time < before).order_by(_records.c.time)
+                ids = list(connection.scalars(old.limit(_SWEEP_ROWS)))
+                if ids:
+                    connection.execute(sa.delete(_feedback).where(_feedback.c.record.in_(ids)))
+                    connection.execute(sa.delete(_records).where(_records.c.id.in_(ids)))
+            count = len(ids)
+            deleted += count
+        return deleted
+
+    def close(self) -> None:
+        """Close the connections; the next use opens new ones."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _told(), self.engine.connect() as connection:
+            if self._revision(connection) is None:
+                connection.rollback()
+                with self._writing():  # makes the tables
+                    pass
+            else:
+                self._check(connection)
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _told(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            if self._revision(connection) != known_revisions()[0]:
+                self._check(connection)
+                if not self._is_sqlite:  # SQLite's transaction keeps all others out already
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK + 1)))
+                    self._check(connection)
+                migrate(connection)
+            yield connection
+
+    def _revision(self, connection: Connection) -> str | None:
+        """Return the version of the store; at the first look of a connection without relying on any table."""
+        if "is_known" not in connection.info:
+            found = revision_of(connection)
+            if found is not None:
+                connection.info["is_known"] = True
+            return found
+        return connection.scalar(sa.select(_version.c.version_num))
+
+    @staticmethod
+    def _check(connection: Connection) -> None:
+        found = revision_of(connection)
+        if found is not None and found not in known_revisions():
+            raise StoreError(
+                "version",
+                f"it is of version {found}, which this Percept does not know: it knows {known_revisions()[0]}. "
+                "Update Percept, or name another store.",
+            )
+
+    def _lock(self, connection: Connection, *, shared: bool) -> None:
+        """Keep writing of a subject's records and forgetting it apart; SQLite's transactions are apart anyway."""
+        if not self._is_sqlite:
+            lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+            connection.execute(sa.select(lock(_LOCK)))
+
+    def _overwrite(self) -> None:
+        """Take what was deleted out of SQLite's log too, if nobody is reading it; else the next checkpoint does."""
+        with suppress(SQLAlchemyError), self.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.exec_driver_sql("BEGIN")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what a database says into a StoreError."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise StoreError(_reason(cause), f"{type(cause).__name__}: {_first_line(cause)}") from error
+    except (OSError, CommandError) as error:
+        raise StoreError("unavailable", f"{type(error).__name__}: {_first_line(error)}") from error
+
+
+def _reason(cause: BaseException | None) -> Any:
+    if isinstance(cause, sqlite3.Error):
+        name = "_".join(str(getattr(cause, "sqlite_errorname", "")).split("_")[:2])
+        return _SQLITE.get(name, "refused")
+    code = getattr(cause, "sqlstate", None)
+    if code is None:  # no connection, or a broken one
+        return "unavailable"
+    return _POSTGRESQL.get(code, "unavailable" if code[:2] in ("08", "28", "3D", "53", "57", "58") else "refused")
+
+
+def _first_line(error: BaseException | None) -> str:
+    line = next(iter(str(error).splitlines()), "")
+    return re.sub(r"//[^@\s/]*@", "//", line)[:200]
+
+
+def _hashed(connection: Connection, subject: str) -> str:
+    salt = connection.scalar(sa.select(_salt.c.salt).limit(1))
+    return hmac.new(str(salt).encode(), subject.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    path = Path(url.database or "")
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_S}, json_serializer=_json, hide_parameters=True)
+
+    @event.listens_for(engine, "do_connect")
+    def make_private(*_: Any) -> None:
+        with suppress(OSError):  # what is wrong then, connecting will say
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # we begin and commit, not Python's module
+        record.info["file"] = _identity(path)
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "checkout")
+    def check_file(_: Any, record: Any, __: Any) -> None:
+        if record.info.get("file") != _identity(path):
+            raise DisconnectionError("the file is another one now")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={"connect_timeout": CONNECT_S, "tcp_user_timeout": 1000 * _STATEMENT_S},
+        pool_pre_ping=True,
+        pool_size=2,
+        json_serializer=_json,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: Any) -> None:
+        connection.autocommit = True
+        connection.execute(f"SET lock_timeout = {round(1000 * BUSY_S)}")
+        connection.execute(f"SET statement_timeout = {1000 * _STATEMENT_S}")
+        connection.autocommit = False
+
+    return engine
