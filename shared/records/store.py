@@ -40,6 +40,8 @@ _STATEMENT_S = 10
 _SWEEP_ROWS = 500
 """Deleted at once: others get their turn in between."""
 _WRITES = "percept_writes"
+_LARGE = frozenset({"features", "text", "context", "photo"})
+"""Columns that are read only where they are needed."""
 _LOCK = 0x70657263
 """Number of our lock in PostgreSQL: "perc"."""
 _SQLITE = {
@@ -246,6 +248,64 @@ class Store:
             row["feedback"] = [
                 {**each, "time": each["time"].replace(tzinfo=UTC)} for each in said if each["record"] == row["id"]
             ]
+        return found
+
+    def is_there(self) -> bool:
+        """Return whether there is a store; unlike all else, makes none.
+
+        Raises:
+            StoreError: it cannot be reached, or is none.
+        """
+        if self._is_sqlite and not Path(self._url.database or "").is_file():
+            return False
+        with _told(), self.engine.connect() as connection:
+            return revision_of(connection) is not None
+
+    def models(self) -> list[tuple[str, str, int]]:
+        """Return name and version of each model that there are records of, and how many."""
+        columns = (_records.c.model, _records.c.version)
+        query = sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
+        with self._reading() as connection:
+            return [(model, version, count) for model, version, count in connection.execute(query)]
+
+    def newest(
+        self,
+        model: str,
+        last: int,
+        *,
+        version: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        features: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Return a model's newest records, the newest first, each with its `feedback`; without texts and photos.
+
+        Args:
+            model: its name.
+            last: at most so many.
+            version: of this one alone.
+            since: UTC without a zone; from then on.
+            until: likewise; before then.
+            features: so many of the newest with `features`; the others have None.
+        """
+        wanted = [_records.c.model == model]
+        wanted += [_records.c.version == version] if version is not None else []
+        wanted += [_records.c.time >= since] if since is not None else []
+        wanted += [_records.c.time < until] if until is not None else []
+        columns = [column for column in _records.c if column.name not in _LARGE]
+        order = (_records.c.time.desc(), _records.c.id.desc())
+        with self._reading() as connection:
+            query = sa.select(*columns).where(*wanted).order_by(*order).limit(last)
+            found = [dict(row) for row in connection.execute(query).mappings()]
+            some = sa.select(_records.c.id, _records.c.features).where(*wanted).order_by(*order)
+            kept = {row.id: row.features for row in connection.execute(some.limit(min(features, last)))}
+            said = sa.select(_feedback).join(_records, _feedback.c.record == _records.c.id).where(*wanted)
+            feedback: dict[int, list[dict[str, Any]]] = {}
+            for each in connection.execute(said.order_by(_feedback.c.time, _feedback.c.id)).mappings():
+                feedback.setdefault(each["record"], []).append(dict(each))
+        for row in found:
+            row["features"] = kept.get(row["id"])
+            row["feedback"] = feedback.get(row["id"], [])
         return found
 
     def forget(self, subject: str) -> Deleted:
