@@ -29,6 +29,7 @@ SUBCOMMANDS = {
     "compare": "Compare bundles on the same labelled data: which is better, and can the data tell.",
     "promote": "Let a better model take the live one's place, if held-out data show that nothing is lost.",
     "registry": "Show a model's versions and who promoted which and why; go back to the one before.",
+    "monitor": "See from records whether what a service is asked has changed, and how good its answers are.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",
     "package": "Build a bento, test it, and write the Dockerfile of its image.",
     "key": "Make, list and remove the API keys of a service.",

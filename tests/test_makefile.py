@@ -28,6 +28,7 @@ EXTRAS_OF = {
     "shared/records/*": ["records"],
     "shared/tuning/*": ["train", "tune"],
     "shared/improving/*": ["client", "train"],
+    "shared/monitoring/*": ["monitor"],
     "shared/grouping/*": ["explore"],
     "shared/cleaning/*": ["explore"],
     "shared/exploring/*": ["explore"],

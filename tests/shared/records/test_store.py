@@ -109,6 +109,41 @@ def round_trip(store: Store) -> None:
     assert store.read("r2") == []
 
 
+def newest(store: Store) -> None:
+    now = time.time()
+    store.write(
+        rows(*(record(f"n{age}", seconds=now - 60 * age, features=FEATURES, text="secret") for age in range(5)))
+    )
+    store.write(rows(record("n5", seconds=now, version="2"), record("n6", model="other")))
+    assert store.models() == [("m", "1", 5), ("m", "2", 1), ("other", "1", 1)]
+    for place, right in ((1, True), (4, False)):
+        kept = store.find(f"n{place}", 0, None)
+        assert kept is not None
+        store.give_feedback(kept, f"n{place}", 0, "", right=right)
+    found = store.newest("m", 3, version="1", features=1)
+    assert [row["request_id"] for row in found] == ["n0", "n1", "n2"]
+    assert [row["features"] is None for row in found] == [False, True, True]
+    assert [[each["right"] for each in row["feedback"]] for row in found] == [[], [True], []]
+    assert "text" not in found[0]
+    since, until = (datetime.fromtimestamp(now - seconds, UTC).replace(tzinfo=None) for seconds in (200, 50))
+    assert [row["request_id"] for row in store.newest("m", 9, since=since, until=until)] == ["n1", "n2", "n3"]
+
+
+def test_the_newest_records_of_a_model_are_read_in_sqlite(open_store: Callable[..., Store], file: Path):
+    store = open_store()
+    assert (store.is_there(), file.exists()) == (False, False)
+    newest(store)
+    assert store.is_there()
+
+
+def test_the_newest_records_of_a_model_are_read_in_postgresql(open_store: Callable[..., Store], postgres: str):
+    store = open_store(postgres)
+    store.sweep(stores._now() + timedelta(days=1))
+    newest(store)
+    assert store.is_there()
+    store.sweep(stores._now() + timedelta(days=1))
+
+
 def test_sqlite_round_trip_feedback_deletion_and_retention(open_store: Callable[..., Store]):
     round_trip(open_store())
 
