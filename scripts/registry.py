@@ -55,6 +55,9 @@ def list_(folder: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(told, ensure_ascii=False, indent=2))
         return
+    if registry.live() not in [each.name for each in versions]:
+        click.echo(f"percept: the version that is live, {registry.live()}, is gone from {folder}. Put it back from a "
+                   "backup, or promote another.", err=True)  # fmt: skip
     for version in versions:
         click.echo(f"{'live' if version.is_live else '    '}  {version.name}  {version.digest[:12]}")
     click.echo()
@@ -67,7 +70,12 @@ def list_(folder: Path, as_json: bool) -> None:
             click.echo(f"    {of['measure']} {100 * of['live']:.1f} -> {100 * of['candidate']:.1f} % on "
                        f"{of['examples']:,} examples")  # fmt: skip
         if change.reason:
-            click.echo(f"    {change.reason}")
+            click.echo(f"    {_printable(change.reason)}")
+
+
+def _printable(text: str) -> str:
+    """Return a text in one line that cannot pass for others."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 @command.command()
@@ -81,6 +89,8 @@ def rollback(folder: Path, reason: str | None, by: str | None, url: str | None) 
     from shared.improving.registry import Registry
     from shared.improving.watching import Service
 
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no registry: there is no such folder.")
     registry = Registry(folder)
     service = Service(url, os.environ.get("PERCEPT_KEY")) if url else None
     name = registry.read_live().name if service else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,12 @@ percept tune tagging -c configs/vision/tagging.yaml --data.source photos/ --sear
 """
 
 
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number of minutes.", ctx, param)
+    return value
+
+
 def _tune(task: Task) -> click.Command:
     @click.command(
         task.name,
@@ -41,7 +48,12 @@ def _tune(task: Task) -> click.Command:
                   show_default=True, help="How trials without prospect are found and ended.")  # fmt: skip
     @click.option("--folds", type=click.IntRange(2, 20), help="Judge each trial by cross-validation.")
     @click.option("--trials", type=click.IntRange(1), help="Of the study in all; 20 if neither this nor --minutes.")
-    @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of this run of the command.")
+    @click.option(
+        "--minutes",
+        type=click.FloatRange(0, 1_000_000, min_open=True),
+        callback=_number,
+        help="Of this run of the command.",
+    )
     @click.option("--jobs", type=click.IntRange(1, 64), default=1, show_default=True, help="Trials at the same time.")
     @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
     @click.option("--storage", metavar="URL", help="A database for the study, such as postgresql://…; a file in the "

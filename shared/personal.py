@@ -6,6 +6,7 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ def _is_telephone(text: str) -> bool:
 
 
 def _is_ip(text: str) -> bool:
-    return all(int(part) < 256 for part in text.split("."))
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return any(character.isdigit() for character in text)
 
 
 _DATE = re.compile(r"\b(?:19|20)\d\d[-./ ][01]?\d[-./ ][0-3]?\d\b|\b[0-3]?\d[-./ ][01]?\d[-./ ](?:19|20)\d\d\b")
@@ -86,8 +91,14 @@ _GROUPS = re.compile(r"\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4}")
 _RULES: dict[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "e-mail": (re.compile(r"[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b"), lambda _: True),
     "account": (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"), _is_iban),
-    "card": (re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])"), _is_card),
-    "ip": (re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"), _is_ip),
+    "card": (re.compile(r"(?<![\d-])\d(?:[ .-]{0,2}\d){12,18}(?![\d-])"), _is_card),
+    "ip": (
+        re.compile(
+            r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
+            r"|(?<![\w:.])(?:[0-9a-fA-F]{1,4}:{1,2}){2,7}(?:[0-9a-fA-F]{1,4})?(?![\w:])"
+        ),
+        _is_ip,
+    ),
     "telephone": (re.compile(r"(?<![\w+.,-])(?:\+|\(|\d)[\d ()/.-]{6,22}\d(?![\w-])"), _is_telephone),
 }
 """Kind -> how it is written, and what else must hold; earlier kinds go first."""

@@ -222,11 +222,19 @@ class IntentData(TaskData):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return this epoch's batches; the trainer asks again each epoch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
+        self.check_validation()
+        self.teacher_logits  # noqa: B018 asked, or refused, before the first step
+        return _loader(TrainingBatches(self, f"{self.seed}-{epoch}"))
+
+    def check_validation(self) -> None:
+        """Refuse data of which nothing validates.
+
+        Raises:
+            DataError: says what to do.
+        """
         if not any(example.label is not None for example in self.splits["val"]):
             raise DataError("no utterance validates, so no checkpoint could be chosen and no confidence calibrated: "
                             "raise val_share above 0 or add utterances, at least two per intent.")  # fmt: skip
-        self.teacher_logits  # noqa: B018 asked, or refused, before the first step
-        return _loader(TrainingBatches(self, f"{self.seed}-{epoch}"))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation utterances, as the service would encode them."""

@@ -277,7 +277,12 @@ class IntentModule(PlainModule):
         return Detector("rejection", arrays)
 
     def prepare_features(self) -> None:
-        """Weigh the words, if the features are of words."""
+        """Weigh the words, if the features are of words.
+
+        Raises:
+            DataError: nothing validates, so that no strength could be chosen.
+        """
+        self.data.check_validation()
         if isinstance(self.network, TfIdf):
             weigh_words(self.network, self.data)
 

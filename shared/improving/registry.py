@@ -294,7 +294,13 @@ class Registry:
             else:
                 partial.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            pending = Change.model_validate_json((self.folder / _PENDING).read_bytes())
+            try:
+                pending = Change.model_validate_json((self.folder / _PENDING).read_bytes())
+            except ValueError as error:
+                raise ConfigError(
+                    f"{self.folder / _PENDING}, the change that was under way, is damaged. See what is live with "
+                    f"`readlink {self.folder / LIVE}`, then delete the file, or restore it from a backup."
+                ) from error
             self._carry_out(pending)
         history, live = self.history(), self.live()
         if history and live is not None and history[-1].to != live:
@@ -309,14 +315,20 @@ class Registry:
         with contextlib.suppress(BundleError):
             self._checked(name, digest)
             return name
-        with staged(self.path_of(name)) as folder:
-            for file in (CONFIG, *bundle.config.files):
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(bundle.path / file, folder / file)
-                sync_file(folder / file)
-            read_bundle(folder)
-            if _digest(folder) != digest:
-                raise BundleError(f"{bundle.path} was changed while it was copied. Promote it again.")
+        try:
+            with staged(self.path_of(name)) as folder:
+                for file in (CONFIG, *bundle.config.files):
+                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(bundle.path / file, folder / file)
+                    sync_file(folder / file)
+                read_bundle(folder)
+                if _digest(folder) != digest:
+                    raise BundleError(f"{bundle.path} was changed while it was copied. Promote it again.")
+        except OSError as error:
+            raise ConfigError(
+                f"{bundle.path} cannot be copied into {self.folder} ({error.strerror}). Nothing was changed: make "
+                "room, and promote it again."
+            ) from error
         return name
 
     def _checked(self, name: str, digest: str | None = None) -> Bundle:

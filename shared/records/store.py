@@ -122,6 +122,17 @@ def check_url(url: str) -> None:
         raise ConfigError("the URL of the records is not one as SQLAlchemy reads it: look at its port.") from None
 
 
+def shown_place(url: URL) -> str:
+    """Return a database's URL without passwords, wherever they are in it.
+
+    >>> shown_place(make_url("postgresql://ada:secret@db/x?sslmode=require&password=secret"))
+    'postgresql://ada:***@db/x?password=***&sslmode=require'
+    """
+    hidden = {name: "***" for name in url.query if re.search("pass|pwd|secret|token|key", name, re.IGNORECASE)}
+    shown = url.update_query_dict(hidden) if hidden else url
+    return shown.render_as_string(hide_password=True).replace("%2A", "*")
+
+
 class StoreError(Exception):
     """The store did not do it. Its message names no password and no value.
 
@@ -170,7 +181,7 @@ class Store:
     @property
     def place(self) -> str:
         """Where it is, without the password."""
-        return self._url.render_as_string(hide_password=True)
+        return shown_place(self._url)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Add rows, as `Record.row` gives them, and return how many: none of subjects that are to be forgotten.

@@ -20,6 +20,7 @@ from shared.errors import ConfigError, shown
 
 GRID_POINTS = 5
 """Of a range without a step, where every combination is tried."""
+_MOST_STEPS = 1_000_000
 Choice = bool | int | float | str | None
 
 
@@ -40,6 +41,8 @@ class Range(BaseModel):
             raise ValueError(f"low must be less than high; came {self.low} and {self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"log needs low above 0; came {self.low}")
+        if self.step is not None and (self.high - self.low) / self.step > _MOST_STEPS:
+            raise ValueError(f"at most {_MOST_STEPS:,} steps lie between low and high; came {self.step}")
         if self.log and self.step is not None:
             raise ValueError("log and step do not go together: leave one out")
         return self

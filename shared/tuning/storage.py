@@ -7,9 +7,11 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from shared.errors import ConfigError
+from shared.records.store import shown_place
 
 JOURNAL = "journal.log"
 PRUNERS = ("hyperband", "median", "none")
@@ -42,23 +44,44 @@ def open_storage(place: str) -> BaseStorage:
     try:
         return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        where = place.rpartition("@")[2]  # no password in a message
-        raise ConfigError(f"the database {where} cannot keep the study: {' '.join(str(error).split())[:200]}") from None
+        raise ConfigError(f"the database {_shown(place)} cannot keep the study: {_told(error, place)}") from None
+
+
+def _shown(place: str) -> str:
+    try:
+        return shown_place(make_url(place))
+    except ArgumentError:
+        return "that --storage names"
+
+
+def _told(error: Exception, place: str) -> str:
+    """Return what a driver says, in a line without the URL that it may repeat."""
+    return " ".join(str(error).replace(place, "the URL").split())[:200]
 
 
 def open_study(
     place: str, name: str, *, pruner: str, most_epochs: int = 0, sampler: optuna.samplers.BaseSampler | None = None
 ) -> optuna.Study:
-    """Return the study, made if it is not there."""
+    """Return the study, made if it is not there.
+
+    Raises:
+        ConfigError: its journal is damaged, or its database cannot be reached.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(
-        storage=open_storage(place),
-        study_name=name,
-        direction="maximize",
-        sampler=sampler,
-        pruner=make_pruner(pruner, most_epochs),
-        load_if_exists=True,
-    )
+    try:
+        return optuna.create_study(
+            storage=open_storage(place),
+            study_name=name,
+            direction="maximize",
+            sampler=sampler,
+            pruner=make_pruner(pruner, most_epochs),
+            load_if_exists=True,
+        )
+    except (AssertionError, KeyError, ValueError, TypeError) as error:
+        if "://" in place:
+            raise
+        raise ConfigError(f"the journal {place} is damaged ({type(error).__name__}: {error}). Restore it from a "
+                          "backup, or name another folder with -o.") from error  # fmt: skip
 
 
 def default_storage(folder: Path) -> str:

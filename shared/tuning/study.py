@@ -314,7 +314,11 @@ class Searching:
                     raise ConfigError(f"{self.folder} is not empty and holds no study. Name another folder with -o.")
                 write_whole(file, json.dumps(now, ensure_ascii=False, indent=1).encode())
                 return
-        before = json.loads(file.read_text("utf-8"))
+        try:
+            before = dict(json.loads(file.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{file} is damaged ({error}). Restore it from a backup, or name another folder with "
+                              "-o.") from error  # fmt: skip
         changed = [name for name in now if before.get(name) != now[name]]
         if changed:
             what = "; ".join(f"{name}: {_short(before.get(name))} then, {_short(now[name])} now" for name in changed)

@@ -262,7 +262,7 @@ class Notes:
         consents = [value for name, value in self.scope["headers"] if name == CONSENT]
         self._may_keep = all(is_yes(value) for value in consents)
         self.consent = True if consents else None
-        if len(subjects) > 1 or (subjects and len(subjects[0]) > MAX_SUBJECT_CHARS):
+        if len(subjects) > 1 or (subjects and len(text_of(subjects[0])) > MAX_SUBJECT_CHARS):
             count_lost("subject")  # of whom it is cannot be told later, and so not be deleted
             self._may_keep = False
         elif subjects and subjects[0].strip():

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
-from shared.errors import TooLarge
+from shared.errors import InputError, TooLarge
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
 from shared.serving.http.requests import examples, header, json_body, read_json
@@ -123,10 +123,11 @@ def make_records_router(settings: Settings) -> APIRouter:
     @router.delete(
         "/v1/records",
         summary="Forget a person",
-        responses=error_responses(401, 403, 422, 429, 503),
+        responses=error_responses(400, 401, 403, 422, 429, 503),
         dependencies=admin,
     )
     async def forget(
+        request: Request,
         subject: str = Query(
             min_length=1, max_length=MAX_SUBJECT_CHARS, description="What requests named in the header X-Subject."
         ),
@@ -135,6 +136,8 @@ def make_records_router(settings: Settings) -> APIRouter:
 
         A salted hash remains, so that nothing of this subject is kept again, and datasets can leave it out.
         """
+        if len(request.query_params.getlist("subject")) > 1:
+            raise InputError("`subject` came several times; nothing was deleted. Send a request for each.")
         cleaned = subject.strip().replace("\x00", "").encode("utf-8", "replace").decode()
         deleted = await needed(recorder).ask(lambda store: store.forget(cleaned))
         return DeletedResponse(records=deleted.records, feedback=deleted.feedback)

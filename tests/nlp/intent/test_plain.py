@@ -22,7 +22,7 @@ from nlp.intent.plain import intent_examples, weigh_words
 from nlp.intent.predictor import IntentPredictor
 from scripts.main import main
 from shared.bundle.read import Bundle, read_bundle
-from shared.errors import BundleError, ConfigError
+from shared.errors import BundleError, ConfigError, DataError
 from shared.runtime.cpu import OnnxRuntime
 from shared.runtime.cuda import TorchRuntime
 from shared.runtime.golden import check_golden
@@ -281,3 +281,8 @@ def test_a_plain_method_has_nothing_to_resume(utterances: Path, cache_dir: str, 
     module = IntentModule(["a", "b"], 20, encoder="tfidf")
     with pytest.raises(ConfigError, match="has no epochs to go on with: leave out --ckpt_path"):
         module.on_load_checkpoint({})
+
+
+def test_words_without_an_utterance_that_validates_are_refused(utterances: Path, cache_dir: str, tmp_path: Path):
+    with pytest.raises(DataError, match="no utterance validates"):
+        fit(tmp_path / "none", utterances, cache_dir, "--model.encoder=tfidf", "--data.val_share=0")

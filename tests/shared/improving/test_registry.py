@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +14,9 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from click.testing import CliRunner
 
+from scripts.main import main
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import BundleError, ConfigError
 from shared.improving.registry import Registry
@@ -139,6 +144,45 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(registry: Registry, bundl
     assert live in told
     assert sum("somebody has promoted another version meanwhile" in each for each in told) == 1
     assert [each.what for each in registry.history()] == ["taken up", "promoted"]
+
+
+@pytest.mark.parametrize("content", ["", '{"x":'])
+def test_a_damaged_change_under_way_is_named(registry: Registry, bundles: list[Bundle], content: str):
+    promote_all(registry, bundles[:2])
+    (registry.folder / "pending.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"pending\.json, the change that was under way, is damaged"):
+        registry.finish()
+
+
+def test_a_full_disk_changes_nothing(registry: Registry, bundles: list[Bundle], monkeypatch: pytest.MonkeyPatch):
+    promote_all(registry, bundles[:2])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(ConfigError, match=r"cannot be copied .*No space left on device"):
+        registry.promote(bundles[2], bundles[1])
+    assert registry.live() == "v2"
+    assert [each.name for each in registry.versions()] == ["v1", "v2"]
+
+
+def test_the_list_names_a_live_version_that_is_gone_and_reasons_stay_in_their_line(
+    registry: Registry, bundles: list[Bundle]
+):
+    promote_all(registry, bundles[:2])
+    registry.roll_back(reason="worse\n2026-01-01  eve  promoted: v9\x1b[31m")
+    shutil.rmtree(registry.path_of("v1"))
+    result = CliRunner().invoke(main, ["registry", str(registry.folder)])
+    assert "the version that is live, v1, is gone" in result.output
+    assert "    worse 2026-01-01  eve  promoted: v9 [31m\n" in result.output
+
+
+def test_a_rollback_in_a_folder_that_is_not_there_makes_none(tmp_path: Path):
+    result = CliRunner().invoke(main, ["registry", "rollback", str(tmp_path / "nothing")])
+    assert result.exit_code == 2
+    assert "there is no such folder" in result.output
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_history_that_is_none_is_named_by_its_line(registry: Registry, bundles: list[Bundle]):

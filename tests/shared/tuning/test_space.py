@@ -46,6 +46,7 @@ def test_a_grid_has_all_steps_and_five_points_of_a_range_without(tmp_path: Path)
         ("model.lr: {low: 1, high: 1}", "low must be less than high"),
         ("model.lr: {low: 0, high: 1, log: true}", "log needs low above 0"),
         ("model.lr: {low: 1, high: 2, log: true, step: 1}", "log and step do not go together"),
+        ("model.lr: {low: 0, high: 1.0e+308, step: 1.0e-300}", "at most 1,000,000 steps"),
         ("model.lr: {low: a, high: 1}", "model.lr: "),
         ("model.lr: {low: .nan, high: 1}", "model.lr: "),
         ("model.lr: {lowest: 0, high: 1}", "model.lr: "),

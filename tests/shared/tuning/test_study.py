@@ -167,6 +167,35 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path):
         Searching(search(), GROUND, tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "3"])
+def test_a_damaged_study_is_named(tmp_path: Path, content: str):
+    Searching(search(), GROUND, tmp_path / "study")
+    (tmp_path / "study" / "study.json").write_text(content if content != "[]" else '["a"]')
+    with pytest.raises(ConfigError, match=r"study\.json is damaged"):
+        Searching(search(), GROUND, tmp_path / "study")
+
+
+@pytest.mark.parametrize("line", ['{"garbage": 1}\n', '{"op_code": 4, "study_id": 7}\n'])
+def test_a_damaged_journal_is_named(tmp_path: Path, line: str):
+    Searching(search(), GROUND, tmp_path / "study")
+    with (tmp_path / "study" / "journal.log").open("a") as journal:
+        journal.write(line)
+    with pytest.raises(ConfigError, match=r"journal\.log is damaged"):
+        Searching(search(), GROUND, tmp_path / "study")
+
+
+def test_a_password_in_a_databases_url_is_never_shown():
+    url = "postgresql+psycopg://ada@127.0.0.1:1/x?password=SECRET"
+    with pytest.raises(ConfigError, match="cannot keep the study") as refused:
+        open_study(url, "any", pruner="none")
+    assert "SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize("minutes", ["nan", "0", "inf"])
+def test_minutes_that_are_none_are_refused(minutes: str, args: list[str]):
+    assert CliRunner().invoke(main, ["tune", "intent", *args, "--minutes", minutes]).exit_code == 2
+
+
 def test_a_setting_that_the_recipe_does_not_have_is_refused(tmp_path: Path):
     wrong = Search(TASK, [], {"model.lrr": [1, 2]})
     with pytest.raises(
@@ -183,7 +212,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.M
         found.run(trials=trials, minutes=None)
     assert len(summarised(found)["trials"]) == 4
     assert not [file for file in (tmp_path / "study").rglob("*.json") if "sqlite:///" in file.read_text()]
-    with pytest.raises(ConfigError, match="the database somewhere/studies cannot keep the study"):
+    with pytest.raises(ConfigError, match=r"the database nosuch://user:.*@somewhere/studies cannot keep the study"):
         Searching(search(), GROUND, tmp_path / "other", "nosuch://user:secret@somewhere/studies")
 
 
