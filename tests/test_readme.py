@@ -164,7 +164,7 @@ def test_percept_commands_work_one_after_the_other(document: str, place: Path):
             continue
         if words[0] in ("fit", "tune"):
             words += BRIEF
-            if "--model.encoder" not in words:  # words alone need no encoder
+            if "tfidf" not in words:  # words alone need no encoder
                 words += [*BRIEF_OF[words[1]], *([] if "--model.weights" in words else NO_DOWNLOAD)]
         if words[0] == "tune":
             words += ["--trials", "2"]
