@@ -122,9 +122,13 @@ class IntentData(TaskData):
         return sha256_of(normalised(example.text).encode())
 
     def ties(self, example: Example) -> Sequence[str]:
-        """Return the utterance's words, without numbers and marks and in no order, and its group if it has one."""
-        words = " ".join(sorted(set(_WORD.findall(example.text.casefold())))) or normalised(example.text)
-        return (words,) if example.group is None else (words, f"{example.source} {example.group}")
+        """Return the utterance, whatever its case and spaces, and its group if it has one."""
+        text = normalised(example.text)
+        return (text,) if example.group is None else (text, f"{example.source} {example.group}")
+
+    def nearly(self, example: Example) -> str | None:
+        """Return the utterance's words, without numbers and marks and in no order."""
+        return " ".join(sorted(set(_WORD.findall(example.text.casefold())))) or None
 
     def settle(self) -> None:
         """Drop repeated utterances and labels that nothing teaches, and number the others."""

@@ -162,6 +162,10 @@ class TaskData(LightningDataModule):
         """Return what an example has in common with those that it must not be divided from; by default its digest."""
         return (self.digest(example),)
 
+    def nearly(self, example: Any) -> str | None:
+        """Return what near-copies of an example have in common with it; None if nothing is looked at."""
+        return None
+
     def strata(self, example: Any) -> Sequence[str]:
         """Return the labels of an example that every split should have."""
         return ()

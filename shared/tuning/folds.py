@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ def fold_numbers(
     Raises:
         DataError: there are fewer groups than folds.
     """
-    groups = _groups(data, examples, tied)
+    groups = _groups(data, examples, count, tied)
     if len(groups) < count:
         raise DataError(f"{len(groups)} groups of examples cannot be divided into {count} folds, because what is alike "
                         "stays together. Give more data, or fewer folds.")  # fmt: skip
@@ -88,8 +88,11 @@ def fold_numbers(
     return numbers
 
 
-def _groups(data: TaskData, examples: Sequence[Any], tied: Sequence[tuple[str, str]]) -> list[list[int]]:
-    """Return the places of the examples that stay together, in the order of their first ones."""
+def _groups(data: TaskData, examples: Sequence[Any], count: int, tied: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Return the places of the examples that stay together, in the order of their first ones.
+
+    Near-copies that are more than a fold's share of a label do not: other folds would have too little of it.
+    """
     parent = list(range(len(examples)))
 
     def root(node: int) -> int:
@@ -102,6 +105,18 @@ def _groups(data: TaskData, examples: Sequence[Any], tied: Sequence[tuple[str, s
     for place, example in enumerate(examples):
         for tie in data.ties(example):
             parent[root(place)] = root(first.setdefault(tie, place))
+    labels = [tuple(data.strata(example)) for example in examples]
+    sizes = Counter(label for each in labels for label in each)
+    near: dict[str, list[int]] = defaultdict(list)
+    for place, example in enumerate(examples):
+        key = data.nearly(example)
+        if key is not None:
+            near[key].append(place)
+    for places in near.values():
+        held = Counter(label for place in places for label in labels[place])
+        if all(number <= max(1, sizes[label] / count) for label, number in held.items()):
+            for place in places:
+                parent[root(place)] = root(places[0])
     if tied:
         of_digest: Mapping[str, int] = {data.digest(example): place for place, example in enumerate(examples)}
         for one, other in tied:

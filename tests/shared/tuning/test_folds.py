@@ -58,7 +58,8 @@ def test_utterances_that_differ_in_numbers_marks_and_order_stay_together(tmp_pat
     rows = [(f"{subject} {number}, please{'!' * (number % 2)}", label)
             for label, subject in (("a", "cancel my order"), ("b", "where is parcel"))
             for number in range(8)]  # fmt: skip
-    rows += [(f"{word} thing", label) for label in "ab" for word in ("one", "two", "three", "four", "five", label * 3)]
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    rows += [(f"{word} thing {label * 3}", label) for label in "ab" for word in words]
     file = tmp_path / "near.csv"
     file.write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows))
     for data in folds_of(Source(str(file)), 2):
@@ -76,11 +77,19 @@ def test_the_questions_about_one_text_stay_together(tmp_path: Path):
         assert not contexts[0] & contexts[1]
 
 
-def test_fewer_groups_than_folds_are_refused(tmp_path: Path):
+def test_a_label_of_nearly_equal_utterances_is_divided_all_the_same(tmp_path: Path):
     file = tmp_path / "few.csv"
     file.write_text("text,label\n" + "".join(f"order {n},a\nparcel {n},b\n" for n in range(20)))
+    for data in folds_of(Source(str(file)), 3):
+        assert {example.label for example in data.splits["train"]} == {"a", "b"}
+        assert {example.label for example in data.splits["val"]} == {"a", "b"}
+
+
+def test_fewer_groups_than_folds_are_refused(tmp_path: Path):
+    file = tmp_path / "few.csv"
+    file.write_text("text,label,who\n" + "".join(f"order {n},a,ada\nparcel {n},b,ben\n" for n in range(20)))
     with pytest.raises(DataError, match="groups of examples cannot be divided into 5 folds"):
-        folds_of(Source(str(file)), 5)
+        folds_of(Source(str(file), group="who"), 5)
 
 
 @pytest.mark.parametrize("count", [1, 21])
