@@ -289,6 +289,27 @@ def read_text(row: Mapping[str, Any], column: str) -> str:
     return value
 
 
+def encoded_rows(
+    rows: Sequence[Mapping[str, Any]], column: str, encoder: TextEncoder
+) -> tuple[list[dict[str, Any]], list[tuple[int, Encoding]]]:
+    """Return for each row of a table its text, or the error of one that cannot be read; and (place, encoding) of texts.
+
+    Args:
+        rows: of the table.
+        column: that has the texts.
+        encoder: the model's.
+    """
+    answers: list[dict[str, Any]] = [{} for _ in rows]
+    readable: list[tuple[int, Encoding]] = []
+    for place, row in enumerate(rows):
+        try:
+            answers[place]["text"] = read_text(row, column)
+            readable.append((place, encoder.encode(answers[place]["text"])))
+        except InputError as error:
+            answers[place]["error"] = str(error)
+    return answers, readable
+
+
 def check_text(text: str) -> None:
     r"""Refuse half a surrogate pair: JSON can carry one (`"\ud83d"`), UTF-8 and tokenizers cannot.
 

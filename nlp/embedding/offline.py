@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from nlp.embedding.predictor import EmbeddingPredictor, in_batches
-from nlp.text import Encoding, read_text
+from nlp.text import encoded_rows
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
 from shared.runtime.protocol import Runtime
@@ -72,14 +72,7 @@ class BatchEmbedder:
 
     def answer(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return for each row the embedding of its text, or its error."""
-        answers: list[dict[str, Any]] = [{} for _ in rows]
-        readable: list[tuple[int, Encoding]] = []
-        for place, row in enumerate(rows):
-            try:
-                answers[place]["text"] = read_text(row, self._column)
-                readable.append((place, self._predictor.encoder.encode(answers[place]["text"])))
-            except InputError as error:
-                answers[place]["error"] = str(error)
+        answers, readable = encoded_rows(rows, self._column, self._predictor.encoder)
         found = in_batches([encoding for _, encoding in readable], self._predictor.infer, self._predictor.size)
         for (place, encoding), row in zip(readable, found, strict=True):
             answers[place] |= {"embedding": row.tolist(), "truncated": encoding.is_cut}

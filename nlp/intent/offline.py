@@ -11,7 +11,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from nlp.intent.predictor import FEATURES, IntentPredictor
-from nlp.text import Encoding, read_text
+from nlp.text import encoded_rows
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, InputError
 from shared.runtime.protocol import Runtime
@@ -74,14 +74,7 @@ class BatchClassifier:
 
     def answer(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return for each row what its utterance wants, or its error."""
-        answers: list[dict[str, Any]] = [{} for _ in rows]
-        readable: list[tuple[int, Encoding]] = []
-        for place, row in enumerate(rows):
-            try:
-                answers[place]["text"] = read_text(row, self._column)
-                readable.append((place, self._predictor.encoder.encode(answers[place]["text"])))
-            except InputError as error:
-                answers[place]["error"] = str(error)
+        answers, readable = encoded_rows(rows, self._column, self._predictor.encoder)
         readable.sort(key=lambda item: len(item[1]))
         for start in range(0, len(readable), BATCH):
             chunk = readable[start : start + BATCH]

@@ -20,10 +20,10 @@ from shared.dataset.splitting import divide
 from shared.errors import ConfigError
 from shared.exploring.eyes import Eyes
 from shared.exploring.languages import language_of
-from shared.exploring.personal import masked
 from shared.exploring.rows import is_missing
 from shared.exploring.texts import words_of
 from shared.exploring.wording import counted
+from shared.personal import masked
 from shared.sources.splits import guard
 
 

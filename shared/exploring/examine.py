@@ -25,11 +25,11 @@ from shared.exploring.findings import Finding, ranked
 from shared.exploring.flat import flat
 from shared.exploring.labels import check_labels, confusable, nearest, shift
 from shared.exploring.languages import language_of
-from shared.exploring.personal import masked, personal_data
 from shared.exploring.rows import JOINED, Rows
 from shared.exploring.spelling import best_spellings, stands_for_nothing
 from shared.exploring.statistics import LARGEST, MAX_CATEGORIES, Categories, categories_of, dependences, numbers_of
 from shared.exploring.wording import counted, quoted
+from shared.personal import masked, personal_data
 from shared.sources.splits import guard
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from shared.bundle.read import Bundle
+from shared.intervals import wilson
 from shared.monitoring.windows import NO_ANSWER, Sample, weights_of
-
-_Z = 1.959963984540054  # standard normal quantile of 97.5 %
 
 
 def quality(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def quality(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     if said:
         verdicts = np.array([verdict for _, verdict in said], dtype=np.float64)
         sample = Sample(verdicts, weights_of([row for row, _ in said]))
-        low, high = wilson(sample.mean, sample.size)
+        low, high = map(float, wilson(sample.mean, sample.size))
         found |= {"value": sample.mean, "low": low, "high": high}
     expected = np.average([row["confidence"] for row in given], weights=weights_of(given)) if given else None
     return {
@@ -39,18 +38,6 @@ def quality(bundle: Bundle, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "liked": sum(thumbs),
         "expected": None if expected is None else float(expected),
     }
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share. Source: Wilson 1927, JASA 22.
-
-    >>> low, high = wilson(0.9, 50)
-    >>> f"{low:.3f} to {high:.3f}"
-    '0.786 to 0.957'
-    """
-    middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    half = _Z / (1 + _Z**2 / count) * float(np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2)))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def is_right(bundle: Bundle, row: Mapping[str, Any], said: Mapping[str, Any]) -> bool | None:

@@ -162,6 +162,10 @@ class TaskData(LightningDataModule):
         """Return what an example has in common with those that it must not be divided from; by default its digest."""
         return (self.digest(example),)
 
+    def photo(self, example: Any) -> bytes | None:
+        """Return the file of an example that is a photo; None if it is none."""
+        return None
+
     def nearly(self, example: Any) -> str | None:
         """Return what near-copies of an example have in common with it; None if nothing is looked at."""
         return None

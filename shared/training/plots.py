@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from shared.errors import DataError
+from shared.intervals import wilson
 
 DPI = 150
 WIDTH_IN = 8.0
@@ -50,6 +51,22 @@ def curve_tables(run_dir: Path) -> list[Path]:
     """Return the run's tables of metrics, the oldest first: one, and one more for each time it was resumed."""
     kept = sorted(run_dir.glob("metrics.part*.csv"), key=lambda path: int(path.stem.removeprefix("metrics.part")))
     return [path for path in (*kept, run_dir / CURVES) if path.is_file()]
+
+
+def curve_rows(*tables: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's tables.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    rows: list[dict[str, str]] = []
+    for path in tables:
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows += csv.DictReader(file)
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read as the table of a training run: {error}") from error
+    return rows
 
 
 def learning_curves(*tables: Path) -> bytes:
@@ -235,12 +252,8 @@ __all__ = ["confusion_pairs", "contact_sheet", "learning_curves", "per_label", "
 
 def _read_curves(*tables: Path) -> dict[str, Curve]:
     """Return column -> (epochs done, value); a learning rate has its value at the epoch's start."""
-    rows: list[dict[str, str]] = []
-    path = tables[0]
+    rows = curve_rows(*tables)
     try:
-        for path in tables:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows += csv.DictReader(file)
         ended = [(int(r["epoch"]), int(r["step"])) for r in rows if r.get("epoch") and r.get("step")]
         steps_per_epoch = max((step + 1) / (epoch + 1) for epoch, step in ended) if ended else 1.0
         curves: dict[str, Curve] = {}
@@ -253,8 +266,8 @@ def _read_curves(*tables: Path) -> dict[str, Curve]:
                 }
                 if points:
                     curves[name] = (np.array(sorted(points)), np.array([points[x] for x in sorted(points)]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as the table of a training run: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{tables[-1]} cannot be read as the table of a training run: {error}") from error
     return curves
 
 
@@ -317,7 +330,7 @@ def _draw_reliability(axes: Axes, name: str, bins: Rows, *, is_left: bool) -> No
     error = float(np.abs(confidence - accuracy) @ count / count.sum())
     axes.bar([row["low"] for row in bins], 0.3 * count / count.max(), width, align="edge", color=GRID, linewidth=0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    low, high = _wilson(accuracy, count)
+    low, high = wilson(accuracy, count)
     axes.vlines(confidence, low, high, color=BLUE, linewidth=1.2, alpha=0.5)
     axes.plot(confidence, accuracy, color=BLUE, marker="o", markersize=4.5, clip_on=False)
     axes.set_title(f"{_short(name)}\n", fontsize=10)
@@ -327,14 +340,6 @@ def _draw_reliability(axes: Axes, name: str, bins: Rows, *, is_left: bool) -> No
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"] if is_left else ["", "", ""])
     if is_left:
         axes.set_ylabel("share that was right")
-
-
-def _wilson(share: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of a share. Source: Wilson 1927, "Probable inference", JASA 22."""
-    z = 1.96
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return centre - half, centre + half
 
 
 def _draw_labels(axes: Axes, title: str, rows: Rows) -> None:

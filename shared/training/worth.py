@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from shared.intervals import wilson
+
 DRAWS = 2000
 _SEED = 0
 
@@ -42,18 +44,15 @@ class Worth:
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95 % interval of a mean: Wilson's for yes and no, else by the bootstrap's percentiles.
 
-    Wilson's is honest for few examples and for means near 0 and 1, where resampling sees no doubt at all. Source:
-    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    Wilson's is honest for few examples and for means near 0 and 1, where resampling sees no doubt at all.
 
     >>> [round(end, 3) for end in interval(np.ones(10))]
     [0.722, 1.0]
     """
     count, mean = len(values), float(values.mean())
     if np.isin(values, (0, 1)).all():
-        z = 1.959963984540054
-        centre = (mean + z**2 / (2 * count)) / (1 + z**2 / count)
-        half = z / (1 + z**2 / count) * np.sqrt(mean * (1 - mean) / count + z**2 / (4 * count**2))
-        return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+        low, high = wilson(mean, count)
+        return float(low), float(high)
     return _resampled(values)
 
 

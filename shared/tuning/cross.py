@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import statistics
@@ -16,7 +15,7 @@ from shared.errors import ConfigError
 from shared.staging import write_whole
 from shared.task import Task, resolve
 from shared.training.cli import QUALITY, FitCLI, fit_main, pack_run, quiet, train
-from shared.training.plots import curve_tables
+from shared.training.plots import curve_rows, curve_tables
 from shared.tuning.folds import Fold, folded
 from shared.tuning.ground import Ground
 from shared.tuning.trial import Reporting
@@ -69,8 +68,8 @@ def cross_validate(
         PerceptError: settings or data are wrong.
     """
     run_dir = Path(ground.recipe["run_dir"])
-    runs: list[FitCLI] = []
-    found = []
+    best: FitCLI | None = None  # of the runs; all of them would take the memory of as many networks
+    found: list[dict[str, float]] = []
     with quiet():
         for number in range(count):
             logger.info("fold %d of %d", number + 1, count)
@@ -82,7 +81,9 @@ def cross_validate(
             if cli.trainer.world_size > 1:
                 raise ConfigError("folds are trained one after the other on one device: set --trainer.devices 1.")
             found.append(best_epoch(run_dir / f"fold-{number + 1}"))
-            runs.append(cli)
+            if best is None or found[-1]["quality"] > max(each["quality"] for each in found[:-1]):
+                best = cli
+        assert best is not None, "there are at least two folds"
         names = [name for name in found[0] if all(name in each for each in found)]
         columns = {name: [each[name] for each in found] for name in names}
         done = CrossValidated(
@@ -93,14 +94,13 @@ def cross_validate(
         written = {"folds": found, "mean": done.mean, "standard_deviation": done.spread}
         write_whole(run_dir / FOLDS, json.dumps(written, indent=1).encode())
         if pack == "best":
-            best = max(range(count), key=lambda number: found[number]["quality"])
-            card = runs[best].config_init.card
-            runs[best].config_init.card = replace(card, recipe=_said(card.recipe, done.sentence))
-            runs[best].config.output = runs[best].config.output or str(run_dir / "bundle")
-            return done, pack_run(task, runs[best], command)
+            card = best.config_init.card
+            best.config_init.card = replace(card, recipe=_said(card.recipe, done.sentence))
+            best.config.output = best.config.output or str(run_dir / "bundle")
+            return done, pack_run(task, best, command)
     if pack == "none":
         return done, None
-    said = _said(runs[0].config_init.card.recipe, done.sentence)
+    said = _said(best.config_init.card.recipe, done.sentence)
     return done, fit_main(task, [*args, f"--card.recipe={said}"], command=command)
 
 
@@ -110,10 +110,7 @@ def best_epoch(folder: Path) -> dict[str, float]:
     Args:
         folder: of a run.
     """
-    rows: list[dict[str, str]] = []
-    for file in curve_tables(folder):
-        with file.open(newline="", encoding="utf-8") as table:
-            rows += [row for row in csv.DictReader(table) if row.get(QUALITY)]
+    rows = [row for row in curve_rows(*curve_tables(folder)) if row.get(QUALITY)]
     best = max(rows, key=lambda row: float(row[QUALITY]))
     return {
         name.removeprefix("val/"): float(value) for name, value in best.items() if name.startswith("val/") and value

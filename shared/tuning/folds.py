@@ -6,7 +6,6 @@ near-copies, the questions about one text, what one person said.
 
 from __future__ import annotations
 
-import io
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -130,16 +129,14 @@ def _groups(data: TaskData, examples: Sequence[Any], count: int, tied: Sequence[
 
 def alike_photos(data: TaskData) -> list[tuple[str, str]]:
     """Return the digests of pairs of training and validation photos that are nearly the same; none for other data."""
-    if not hasattr(data, "open_image"):
+    examples = [*data.splits["train"], *data.splits["val"]]
+    if not examples or data.photo(examples[0]) is None:
         return []
     from shared.exploring.photos import SMALL_SIDE, Album, look, nearly_same  # it brings processes of its own
 
-    examples = [*data.splits["train"], *data.splits["val"]]
     digests, looked = [], []
     for example in tqdm(examples, desc="looking for near-copies", unit="photo"):
-        with io.BytesIO() as file:
-            data.open_image(example).convert("RGB").save(file, "PNG", compress_level=1)
-            found = look(file.getvalue())
+        found = look(data.photo(example) or b"")
         if not isinstance(found, str):
             digests.append(data.digest(example))
             looked.append(found)

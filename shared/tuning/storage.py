@@ -39,7 +39,7 @@ def open_storage(place: str) -> BaseStorage:
     Raises:
         ConfigError: the database cannot be reached, or its driver is missing.
     """
-    if "://" not in place:
+    if not is_database(place):
         return JournalStorage(JournalFileBackend(place))
     try:
         return RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
@@ -59,9 +59,25 @@ def _told(error: Exception, place: str) -> str:
     return " ".join(str(error).replace(place, "the URL").split())[:200]
 
 
-def open_study(
-    place: str, name: str, *, pruner: str, most_epochs: int = 0, sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
+def is_database(place: str) -> bool:
+    """Whether a storage is a database's URL, and not the file of a journal."""
+    return "://" in place
+
+
+def trial_of(study: optuna.Study, place: str, number: int) -> optuna.Trial:
+    """Return a trial that was begun, to report to or to finish.
+
+    Args:
+        study: whose it is.
+        place: of the study's storage.
+        number: the trial's.
+    """
+    storage = open_storage(place)
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
+def open_study(place: str, name: str, *, pruner: str, most_epochs: int = 0) -> optuna.Study:
     """Return the study, made if it is not there.
 
     Raises:
@@ -73,12 +89,11 @@ def open_study(
             storage=open_storage(place),
             study_name=name,
             direction="maximize",
-            sampler=sampler,
             pruner=make_pruner(pruner, most_epochs),
             load_if_exists=True,
         )
     except (AssertionError, KeyError, ValueError, TypeError) as error:
-        if "://" in place:
+        if is_database(place):
             raise
         raise ConfigError(f"the journal {place} is damaged ({type(error).__name__}: {error}). Restore it from a "
                           "backup, or name another folder with -o.") from error  # fmt: skip

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -35,7 +35,7 @@ from shared.staging import write_whole
 from shared.task import Task
 from shared.tuning.ground import Ground
 from shared.tuning.space import Range, Space, distributions, grid, within
-from shared.tuning.storage import default_storage, open_study
+from shared.tuning.storage import default_storage, is_database, open_study, trial_of
 from shared.tuning.trial import RESULT, STORAGE, TRIAL, WRONG_SETTINGS, Order, Result
 
 SAMPLERS = ("tpe", "random", "grid")
@@ -43,6 +43,7 @@ STUDY, BEST, LOG = "study.json", "best.yaml", "log.txt"
 _FAILURES = 3
 """Failed trials one after the other, after which a search ends: the next would fail too."""
 _LOOK_S = 0.5
+_HEARS_S = 30.0
 _MOST_COMBINATIONS = 2000
 """Of a grid."""
 
@@ -68,17 +69,6 @@ class Search:
                 "pruner": self.pruner, "folds": self.folds, "seed": self.seed}  # fmt: skip
 
 
-@dataclass
-class Progress:
-    """What a search has come to."""
-
-    study: optuna.Study
-    failures: int = 0
-    """One after the other, at last."""
-    error: Exception | None = None
-    is_over: threading.Event = field(default_factory=threading.Event)
-
-
 class Searching:
     """One process's part in a search.
 
@@ -98,27 +88,26 @@ class Searching:
         folder.mkdir(parents=True, exist_ok=True)
         self.storage = storage or default_storage(folder)
         self._check_study()
-        most = max([ground.most_epochs, *_epochs_in(search.space)])
-        self.most_epochs = most
+        self.most_epochs = max([ground.most_epochs, *_epochs_in(search.space)])
+        name = f"percept-{search.task.name}-{folder.resolve().name}"
         with self._locked():
-            study = self._open(sampler=None)
-            number = int(study.user_attrs.get("processes", 0))
-            study.set_user_attr("processes", number + 1)
-            self.progress = Progress(self._open(sampler=self._sampler(number)))
-            if not study.get_trials(deepcopy=False):
-                self._enqueue(study)
+            self.study = open_study(self.storage, name, pruner=search.pruner, most_epochs=self.most_epochs)
+            """Optuna's."""
+            number = int(self.study.user_attrs.get("processes", 0))
+            self.study.set_user_attr("processes", number + 1)
+            self.study.sampler = self._sampler(number)
+            self._enqueue()
+        self._failures = 0  # one after the other, at last
+        self._error: Exception | None = None
+        self._is_over = threading.Event()
 
-    @property
-    def study(self) -> optuna.Study:
-        """Optuna's."""
-        return self.progress.study
-
-    def _enqueue(self, study: optuna.Study) -> None:
-        """Put the trials that are known before into a new study: the recipe itself, or all of a grid."""
+    def _enqueue(self) -> None:
+        """Put the trials that are known before into the study: the recipe itself, or all of a grid; each once."""
         own = within(self.search.space, self.ground.recipe)
+        there = self.study.get_trials(deepcopy=False)
         if self.search.sampler != "grid":
-            if own is not None:  # it comes first: what is found is shown beside it
-                study.enqueue_trial(own, user_attrs={"is_recipe": True})
+            if own is not None and not there:  # it comes first: what is found is shown beside it
+                self.study.enqueue_trial(own, user_attrs={"is_recipe": True})
             return
         values = grid(self.search.space)
         count = prod(map(len, values.values()))
@@ -127,8 +116,8 @@ class Searching:
                               "name fewer values, or use --sampler tpe.")  # fmt: skip
         combinations = [dict(zip(values, each, strict=True)) for each in product(*values.values())]
         random.Random(self.search.seed).shuffle(combinations)  # a grid that is ended early has seen all of the space
-        for each in combinations:
-            study.enqueue_trial(each, user_attrs={"is_recipe": each == own})
+        for each in combinations if len(there) < count else []:
+            self.study.enqueue_trial(each, user_attrs={"is_recipe": each == own}, skip_if_exists=bool(there))
 
     def combinations(self) -> int | None:
         """Return how many trials a grid has; None for what draws."""
@@ -146,7 +135,7 @@ class Searching:
             ConfigError: the settings are wrong in a way that no trial can mend.
             TrainingCutOff: several trials failed one after the other.
         """
-        self.progress.is_over.clear()
+        self._is_over.clear()
         combinations = self.combinations()
         total = min(each for each in (trials, combinations, sys.maxsize) if each is not None)
         deadline = time.monotonic() + 60 * minutes if minutes else float("inf")
@@ -156,15 +145,15 @@ class Searching:
         try:
             self._show(threads, total)
         finally:
-            self.progress.is_over.set()
+            self._is_over.set()
             for thread in threads:
                 thread.join()
-        if self.progress.error is not None:
-            raise self.progress.error
+        if self._error is not None:
+            raise self._error
 
     def _work(self, total: int, deadline: float, jobs: int) -> None:
         try:
-            while not self.progress.is_over.is_set() and time.monotonic() < deadline:
+            while not self._is_over.is_set() and time.monotonic() < deadline:
                 taken = self._take(total)
                 if taken is None:
                     return
@@ -172,8 +161,8 @@ class Searching:
                 with lock:
                     self._try(trial, folder, lock, deadline, jobs)
         except Exception as error:  # noqa: BLE001 raised again by `run`
-            self.progress.error = self.progress.error or error
-            self.progress.is_over.set()
+            self._error = self._error or error
+            self._is_over.set()
 
     def _take(self, total: int) -> tuple[optuna.Trial, Path, IO[bytes]] | None:
         """Return a trial that was cut off, else a new one, with its folder and lock; None if there are enough."""
@@ -181,10 +170,12 @@ class Searching:
             known = self.study.get_trials(deepcopy=False)
             for each in known:
                 folder = self._trial_folder(each.number)
-                if each.state == TrialState.RUNNING and folder.is_dir():
+                # In a database, a trial without a folder here is one of a machine with another folder.
+                if each.state == TrialState.RUNNING and (folder.is_dir() or not is_database(self.storage)):
+                    folder.mkdir(parents=True, exist_ok=True)
                     lock = _lock(folder / "lock")
                     if lock is not None:
-                        return optuna.Trial(self.study, each._trial_id), folder, lock
+                        return trial_of(self.study, self.storage, each.number), folder, lock
             if sum(each.state != TrialState.WAITING for each in known) >= total:
                 return None
             trial = self.study.ask(distributions(self.search.space))
@@ -202,7 +193,7 @@ class Searching:
             study=self.study.study_name,
             pruner=self.search.pruner,
             most_epochs=self.most_epochs,
-            trial_id=trial._trial_id,
+            number=trial.number,
             folds=self.search.folds,
             tied=list(self.ground.tied),
         )
@@ -229,9 +220,8 @@ class Searching:
                 start_new_session=True,  # Ctrl-C is for this process, which ends the trial
             )  # fmt: skip
             while process.poll() is None:
-                if self.progress.is_over.is_set() or time.monotonic() >= deadline:
-                    process.terminate()
-                    process.wait()
+                if self._is_over.is_set() or time.monotonic() >= deadline:
+                    _end(process)
                     return None
                 time.sleep(_LOOK_S / 5)
         return process.returncode
@@ -246,7 +236,7 @@ class Searching:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
             self.study.tell(trial, result.value)
-        self.progress.failures = 0
+        self._failures = 0
         with self._locked():
             self.write_best()
 
@@ -255,11 +245,11 @@ class Searching:
         how = f"it was ended from outside (signal {-status})" if status < 0 else (lines or ["it said nothing"])[-1]
         trial.set_user_attr("error", how)
         self.study.tell(trial, state=TrialState.FAIL)
-        self.progress.failures += 1
+        self._failures += 1
         done = any(each.state == TrialState.COMPLETE for each in self.study.get_trials(deepcopy=False))
         if status == WRONG_SETTINGS and not done:
             raise ConfigError(how)
-        if self.progress.failures >= _FAILURES:
+        if self._failures >= _FAILURES:
             raise TrainingCutOff(f"{_FAILURES} trials failed one after the other, the last because: {how} Its log is "
                                  f"{folder / LOG}.")  # fmt: skip
 
@@ -293,10 +283,6 @@ class Searching:
                 time.sleep(_LOOK_S)
 
     # The study
-
-    def _open(self, sampler: BaseSampler | None) -> optuna.Study:
-        name = f"percept-{self.search.task.name}-{self.folder.resolve().name}"
-        return open_study(self.storage, name, pruner=self.search.pruner, most_epochs=self.most_epochs, sampler=sampler)
 
     def _sampler(self, number: int) -> BaseSampler:
         seed = self.search.seed + 1000 * number  # each process draws others
@@ -339,12 +325,22 @@ class Searching:
 def best_of(study: optuna.Study) -> FrozenTrial | None:
     """Return the finished trial with the highest quality, the first of equal ones; None if none is finished."""
     done = [each for each in study.get_trials(deepcopy=False) if each.state == TrialState.COMPLETE]
-    return max(done, key=lambda each: (each.value or 0.0, -each.number), default=None)
+    return max(done, key=lambda each: (each.value, -each.number), default=None)
 
 
 def _at(trial: FrozenTrial, in_folds: bool) -> str:
     step = max(trial.intermediate_values, default=0)
     return f"trial {trial.number}: {'fold' if in_folds else 'epoch'} {step + 1}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, by force if it does not hear."""
+    process.terminate()
+    try:
+        process.wait(_HEARS_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _lock(path: Path) -> IO[bytes] | None:

@@ -26,7 +26,7 @@ from shared.task import Task, resolve
 from shared.training.cli import QUALITY, FitCLI, quiet, train
 from shared.training.module import TaskModule
 from shared.tuning.folds import Fold, folded
-from shared.tuning.storage import default_storage, open_study
+from shared.tuning.storage import default_storage, open_study, trial_of
 
 TRIAL, RESULT = "trial.json", "result.json"
 STORAGE = "PERCEPT_STUDY"
@@ -46,8 +46,8 @@ class Order:
     study: str
     pruner: str
     most_epochs: int
-    trial_id: int
-    """Of the storage; -1 where there is no study to report to."""
+    number: int
+    """Of the trial in the study; -1 where there is none to report to."""
     folds: int = 0
     """0 for the recipe's own split."""
     tied: list[tuple[str, str]] = field(default_factory=list)
@@ -123,10 +123,10 @@ def run_trial(folder: Path, order: Order) -> Result:
     task = Task(**order.task)
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     trial = None
-    if order.trial_id >= 0 and is_first:
+    if order.number >= 0 and is_first:
         storage = os.environ.get(STORAGE) or default_storage(folder.parents[1])
         study = open_study(storage, order.study, pruner=order.pruner, most_epochs=order.most_epochs)
-        trial = optuna.Trial(study, order.trial_id)
+        trial = trial_of(study, storage, order.number)
     started = time.monotonic()
     curves: list[list[float]] = []
     values: list[float] = []

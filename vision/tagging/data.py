@@ -162,9 +162,14 @@ class TaggingData(TaskData):
                 known[[self.hierarchy.index[name] for name in unknown_with.get(label, ())]] = False
         return self.hierarchy.targets(example.labels, known)
 
+    def photo(self, example: Example) -> bytes:
+        """Return the photo's file."""
+        content: bytes = self.sources[example.source].read(example)
+        return content
+
     def open_image(self, example: Example) -> Image.Image:
         """Return the photo as RGB, decoded as the service would."""
-        return open_photo(self.sources[example.source].read(example), self.preprocessor.resize_px).pixels
+        return open_photo(self.photo(example), self.preprocessor.resize_px).pixels
 
     def size_at(self, epoch: int) -> int:
         """Return the training side in pixels at an epoch.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import mutual_info_score
 
-from shared.exploring.personal import masked, personal_data
 from shared.exploring.statistics import Dependence, _Shuffled, categories_of, dependences, numbers_of
+from shared.personal import masked, personal_data
 
 rng = np.random.default_rng(0)
 

@@ -27,7 +27,7 @@ from shared.tuning import study as searching
 from shared.tuning.cross import best_epoch
 from shared.tuning.ground import Ground, ground_of
 from shared.tuning.report import study_page
-from shared.tuning.storage import open_study
+from shared.tuning.storage import open_study, trial_of
 from shared.tuning.study import BEST, Search, Searching, best_of
 from shared.tuning.summary import lines_of, summarised
 from shared.tuning.trial import RESULT, TRIAL, WRONG_DATA, WRONG_SETTINGS, Order, Reporting, Result, run_trial
@@ -44,7 +44,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, quality=lambda params, epoch: param
         order = Order(**json.loads((folder / TRIAL).read_text()))
         params = dict(each.removeprefix("--").split("=") for each in order.args if each.startswith("--model."))
         params["model.lr"] = float(params["model.lr"])
-        trial = optuna.Trial(open_study(self.storage, order.study, pruner=order.pruner, most_epochs=4), order.trial_id)
+        study = open_study(self.storage, order.study, pruner=order.pruner, most_epochs=4)
+        trial = trial_of(study, self.storage, order.number)
         curve, is_pruned = [], False
         for epoch in range(1, 5):
             value = quality(params, epoch)
@@ -108,6 +109,40 @@ def test_a_grid_tries_each_combination_once(tmp_path: Path, monkeypatch: pytest.
     found.run(trials=None, minutes=None)
     tried = [tuple(each["params"].values()) for each in summarised(found)["trials"]]
     assert sorted(tried) == [(lr, kind) for lr in (0.0, 0.25, 0.5, 0.75, 1.0) for kind in "ab"]
+
+
+def test_what_was_cut_off_before_its_first_file_is_neither_lost_nor_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pretend(monkeypatch)
+    cut = Searching(search(sampler="grid", pruner="none"), GROUND, tmp_path / "study")
+    cut.study.ask()  # a kill between asking and making the trial's folder
+    found = Searching(search(sampler="grid", pruner="none"), GROUND, tmp_path / "study")
+    found.run(trials=None, minutes=None)
+    tried = [tuple(each["params"].values()) for each in summarised(found)["trials"]]
+    assert len(tried) == len(set(tried)) == 10
+    assert summarised(found)["counts"]["finished"] == 10
+
+
+def test_a_grid_that_was_cut_off_while_it_was_written_down_is_whole_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pretend(monkeypatch)
+    enqueue, calls = optuna.Study.enqueue_trial, []
+
+    def killed(self: optuna.Study, *args: object, **kwargs: object) -> None:
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(args)
+        enqueue(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as cut:
+        cut.setattr(optuna.Study, "enqueue_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Searching(search(sampler="grid", pruner="none"), GROUND, tmp_path / "study")
+    found = Searching(search(sampler="grid", pruner="none"), GROUND, tmp_path / "study")
+    found.run(trials=None, minutes=None)
+    assert len({tuple(each["params"].values()) for each in summarised(found)["trials"]}) == 10
 
 
 def test_jobs_share_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -221,7 +256,7 @@ def test_a_study_may_be_kept_in_a_database(tmp_path: Path, monkeypatch: pytest.M
 
 def order_of(args: list[str], **options) -> Order:
     filled = {"task": asdict(TASK), "args": args, "study": "", "pruner": "none", "most_epochs": 4,
-              "trial_id": -1} | options  # fmt: skip
+              "number": -1} | options  # fmt: skip
     return Order(**filled)
 
 
