@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import optuna
 import yaml
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from shared.errors import ConfigError, shown
@@ -51,11 +46,11 @@ class Range(BaseModel):
     def is_whole(self) -> bool:
         return all(isinstance(each, int) for each in (self.low, self.high, self.step or 1))
 
-    def distribution(self) -> BaseDistribution:
-        """Return what Optuna draws from."""
+    def drawn(self, trial: optuna.Trial, name: str) -> int | float:
+        """Return the value that a trial has, drawn if it has none yet."""
         if self.is_whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(float(self.low), float(self.high), log=self.log, step=self.step)
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return trial.suggest_float(name, float(self.low), float(self.high), log=self.log, step=self.step)
 
     def points(self) -> list[Any]:
         """Return the values that a grid has: by the step, else `GRID_POINTS` evenly from end to end."""
@@ -105,10 +100,10 @@ def read_space(path: Path) -> Space:
     return space
 
 
-def distributions(space: Mapping[str, Range | list[Choice]]) -> dict[str, BaseDistribution]:
-    """Return what Optuna draws each setting from."""
+def draw(trial: optuna.Trial, space: Mapping[str, Range | list[Choice]]) -> dict[str, Any]:
+    """Return the values that a trial tries; those that it has already stay."""
     return {
-        name: values.distribution() if isinstance(values, Range) else CategoricalDistribution(values)
+        name: values.drawn(trial, name) if isinstance(values, Range) else trial.suggest_categorical(name, values)
         for name, values in space.items()
     }
 

@@ -34,7 +34,7 @@ from shared.errors import ConfigError, TrainingCutOff
 from shared.staging import write_whole
 from shared.task import Task
 from shared.tuning.ground import Ground
-from shared.tuning.space import Range, Space, distributions, grid, within
+from shared.tuning.space import Range, Space, draw, grid, within
 from shared.tuning.storage import default_storage, is_database, open_study, trial_of
 from shared.tuning.trial import RESULT, STORAGE, TRIAL, WRONG_SETTINGS, Order, Result
 
@@ -178,7 +178,7 @@ class Searching:
                         return trial_of(self.study, self.storage, each.number), folder, lock
             if sum(each.state != TrialState.WAITING for each in known) >= total:
                 return None
-            trial = self.study.ask(distributions(self.search.space))
+            trial = self.study.ask()
             folder = self._trial_folder(trial.number)
             folder.mkdir(parents=True, exist_ok=True)
             lock = _lock(folder / "lock")
@@ -186,7 +186,7 @@ class Searching:
             return trial, folder, lock
 
     def _try(self, trial: optuna.Trial, folder: Path, lock: IO[bytes], deadline: float, jobs: int) -> None:
-        tried = [f"--{name}={_as_argument(value)}" for name, value in trial.params.items()]
+        tried = [f"--{name}={_as_argument(value)}" for name, value in draw(trial, self.search.space).items()]
         order = Order(
             task=asdict(self.search.task),
             args=[*self.search.args, *tried, "--trainer.enable_progress_bar=false"],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from shared.errors import ConfigError
 from shared.project import PROJECT_ROOT
-from shared.tuning.space import distributions, grid, read_space, within
+from shared.tuning.space import draw, grid, read_space, within
 
 
 def space_of(tmp_path: Path, text: str):
@@ -17,10 +18,13 @@ def space_of(tmp_path: Path, text: str):
     return read_space(tmp_path / "space.yaml")
 
 
-def test_ranges_and_choices_become_optunas_distributions(tmp_path: Path):
+def test_ranges_and_choices_are_drawn_from_as_they_are_written(tmp_path: Path):
     space = space_of(tmp_path, "model.lr: {low: 1.0e-5, high: 1.0e-3, log: true}\nmodel.head: [linear, prototype]\n"
                      "trainer.max_epochs: {low: 2, high: 6, step: 2}\n")  # fmt: skip
-    assert distributions(space) == {
+    trial = optuna.create_study().ask()
+    tried = draw(trial, space)
+    assert draw(trial, space) == tried == trial.params, "what a trial has stays"
+    assert trial.distributions == {
         "model.lr": FloatDistribution(1e-5, 1e-3, log=True),
         "model.head": CategoricalDistribution(["linear", "prototype"]),
         "trainer.max_epochs": IntDistribution(2, 6, step=2),
