@@ -65,6 +65,8 @@ class Record:
     context: str | None = None
     answer: str | None = None
     photo: Image.Image | None = None
+    shadow_of: str | None = None
+    """The live version that a candidate answered beside; None of what callers got."""
 
     @property
     def size_bytes(self) -> int:
@@ -101,6 +103,7 @@ class Record:
             "context": redacted(self.context),
             "answer": redacted(self.answer),
             "photo": None if self.photo is None else _jpeg(self.photo),
+            "shadow_of": self.shadow_of,
         }
 
 

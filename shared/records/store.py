@@ -28,7 +28,8 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 
 from shared.errors import ConfigError
-from shared.records.migrating import VERSION_TABLE, known_revisions, migrate, revision_of
+from shared.records.migrating import known_revisions, migrate, revision_of
+from shared.records.tables import FEEDBACK, FORGOTTEN, RECORDS, REVIEWS, SALT, VERSION
 
 Reason = Literal["locked", "full", "version", "unavailable", "broken", "refused"]
 """Why a store did not do what it was asked: another process holds it; its disk or quota is full; it is of a newer
@@ -53,61 +54,6 @@ _SQLITE = {
 _POSTGRESQL = {"53100": "full", "53200": "full", "55P03": "locked", "57014": "locked", "40P01": "locked",
                "40001": "locked", "25006": "unavailable"}  # fmt: skip
 """Code of an error in PostgreSQL's documentation, appendix A -> reason."""
-
-_number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_tables = sa.MetaData()
-_records = sa.Table(
-    "percept_records",
-    _tables,
-    sa.Column("id", _number, primary_key=True),
-    sa.Column("request_id", sa.String),
-    sa.Column("item", sa.Integer),
-    sa.Column("time", sa.DateTime),
-    sa.Column("key", sa.String),
-    sa.Column("task", sa.String),
-    sa.Column("model", sa.Text),
-    sa.Column("version", sa.Text),
-    sa.Column("outcome", sa.String),
-    sa.Column("labels", sa.JSON),
-    sa.Column("scores", sa.JSON),
-    sa.Column("confidence", sa.Double),
-    sa.Column("out_of_scope_score", sa.Double),
-    sa.Column("share", sa.Double),
-    sa.Column("subject", sa.Text),
-    sa.Column("consent", sa.Boolean),
-    sa.Column("characters", sa.Integer),
-    sa.Column("context_characters", sa.Integer),
-    sa.Column("width", sa.Integer),
-    sa.Column("height", sa.Integer),
-    sa.Column("features", sa.LargeBinary),
-    sa.Column("text", sa.Text),
-    sa.Column("context", sa.Text),
-    sa.Column("answer", sa.Text),
-    sa.Column("photo", sa.LargeBinary),
-)
-_feedback = sa.Table(
-    "percept_feedback",
-    _tables,
-    sa.Column("id", _number, primary_key=True),
-    sa.Column("record", _number),
-    sa.Column("request_id", sa.String),
-    sa.Column("item", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("time", sa.DateTime),
-    sa.Column("right", sa.Boolean),
-    sa.Column("helpful", sa.Boolean),
-    sa.Column("labels", sa.JSON(none_as_null=True)),
-    sa.Column("answer", sa.Text),
-    sa.Column("comment", sa.Text),
-)
-_forgotten = sa.Table(
-    "percept_forgotten",
-    _tables,
-    sa.Column("subject_hash", sa.String, primary_key=True),
-    sa.Column("time", sa.DateTime),
-)
-_salt = sa.Table("percept_salt", _tables, sa.Column("salt", sa.String))
-_version = sa.Table(VERSION_TABLE, _tables, sa.Column("version_num", sa.String))
 
 
 def check_url(url: str) -> None:
@@ -189,16 +135,16 @@ class Store:
         Raises:
             StoreError: none was added.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             subjects = {row["subject"] for row in rows} - {None}
             if subjects:
-                self._lock(connection, shared=True)
+                self.lock(connection, shared=True)
                 hashes = {_hashed(connection, subject): subject for subject in subjects}
-                query = sa.select(_forgotten.c.subject_hash).where(_forgotten.c.subject_hash.in_(hashes))
+                query = sa.select(FORGOTTEN.c.subject_hash).where(FORGOTTEN.c.subject_hash.in_(hashes))
                 gone = {hashes[found] for found in connection.scalars(query)}
                 rows = [row for row in rows if row["subject"] not in gone]
             if rows:
-                connection.execute(sa.insert(_records), [dict(row) for row in rows])
+                connection.execute(sa.insert(RECORDS), [dict(row) for row in rows])
         return len(rows)
 
     def find(self, request_id: str, item: int, key: str | None) -> Kept | None:
@@ -209,13 +155,13 @@ class Store:
             item: its place in the request.
             key: name of the caller's key, which must be that of the request; None for whoever may see all.
         """
-        query = sa.select(_records.c.id, _records.c.task, _records.c.labels).where(
-            _records.c.request_id == request_id, _records.c.item == item
+        query = sa.select(RECORDS.c.id, RECORDS.c.task, RECORDS.c.labels).where(
+            RECORDS.c.request_id == request_id, RECORDS.c.item == item, RECORDS.c.shadow_of.is_(None)
         )
         if key is not None:
-            query = query.where(_records.c.key == key)
-        with self._reading() as connection:
-            found = connection.execute(query.order_by(_records.c.id.desc()).limit(1)).first()
+            query = query.where(RECORDS.c.key == key)
+        with self.reading() as connection:
+            found = connection.execute(query.order_by(RECORDS.c.id.desc()).limit(1)).first()
         return Kept(found.id, found.task, found.labels) if found is not None else None
 
     def give_feedback(self, kept: Kept, request_id: str, item: int, key: str, **said: Any) -> bool | None:
@@ -233,13 +179,13 @@ class Store:
         """
         values = {"right": None, "helpful": None, "labels": None, "answer": None, "comment": None, **said}
         values |= {"record": kept.id, "time": _now()}
-        mine = (_feedback.c.request_id == request_id, _feedback.c.item == item, _feedback.c.key == key)
-        with self._writing() as connection:
-            self._lock(connection, shared=True)
-            if connection.scalar(sa.select(_records.c.id).where(_records.c.id == kept.id)) is None:
+        mine = (FEEDBACK.c.request_id == request_id, FEEDBACK.c.item == item, FEEDBACK.c.key == key)
+        with self.writing() as connection:
+            self.lock(connection, shared=True)
+            if connection.scalar(sa.select(RECORDS.c.id).where(RECORDS.c.id == kept.id)) is None:
                 return None
-            was_there = connection.scalar(sa.select(_feedback.c.id).where(*mine)) is not None
-            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_feedback)
+            was_there = connection.scalar(sa.select(FEEDBACK.c.id).where(*mine)) is not None
+            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(FEEDBACK)
             connection.execute(
                 insert.values(request_id=request_id, item=item, key=key, **values).on_conflict_do_update(
                     index_elements=["request_id", "item", "key"], set_=values
@@ -249,11 +195,11 @@ class Store:
 
     def read(self, request_id: str) -> list[dict[str, Any]]:
         """Return all records of a request, each with its `feedback`; times are UTC."""
-        with self._reading() as connection:
-            query = sa.select(_records).where(_records.c.request_id == request_id).order_by(_records.c.id)
+        with self.reading() as connection:
+            query = sa.select(RECORDS).where(RECORDS.c.request_id == request_id).order_by(RECORDS.c.id)
             found = [dict(row) for row in connection.execute(query).mappings()]
-            of_them = _feedback.c.record.in_([row["id"] for row in found])
-            said = list(connection.execute(sa.select(_feedback).where(of_them).order_by(_feedback.c.id)).mappings())
+            of_them = FEEDBACK.c.record.in_([row["id"] for row in found])
+            said = list(connection.execute(sa.select(FEEDBACK).where(of_them).order_by(FEEDBACK.c.id)).mappings())
         for row in found:
             row["time"] = row["time"].replace(tzinfo=UTC)
             row["feedback"] = [
@@ -274,9 +220,10 @@ class Store:
 
     def models(self) -> list[tuple[str, str, int]]:
         """Return name and version of each model that there are records of, and how many."""
-        columns = (_records.c.model, _records.c.version)
-        query = sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
-        with self._reading() as connection:
+        columns = (RECORDS.c.model, RECORDS.c.version)
+        query = sa.select(*columns, sa.func.count()).where(RECORDS.c.shadow_of.is_(None))
+        query = query.group_by(*columns).order_by(*columns)
+        with self.reading() as connection:
             return [(model, version, count) for model, version, count in connection.execute(query)]
 
     def newest(
@@ -287,6 +234,7 @@ class Store:
         version: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        shadow_of: str | None = None,
         features: int = 0,
     ) -> list[dict[str, Any]]:
         """Return a model's newest records, the newest first, each with its `feedback`; without texts and photos.
@@ -297,22 +245,24 @@ class Store:
             version: of this one alone.
             since: UTC without a zone; from then on.
             until: likewise; before then.
+            shadow_of: what candidates answered silently beside this version, instead of what callers got.
             features: so many of the newest with `features`; the others have None.
         """
-        wanted = [_records.c.model == model]
-        wanted += [_records.c.version == version] if version is not None else []
-        wanted += [_records.c.time >= since] if since is not None else []
-        wanted += [_records.c.time < until] if until is not None else []
-        columns = [column for column in _records.c if column.name not in _LARGE]
-        order = (_records.c.time.desc(), _records.c.id.desc())
-        with self._reading() as connection:
+        wanted = [RECORDS.c.model == model]
+        wanted += [RECORDS.c.shadow_of.is_(None) if shadow_of is None else RECORDS.c.shadow_of == shadow_of]
+        wanted += [RECORDS.c.version == version] if version is not None else []
+        wanted += [RECORDS.c.time >= since] if since is not None else []
+        wanted += [RECORDS.c.time < until] if until is not None else []
+        columns = [column for column in RECORDS.c if column.name not in _LARGE]
+        order = (RECORDS.c.time.desc(), RECORDS.c.id.desc())
+        with self.reading() as connection:
             query = sa.select(*columns).where(*wanted).order_by(*order).limit(last)
             found = [dict(row) for row in connection.execute(query).mappings()]
-            some = sa.select(_records.c.id, _records.c.features).where(*wanted).order_by(*order)
+            some = sa.select(RECORDS.c.id, RECORDS.c.features).where(*wanted).order_by(*order)
             kept = {row.id: row.features for row in connection.execute(some.limit(min(features, last)))}
-            said = sa.select(_feedback).join(_records, _feedback.c.record == _records.c.id).where(*wanted)
+            said = sa.select(FEEDBACK).join(RECORDS, FEEDBACK.c.record == RECORDS.c.id).where(*wanted)
             feedback: dict[int, list[dict[str, Any]]] = {}
-            for each in connection.execute(said.order_by(_feedback.c.time, _feedback.c.id)).mappings():
+            for each in connection.execute(said.order_by(FEEDBACK.c.time, FEEDBACK.c.id)).mappings():
                 feedback.setdefault(each["record"], []).append(dict(each))
         for row in found:
             row["features"] = kept.get(row["id"])
@@ -320,35 +270,37 @@ class Store:
         return found
 
     def forget(self, subject: str) -> Deleted:
-        """Delete all records of a subject with their feedback, and remember its hash: nothing is kept of it again."""
-        with self._writing() as connection:
-            self._lock(connection, shared=False)
-            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(_forgotten)
+        """Delete a subject's records with feedback and reviews, and remember its hash: nothing is kept of it again."""
+        with self.writing() as connection:
+            self.lock(connection, shared=False)
+            insert = (sqlite.insert if self._is_sqlite else postgresql.insert)(FORGOTTEN)
             hashed = _hashed(connection, subject)
             connection.execute(insert.values(subject_hash=hashed, time=_now()).on_conflict_do_nothing())
-            mine = sa.select(_records.c.id).where(_records.c.subject == subject)
-            feedback = connection.execute(sa.delete(_feedback).where(_feedback.c.record.in_(mine))).rowcount
-            records = connection.execute(sa.delete(_records).where(_records.c.subject == subject)).rowcount
+            mine = sa.select(RECORDS.c.id).where(RECORDS.c.subject == subject)
+            feedback = connection.execute(sa.delete(FEEDBACK).where(FEEDBACK.c.record.in_(mine))).rowcount
+            connection.execute(sa.delete(REVIEWS).where(REVIEWS.c.record.in_(mine)))
+            records = connection.execute(sa.delete(RECORDS).where(RECORDS.c.subject == subject)).rowcount
         if self._is_sqlite:
             self._overwrite()
         return Deleted(records, feedback)
 
     def is_forgotten(self, subjects: Sequence[str]) -> list[bool]:
         """Return for each subject whether it is to be forgotten, for those who make datasets of what was kept."""
-        with self._reading() as connection:
-            gone = set(connection.scalars(sa.select(_forgotten.c.subject_hash)))
+        with self.reading() as connection:
+            gone = set(connection.scalars(sa.select(FORGOTTEN.c.subject_hash)))
             return [_hashed(connection, subject) in gone for subject in subjects]
 
     def sweep(self, before: datetime) -> int:
-        """Delete records older than that, in UTC, with their feedback; return how many."""
+        """Delete records older than that, in UTC, with feedback and reviews; return how many."""
         deleted, count = 0, _SWEEP_ROWS
         while count == _SWEEP_ROWS:
-            with self._writing() as connection:
-                old = sa.select(_records.c.id).where(_records.c.time < before).order_by(_records.c.time)
+            with self.writing() as connection:
+                old = sa.select(RECORDS.c.id).where(RECORDS.c.time < before).order_by(RECORDS.c.time)
                 ids = list(connection.scalars(old.limit(_SWEEP_ROWS)))
                 if ids:
-                    connection.execute(sa.delete(_feedback).where(_feedback.c.record.in_(ids)))
-                    connection.execute(sa.delete(_records).where(_records.c.id.in_(ids)))
+                    connection.execute(sa.delete(FEEDBACK).where(FEEDBACK.c.record.in_(ids)))
+                    connection.execute(sa.delete(REVIEWS).where(REVIEWS.c.record.in_(ids)))
+                    connection.execute(sa.delete(RECORDS).where(RECORDS.c.id.in_(ids)))
             count = len(ids)
             deleted += count
         return deleted
@@ -358,18 +310,18 @@ class Store:
         self.engine.dispose()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         with _told(), self.engine.connect() as connection:
             if self._revision(connection) is None:
                 connection.rollback()
-                with self._writing():  # makes the tables
+                with self.writing():  # makes the tables
                     pass
             else:
                 self._check(connection)
             yield connection
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         with _told(), self.engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
             if self._revision(connection) != known_revisions()[0]:
                 self._check(connection)
@@ -386,7 +338,7 @@ class Store:
             if found is not None:
                 connection.info["is_known"] = True
             return found
-        return connection.scalar(sa.select(_version.c.version_num))
+        return connection.scalar(sa.select(VERSION.c.version_num))
 
     @staticmethod
     def _check(connection: Connection) -> None:
@@ -398,7 +350,7 @@ class Store:
                 "Update Percept, or name another store.",
             )
 
-    def _lock(self, connection: Connection, *, shared: bool) -> None:
+    def lock(self, connection: Connection, *, shared: bool) -> None:
         """Keep writing of a subject's records and forgetting it apart; SQLite's transactions are apart anyway."""
         if not self._is_sqlite:
             lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
@@ -440,7 +392,7 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _hashed(connection: Connection, subject: str) -> str:
-    salt = connection.scalar(sa.select(_salt.c.salt).limit(1))
+    salt = connection.scalar(sa.select(SALT.c.salt).limit(1))
     return hmac.new(str(salt).encode(), subject.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 

@@ -25,6 +25,7 @@ from shared.records import migrating
 from shared.records import store as stores
 from shared.records.record import Record
 from shared.records.store import Store, StoreError
+from shared.records.tables import TABLES
 
 FEATURES = np.array([0.5, -1.25, 1e9], dtype=np.float32)
 
@@ -299,6 +300,6 @@ def test_the_tables_of_the_newest_version_are_those_that_the_store_uses(open_sto
     script = ScriptDirectory.from_config(migrating._config())
     assert migrating.known_revisions()[0] == script.get_current_head()
     with store.engine.connect() as connection:
-        for table in stores._tables.sorted_tables:
+        for table in TABLES.sorted_tables:
             there = {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table.name})")}
             assert there == set(table.columns.keys()), table.name
