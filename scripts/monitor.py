@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,6 +17,7 @@ from scripts import options
 from shared.errors import ConfigError
 
 STATUS_OF = {"quiet": 0, "alarm": 1, "too few": 3}
+LEAST_EVERY_S = 10
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)([mhd])")
 _URL = re.compile(r"sqlite:///.+|postgresql(\+psycopg)?://.+")
@@ -34,6 +39,10 @@ def _duration(context: click.Context, option: click.Parameter, value: str | None
 @click.option("--against-hours", type=click.FloatRange(0, 87_600, min_open=True), metavar="HOURS",
               help="Compare with the records of so many hours before, not with the validation data.")  # fmt: skip
 @click.option("--same-version", is_flag=True, help="Only records of the bundle's own version.")
+@click.option("--every", callback=_duration, metavar="30m", help="Look again so often until stopped.")
+@click.option("--port", type=click.IntRange(1, 65_535), help="With --every: answer Prometheus on this port.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where --port is opened; 0.0.0.0 for everywhere.")
+@click.option("--no-write", is_flag=True, help="Keep nothing of what is found in the store.")
 @click.option("--metrics", type=click.Path(path_type=Path), metavar="FILE.prom",
               help="Write gauges for the textfile collector of Prometheus' node exporter.")  # fmt: skip
 @options.as_json
@@ -47,6 +56,10 @@ def command(
     last: int | None,
     against_hours: float | None,
     same_version: bool,
+    every: timedelta | None,
+    port: int | None,
+    host: str,
+    no_write: bool,
     metrics: Path | None,
     as_json: bool,
     output: Path | None,
@@ -56,16 +69,15 @@ def command(
     \b
     percept monitor models/intent --records sqlite:////var/lib/percept/records.sqlite -o monitor.html
     percept monitor models/intent --records sqlite:////var/lib/percept/records.sqlite --since 7d --metrics percept.prom
+    percept monitor models/intent --records sqlite:////var/lib/percept/records.sqlite --every 30m --port 9400
 
-    It ends with 0 if there is no alarm, 1 if there is one, and 3 if the records are too few to tell.
+    What it finds is kept in the store, where `GET /v1/quality` of the service reads it. It ends with 0 if there is no
+    alarm, 1 if there is one, and 3 if the records are too few to tell; with --every it goes on until it is stopped.
     """
-    for file in (output, metrics):
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise ConfigError(f"{file} cannot be written: name a file in a folder that is there.")
-    if _URL.fullmatch(url) is None:
-        raise ConfigError("--records takes sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
+    _check(url, (output, metrics), every, port, as_json)
     from shared.bundle.read import read_bundle
-    from shared.monitoring.report import TOO_FEW, Wanted, lines, monitor, page_of, write_gauges
+    from shared.monitoring.report import TOO_FEW, Wanted, lines
+    from shared.monitoring.watching import Monitor
     from shared.records.store import Store, StoreError, check_url
 
     check_url(url)
@@ -74,16 +86,20 @@ def command(
         since = timedelta(hours=24)
     wanted = Wanted(since, last, against_hours, bundle.config.version if same_version else None)
     store = Store(url)
+    look = Monitor(bundle, store, wanted, keeps=not no_write, page=output, metrics=metrics, say=_say)
     try:
-        found = monitor(bundle, store, wanted, datetime.now(UTC))
+        if every is not None:
+            look.check()
+            if port is not None:
+                look.recall()
+                look.gauges.serve(host, port)
+            look.run(every.total_seconds(), _stopped(context))
+            return
+        found = look.look()
     except StoreError as error:
         raise ConfigError(f"the records in {store.place} cannot be read ({error.reason}): {error}") from error
     finally:
         store.close()
-    if metrics is not None:
-        write_gauges(found, metrics)
-    if output is not None and found["state"] != TOO_FEW:
-        output.write_text(page_of(found), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -92,3 +108,32 @@ def command(
         if output is not None and found["state"] != TOO_FEW:
             click.echo(f"Look at {output}")
     context.exit(STATUS_OF[found["state"]])
+
+
+def _check(url: str, written: Sequence[Path | None], every: timedelta | None, port: int | None, as_json: bool) -> None:
+    """Refuse what the options say, before anything is loaded; raises ConfigError."""
+    for file in written:
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise ConfigError(f"{file} cannot be written: name a file in a folder that is there.")
+    if _URL.fullmatch(url) is None:
+        raise ConfigError("--records takes sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
+    if every is None and port is not None:
+        raise ConfigError("--port is for a monitor that goes on: say how often it looks, such as --every 30m.")
+    if every is not None and as_json:
+        raise ConfigError("--json prints one look, and --every looks again and again. Leave out one of the two.")
+    if every is not None and every.total_seconds() < LEAST_EVERY_S:
+        raise ConfigError(f"--every takes {LEAST_EVERY_S} seconds or more; a window changes little in less.")
+
+
+def _stopped(context: click.Context) -> threading.Event:
+    """Return what is set when this process is told to end; it ends after the look that is running."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        before = signal.signal(name, lambda *_: stop.set())
+        context.call_on_close(partial(signal.signal, name, before))
+    return stop
+
+
+def _say(line: str) -> None:
+    """Print a line with the time, on the stream for what happens, so that --json stays JSON."""
+    click.echo(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", err=True)

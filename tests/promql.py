@@ -16,6 +16,8 @@ DASHBOARD = PROJECT_ROOT / "deploy" / "grafana" / "percept.json"
 ALERTS = PROJECT_ROOT / "deploy" / "prometheus" / "alerts.yml"
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus adds when it scrapes."""
+OF_MONITOR = ("percept_drift", "percept_quality", "percept_monitor_")
+"""Beginnings of the metrics that `percept monitor` shows, not a service."""
 _VARIABLES = {"$__rate_interval": "5m"}
 
 

@@ -28,6 +28,8 @@ class Reference:
     """float32 [N]: out-of-scope scores, of tasks that have them."""
     features: np.ndarray | None = None
     """float16 [M, D], M at most N, of networks that give them."""
+    without: np.ndarray | None = None
+    """bool [N]: which get no tag; of taggers alone, and not of bundles that were made before it was kept."""
 
     def file(self) -> dict[str, bytes]:
         """Return the bundle's file as name -> content."""
@@ -39,6 +41,8 @@ class Reference:
         }
         if self.out_of_scope is not None:
             arrays["out_of_scope"] = self.out_of_scope[rows].astype(np.float32)
+        if self.without is not None:
+            arrays["without"] = self.without[rows].astype(np.bool_)
         if self.features is not None:
             drawn = np.sort(rng.permutation(len(self.features))[:MAX_FEATURES])
             arrays["features"] = self.features[drawn].astype(np.float16)
@@ -61,5 +65,5 @@ def read_reference(bundle: Bundle) -> Reference | None:
     except TypeError as error:
         raise BundleError(
             f"{bundle.path}/{REFERENCE_FILE} holds {sorted(arrays)}; expected confidence and label_shares, with "
-            "out_of_scope and features where there are any. Copy the bundle again from where it was made."
+            "out_of_scope, features and without where there are any. Copy the bundle again from where it was made."
         ) from error

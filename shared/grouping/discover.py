@@ -177,7 +177,7 @@ def _groups(
     centres = centres_of(space, of)
     words = _words(rows, open_, of)
     taken = set(labels)
-    near = None if shown is None or grouping.known_space is None else _Near(grouping.known_space, shown[0].codes)
+    near = None if shown is None or grouping.known_space is None else Near(grouping.known_space, shown[0].codes)
     found = []
     for number in range(grouping.count):
         places = np.flatnonzero(of == number)
@@ -188,7 +188,7 @@ def _groups(
         if rows.image is not None and eyes.names is not None:
             named = Counter(tag for tag in eyes.names([contents[row] for row in members[:TYPICAL]]) if tag is not None)
             tags = [tag for tag, _ in named.most_common(NAMED_BY)]
-        name = _unique(" ".join((own or tags)[:NAMED_BY]) or f"group {number + 1}", taken)
+        name = unique_name(" ".join((own or tags)[:NAMED_BY]) or f"group {number + 1}", taken)
         nearest, likeness, is_part = (None, 0.0, False) if near is None else near.of(space[places])
         second = [members[i] for i in np.flatnonzero(halves(space[places]))]
         label = None if nearest is None else labels[nearest]
@@ -196,8 +196,13 @@ def _groups(
     return found
 
 
-class _Near:
-    """How alike groups are to known labels."""
+class Near:
+    """How alike groups are to known labels.
+
+    Args:
+        space: float32 [M, D] of length 1, as `Grouping.known_space`.
+        codes: int [M], labels as numbers from 0.
+    """
 
     def __init__(self, space: np.ndarray, codes: np.ndarray) -> None:
         self.centres = centres_of(space, codes)
@@ -219,18 +224,28 @@ def _words(rows: Rows, open_: Sequence[int], of: np.ndarray) -> dict[str, list[s
     kept = [(text, number) for text, number in inside if text]
     if not kept:
         return {}
-    found = characteristic_words([text for text, _ in kept], [number for _, number in kept], 4 * _MOST_WORDS)
+    return telling_words([text for text, _ in kept], [number for _, number in kept])
+
+
+def telling_words(texts: Sequence[str], groups: Sequence[str]) -> dict[str, list[str]]:
+    """Return group -> the words that its texts share and those of others have not, the most telling first.
+
+    Args:
+        texts: of all groups.
+        groups: that of each text.
+    """
+    found = characteristic_words(texts, groups, 4 * _MOST_WORDS)
     telling = {
-        number: [word for word, score in words if score > 0 and word not in ENGLISH_STOP_WORDS]
-        for number, words in found.items()
+        group: [word for word, score in words if score > 0 and word not in ENGLISH_STOP_WORDS]
+        for group, words in found.items()
     }
     return {
-        number: words[:_MOST_WORDS] or [word for word, _ in found[number]][:NAMED_BY]
-        for number, words in telling.items()
+        group: words[:_MOST_WORDS] or [word for word, _ in found[group]][:NAMED_BY] for group, words in telling.items()
     }
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken, with a number if need be, and take it."""
     found, number = name, 2
     while found in taken:
         found, number = f"{name} {number}", number + 1

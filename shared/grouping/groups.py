@@ -177,7 +177,8 @@ def _words(texts: Sequence[str] | None, known: Known | None, seed: int) -> tuple
     directions = min(_WORD_DIRECTIONS, min(table.shape) - 1)
     if directions < 2:
         return None, None
-    found = normalised(TruncatedSVD(directions, random_state=seed).fit_transform(table))
+    with np.errstate(invalid="ignore"):  # where all texts are the same, there is no variance to take shares of
+        found = normalised(TruncatedSVD(directions, random_state=seed).fit_transform(table))
     return found[: len(texts)], found[len(texts) :] if others else None
 
 

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 _BLOCK = 2048
 """Groups whose products with all others are held at once."""
+_SLOW = 3000
+"""Rows from which it takes seconds, and shows how far it is."""
 
 
 def average_linkage(features: np.ndarray) -> np.ndarray:
@@ -27,7 +29,7 @@ def average_linkage(features: np.ndarray) -> np.ndarray:
     sizes, ids = np.ones(count), np.arange(count)
     joined: list[tuple[int, int, float, float]] = []
     label = count
-    with tqdm(total=count - 1, desc="grouping", unit="join") as bar:
+    with tqdm(total=count - 1, desc="grouping", unit="join", disable=count < _SLOW) as bar:
         while len(ids) > 1:
             near, cosine = _nearest((sums / sizes[:, np.newaxis]).astype(np.float32))
             here = np.arange(len(ids))

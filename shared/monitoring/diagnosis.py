@@ -1,18 +1,20 @@
-"""What may explain a change, and never raises an alarm: labels, features, and the sizes of inputs."""
+"""What may explain a change, and never raises an alarm: labels, features, and sizes, languages and light of inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import chi2_contingency
 
-from shared.monitoring.windows import Window
+from shared.exploring.languages import language_of
+from shared.exploring.photos import Looked, look
+from shared.monitoring.windows import Sample, Window, is_far, plain
 
 MOVED = 5
-FAR = 0.99
-"""What is farther from the mean of the reference's features than this share of them is called far."""
+LANGUAGES = 4
 _LEAST_EXPECTED = 1
 """Labels of which fewer are expected are taken together. With 150 labels, 500 records and 2,000 examples of the same
 mix, p was below 0.01 in 0.6 % of 1,500 draws, and below 0.05 in 5.1 % (2026-12-01)."""
@@ -46,11 +48,10 @@ def feature_moves(now: Window, before: Window) -> dict[str, Any] | None:
         return None
     centre = before.features.mean(axis=0)
     mean = now.features.mean(axis=0)
-    limit = np.quantile(np.linalg.norm(before.features - centre, axis=1), FAR)
     norms = float(np.linalg.norm(centre) * np.linalg.norm(mean))
     return {
         "cosine": float(centre @ mean) / norms if norms > 0 else 0.0,
-        "far": float((np.linalg.norm(now.features - centre, axis=1) > limit).mean()),
+        "far": float(is_far(now.features, before.features).mean()),
         "records": len(now.features),
     }
 
@@ -65,6 +66,26 @@ def sizes(now: Window, before: Window) -> list[dict[str, Any]]:
         }
         for name, sample in now.sizes.items()
     ]
+
+
+def languages(now: Sequence[str], before: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the shares of the texts' languages, the most frequent first; `code` is None where it is not clear.
+
+    Args:
+        now: of the window; nothing if texts are not kept.
+        before: of earlier records; nothing if there are none to compare with.
+    """
+    counts, earlier = (Counter(language_of(text) for text in texts) for texts in (now, before))
+    return [
+        {"code": code, "now": count / len(now), "before": earlier[code] / len(before) if before else None}
+        for code, count in counts.most_common(LANGUAGES)
+    ]
+
+
+def brightness(photos: Iterable[bytes]) -> Sample | None:
+    """Return how bright photos are, 0 to 1 each; None where there are none that can be seen."""
+    seen = [looked.brightness for photo in photos if isinstance(looked := look(photo), Looked)]
+    return plain(np.array(seen)) if seen else None
 
 
 def _chi_squared(counts: np.ndarray) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ NO_ANSWER = {
 }
 """Task -> the outcome in records that gives nothing, and how people call it."""
 SIZES = ("characters", "context_characters", "width", "height")
+FAR = 0.99
+"""What is farther from the mean of the reference's features than this share of them is called far."""
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value
@@ -98,6 +100,12 @@ class Window:
     """float32 [M, D]."""
     sizes: Mapping[str, Sample] = field(default_factory=dict)
     """Of the inputs, as far as records have them."""
+    out_of_scope: Sample | None = None
+    """Out-of-scope scores, of tasks that have them."""
+
+    def with_size(self, name: str, sample: Sample | None) -> Window:
+        """Return the same with one more size of the inputs; as it is for None."""
+        return self if sample is None else replace(self, sizes={**self.sizes, name: sample})
 
 
 def of_reference(bundle: Bundle, reference: Reference) -> Window:
@@ -112,6 +120,7 @@ def of_reference(bundle: Bundle, reference: Reference) -> Window:
         None if bundle.config.task == "qa" else shares,
         float(len(confidence)),
         None if reference.features is None else reference.features.astype(np.float32),
+        out_of_scope=None if reference.out_of_scope is None else plain(reference.out_of_scope),
     )
 
 
@@ -126,6 +135,8 @@ def of_records(bundle: Bundle, rows: Sequence[Mapping[str, Any]], name: str) -> 
     outcome, _ = NO_ANSWER[bundle.config.task]
     weights = weights_of(rows)
     numbers = np.array([np.nan if row["confidence"] is None else row["confidence"] for row in rows], dtype=np.float64)
+    scores = np.array([np.nan if row["out_of_scope_score"] is None else row["out_of_scope_score"] for row in rows])
+    has_score = ~np.isnan(scores)
     sizes = {}
     for size in SIZES:
         given = [place for place, row in enumerate(rows) if row[size] is not None]
@@ -140,7 +151,20 @@ def of_records(bundle: Bundle, rows: Sequence[Mapping[str, Any]], name: str) -> 
         effective(weights),
         _features(rows),
         sizes,
+        Sample(scores[has_score], weights[has_score]) if has_score.any() else None,
     )
+
+
+def is_far(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return bool [N]: which features are farther from the mean of the reference's than `FAR` of these.
+
+    Args:
+        features: float [N, D].
+        reference: float [M, D].
+    """
+    centre = reference.mean(axis=0)
+    limit = np.quantile(np.linalg.norm(reference - centre, axis=1), FAR)
+    return np.asarray(np.linalg.norm(features - centre, axis=1) > limit)
 
 
 def weights_of(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -154,6 +178,8 @@ def _without(bundle: Bundle, reference: Reference) -> Sample | None:
         return plain(1 - reference.out_of_scope < decision.abstain_below)
     if isinstance(decision, AnswerDecision):
         return plain(reference.confidence < decision.abstain_below)
+    if reference.without is not None:
+        return plain(reference.without)
     if isinstance(decision, TagDecision) and decision.abstain_below is None:
         thresholds = set(decision.thresholds.values())
         if len(thresholds) == 1:  # with several, the best score alone does not tell whether any tag is given

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ MAX_LABELS = 50
 _LARGEST_HALF = float(np.finfo(np.float16).max)
 _ROW_BYTES = 1000
 _CHARACTER_BYTES = 4
+_SAME_CHARS = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -78,6 +81,8 @@ class Record:
 
     def row(self) -> dict[str, Any]:
         """Return the columns of the store, with personal data in texts masked, and a photo as a small JPEG."""
+        text, context = redacted(self.text), redacted(self.context)
+        photo = None if self.photo is None else _jpeg(self.photo)
         return {
             "request_id": self.request_id,
             "item": self.item,
@@ -99,11 +104,12 @@ class Record:
             "width": self.width,
             "height": self.height,
             "features": None if self.features is None else _half(self.features).tobytes(),
-            "text": redacted(self.text),
-            "context": redacted(self.context),
+            "text": text,
+            "context": context,
             "answer": redacted(self.answer),
-            "photo": None if self.photo is None else _jpeg(self.photo),
+            "photo": photo,
             "shadow_of": self.shadow_of,
+            "same": same_of(text, context, photo),
         }
 
 
@@ -118,14 +124,28 @@ def redacted(text: str | None) -> str | None:
     return masked(text.replace("\x00", "").encode("utf-8", "replace").decode())
 
 
+def same_of(text: str | None, context: str | None = None, photo: bytes | None = None) -> str | None:
+    """Return what identical inputs have in common, whatever their case and blanks; None where no input is kept.
+
+    >>> same_of(" Hello  you") == same_of("hello you") != same_of("hello you", "a passage")
+    True
+    """
+    if text is None and photo is None:
+        return None
+    folded = "\0".join(" ".join(part.casefold().split()) for part in (text or "", context or ""))
+    return hashlib.sha256(folded.encode() + (photo or b"")).hexdigest()[:_SAME_CHARS]
+
+
 def _half(features: np.ndarray) -> np.ndarray:
     """Return little-endian float16 [D]; what is too large for it becomes the largest that it has."""
     return np.asarray(np.clip(features, -_LARGEST_HALF, _LARGEST_HALF), dtype="<f2")
 
 
 def _jpeg(photo: Image.Image) -> bytes:
-    small = photo.convert("RGB")  # also a copy: the photo may still be in use
-    small.thumbnail((PHOTO_SIDE_PX, PHOTO_SIDE_PX))
+    small = photo.convert("RGB")
+    factor = math.ceil(max(small.size) / PHOTO_SIDE_PX)
+    if factor > 1:  # by a whole number: any other size takes 15 times as long, as much as decoding the photo did
+        small = small.reduce(factor)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=PHOTO_QUALITY)
     return buffer.getvalue()

@@ -37,6 +37,7 @@ RECORDS = sa.Table(
     sa.Column("answer", sa.Text),
     sa.Column("photo", sa.LargeBinary),
     sa.Column("shadow_of", sa.Text),
+    sa.Column("same", sa.String),
 )
 FEEDBACK = sa.Table(
     "percept_feedback",

@@ -9,7 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -114,6 +114,8 @@ class TagJudging(Judging[Judged, Rule]):
     preprocessor: ImagePreprocessor
     hierarchy: Hierarchy
     problem_type: ProblemType
+    counted: frozenset[str] = frozenset()
+    """Labels that need not be known: a tag that lacks is wrong."""
 
     @classmethod
     def of_data(cls, data: TaggingData) -> TagJudging:
@@ -129,6 +131,10 @@ class TagJudging(Judging[Judged, Rule]):
         hierarchy = Hierarchy(bundle.labels, bundle.config.label_parents)
         return cls(data, ImagePreprocessor.from_config(bundle.preprocessor), hierarchy, problem_type)
 
+    def counting(self, labels: Iterable[str]) -> TagJudging:
+        """Return the judging that also asks about photos with these labels, known or not; for `outcomes` alone."""
+        return replace(self, counted=frozenset(labels))
+
     def judge(self, runtime: Runtime, split: str) -> Judged:
         """Return what a runtime says of the photos that have a known label, or none at all.
 
@@ -136,7 +142,7 @@ class TagJudging(Judging[Judged, Rule]):
             DataError: there is none.
         """
         chosen = examples_of(self.data.splits, split)
-        known = set(self.hierarchy.labels)
+        known = self.counted.union(self.hierarchy.labels)
         examples = [e for e in chosen if known.intersection(e.labels) or not e.labels]
         if not examples:
             raise DataError(
@@ -206,12 +212,12 @@ class TagJudging(Judging[Judged, Rule]):
         return Fitted(Rule(decision, before.centres), decision)
 
     def reference(self, judged: Judged, rule: Rule) -> Reference:
-        """Return the best tags' scores, the shares of photos that get each tag, and some features."""
+        """Return the best tags' scores, the shares of photos that get each tag, who gets none, and some features."""
         scores = self.scores(judged, rule.decision.temperature)
         thresholds = np.array([rule.decision.thresholds[label] for label in self.hierarchy.labels])
         given = self.hierarchy.given(scores, thresholds) & ~rule.foreign(judged)[:, np.newaxis]
         shares = given.mean(axis=0)
-        return Reference(scores.max(axis=1), shares, features=judged.features)
+        return Reference(scores.max(axis=1), shares, features=judged.features, without=~given.any(axis=1))
 
     def worth(self, judged: Judged) -> Worth | None:
         """Return how often the best tag is right, beside the most frequent one and the nearest by colours.
@@ -291,6 +297,9 @@ class TagJudging(Judging[Judged, Rule]):
         given = self.hierarchy.given(scores, thresholds) & ~foreign[:, np.newaxis]
         holds = judged.targets == 1
         known = judged.targets != UNKNOWN
+        strange = self.counted.difference(self.hierarchy.labels)
+        missing = np.array([len(strange.intersection(example.labels)) for example in judged.examples])
+        has_label = holds.any(axis=1) | (missing > 0)
         labels = np.array(self.hierarchy.labels, dtype=object)
         answers: list[str | None] = [", ".join(labels[tags]) or None for tags in given]
         if self.problem_type == "single_label_classification":
@@ -298,15 +307,15 @@ class TagJudging(Judging[Judged, Rule]):
             best = leaves[np.where(known, scores, -np.inf)[:, leaves].argmax(axis=1)]
             measure, right = "share of photos whose best tag is right", holds[np.arange(len(holds)), best].astype(float)
             right[foreign] = 0.0
-            for row in np.flatnonzero(holds.any(axis=1)):
+            for row in np.flatnonzero(has_label):
                 answers[row] = None if foreign[row] else labels[best[row]]
             explained = "A photo's best tag counts. A photo that gets no tag counts as wrong, unless it has no label."
         else:
             hits = (given & holds).sum(axis=1)
-            right = 2 * hits / np.maximum((given & known).sum(axis=1) + holds.sum(axis=1), 1)
+            right = 2 * hits / np.maximum((given & known).sum(axis=1) + holds.sum(axis=1) + missing, 1)
             measure = "F1 of a photo's tags"
             explained = "F1 is how well a photo's tags match its labels. To give none is right where it has no label."
-        right = np.where(holds.any(axis=1), right, ~given.any(axis=1))
+        right = np.where(has_label, right, ~given.any(axis=1))
         return Outcomes(
             measure,
             explained,
@@ -325,7 +334,7 @@ class TagJudging(Judging[Judged, Rule]):
 
     def left_out(self, split: str) -> dict[str, Any]:
         """Return how many photos have unknown labels only, and set -> unknown label -> photos that have it."""
-        known = set(self.hierarchy.labels)
+        known = self.counted.union(self.hierarchy.labels)
         examples = examples_of(self.data.splits, split)
         unknown = {source.name: Counter[str]() for source in self.data.sources}
         for example in examples:

@@ -31,12 +31,24 @@ section("alarms", "The two alarms", ...data.alarms.map((alarm) => {
   make("p", { class: "small soft" }, "The grey mark is what it was, the circle what it is. Beyond the brown mark, a change would be seen four times in five. Each alarm is false in 1 % of windows in which nothing has changed."));
 
 const quality = data.quality;
+const measured = [["drawn at random and reviewed", quality.audited], ["by feedback, corrected", quality.corrected], ["by feedback", quality.said ? quality : null]].filter(([, part]) => part);
 section("quality", "How often it is right",
-  ...(quality.said ? [line(quality.low, quality.high, 1, `${exact(quality.low)} to ${exact(quality.high)}`, { dot: quality.value, start: false })] : []),
+  measured.length ? table([["", "name"], ["right", "number"], ["95 % interval", "number"], ["0 to 100 %", "wide"]], measured.map(([name, part]) => [name, exact(part.value), `${exact(part.low)} to ${exact(part.high)}`,
+    line(part.low, part.high, 1, `${exact(part.low)} to ${exact(part.high)}`, { dot: part.value, start: false })])) : null,
   ...data.quality_lines.map((each) => make("p", {}, each[0].toUpperCase() + each.slice(1))));
 
-const { labels, features, sizes } = data.diagnosis;
-const heads = { characters: "characters", context_characters: "characters of the passage", width: "width, px", height: "height, px" };
+const typical = (group) => group.photos.length
+  ? make("div", { class: "sheet" }, ...group.photos.map((photo) => make("img", { src: `data:image/jpeg;base64,${photo}`, alt: `a photo of ${group.name}`, loading: "lazy" })))
+  : make("ul", { class: "members" }, ...group.texts.map((text) => make("li", {}, text)));
+if (data.groups.length) section("groups", "What is new", make("p", { class: "small soft" }, "Records that get no label, or whose features are far from the usual ones, and that are alike. Their most typical members come first."),
+  make("div", { class: "groups" }, ...data.groups.map((group) => make("div", { class: "card group" },
+    make("p", {}, make("b", {}, group.name), " ", make("span", { class: "soft" }, count(group.size, "record"))),
+    group.nearest ? make("p", { class: "small" }, `Nearest label: ${group.nearest}`) : null,
+    typical(group)))));
+
+const { labels, features, sizes, languages } = data.diagnosis;
+const heads = { characters: "characters", context_characters: "characters of the passage", width: "width, px", height: "height, px", brightness: "brightness" };
+const sized = (each, value) => each.name === "brightness" ? exact(value) : number(value);
 section("diagnosis", "What may explain a change", make("p", { class: "small soft" }, "None of this raises an alarm: all of it moves with what people happen to ask for."),
   labels && labels.moved.length ? make("h3", {}, "Labels that moved most") : null,
   labels && labels.moved.length ? table([["label", "name"], ["before", "number"], ["now", "number"], ["", "wide"]], labels.moved.map((each) => [each.label, exact(each.before), exact(each.now),
@@ -46,4 +58,6 @@ section("diagnosis", "What may explain a change", make("p", { class: "small soft
   features ? make("p", {}, `The cosine of their mean with the reference's is ${features.cosine.toFixed(3)}. ${exact(features.far)} of ${count(features.records, "record")} are farther from it than 99 % of the reference.`) : null,
   sizes.length ? make("h3", {}, "Sizes of the inputs") : null,
   sizes.length ? table([["", "name"], ["5 %", "number"], ["middle", "number"], ["95 %", "number"], ["middle before", "number"]],
-    sizes.map((each) => [heads[each.name], ...each.now.map((value) => number(value)), each.before ? number(each.before[1]) : null])) : null);
+    sizes.map((each) => [heads[each.name], ...each.now.map((value) => sized(each, value)), each.before ? sized(each, each.before[1]) : null])) : null,
+  languages.length ? make("h3", {}, "Languages") : null,
+  languages.length ? table([["", "name"], ["now", "number"], ["before", "number"]], languages.map((each) => [each.code ? new Intl.DisplayNames("en", { type: "language" }).of(each.code) : "not clear", exact(each.now), each.before === null ? null : exact(each.before)])) : null);

@@ -10,9 +10,10 @@ down_revision = "1"
 
 
 def upgrade() -> None:
-    """Add the tables and the column."""
+    """Add the tables and the columns."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.add_column("percept_records", sa.Column("shadow_of", sa.Text))
+    op.add_column("percept_records", sa.Column("same", sa.String(32)))
     op.create_table(
         "percept_reviews",
         sa.Column("id", number, primary_key=True, autoincrement=True),
@@ -42,4 +43,5 @@ def downgrade() -> None:
     for name in ("percept_findings", "percept_reviews"):
         op.drop_table(name)
     with op.batch_alter_table("percept_records") as table:
+        table.drop_column("same")
         table.drop_column("shadow_of")

