@@ -17,10 +17,13 @@ from benchmarks.measure import Plan, measure
 from benchmarks.pages import publish
 from benchmarks.parts import part_times
 from benchmarks.plot import draw
+from benchmarks.records import SECONDS, TURNS, measure_records, render_records, write_records
 from benchmarks.report import render, render_parts
 from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import QUICK, QUICK_LEVELS, WORKLOADS
 from shared.project import PROJECT_ROOT
+
+RECORDS = "records"
 
 
 def _chosen(known: dict[str, Any]) -> Any:
@@ -36,7 +39,11 @@ def _chosen(known: dict[str, Any]) -> Any:
 
 
 @click.command()
-@click.option("--only", callback=_chosen(WORKLOADS), help=f"Comma-separated workloads from {', '.join(WORKLOADS)}.")
+@click.option(
+    "--only",
+    callback=_chosen({**WORKLOADS, RECORDS: RECORDS}),
+    help=f"Comma-separated workloads from {', '.join(WORKLOADS)}; or {RECORDS}, for what keeping records costs.",
+)
 @click.option("--stacks", callback=_chosen(STACKS), help=f"Comma-separated stacks from {', '.join(STACKS)}.")
 @click.option("--connections", help="Comma-separated, for all workloads; by default each has its own.")
 @click.option("--rounds", type=click.IntRange(1), help="Every stack is restarted in each round.  [default: 3]")
@@ -66,6 +73,11 @@ def main(
     if report is not None:
         _show(json.loads(report.read_text(encoding="utf-8")), report, plot, is_published)
         return
+    if only and RECORDS in only:
+        if only != [RECORDS]:
+            raise click.UsageError(f"{RECORDS} is measured by itself: --only {RECORDS}.")
+        _measure_records(rounds, seconds, output)
+        return
     workloads = only or [WORKLOADS[name] for name in (QUICK if quick else WORKLOADS)]
     levels = tuple(map(int, connections.split(","))) if connections else QUICK_LEVELS if quick else None
     levels = (1,) if parts else levels
@@ -94,6 +106,14 @@ def main(
         _show(result, path, plot, is_published)
     if result["problems"]:
         raise SystemExit(1)
+
+
+def _measure_records(turns: int | None, seconds: float | None, output: Path | None) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    result = measure_records(turns or TURNS, seconds or SECONDS)
+    path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}-records.json"
+    write_records(result, path)
+    click.echo(f"\n{render_records(result)}\nResult {path}")
 
 
 def _show(result: dict[str, Any], path: Path, plot: Path | None, is_published: bool) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,8 @@ class Setup:
     bundles: dict[str, Path] = field(
         default_factory=lambda: {"intent": MODELS / "intent", "qa": MODELS / "qa", "photo": MODELS / "tagger"}
     )
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of the environment."""
     eager: Path | None = None
     """Folder of the eager peers' networks, once `make_eager` has created them."""
 
@@ -77,7 +79,9 @@ class Stack:
         port = free_port()
         kinds = ("intent", "qa") if family == "language" else ("photo",)
         variables = {FOLDERS[kind]: str(setup.bundles[kind]) for kind in kinds}
-        variables |= {WORKERS: str(setup.workers), EAGER: str(setup.eager or "")} | PERCEPT_SETTINGS
+        variables |= (
+            {WORKERS: str(setup.workers), EAGER: str(setup.eager or "")} | PERCEPT_SETTINGS | dict(setup.variables)
+        )
         with running(self.command(setup, family, port), first, port=port, variables=variables) as server:
             yield server
 

@@ -6,8 +6,10 @@ Imports little at first: `percept batch` starts its processes before it loads an
 from __future__ import annotations
 
 import json
+import re
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +34,44 @@ split = click.option(
     "--split", type=click.Choice(["test", "val", "train", "all"]), default="test", show_default=True, help="Which part."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+mlflow = click.option(
+    "--mlflow",
+    metavar="URI",
+    envvar="MLFLOW_TRACKING_URI",
+    help="Also log it as a run of this MLflow server; MLFLOW_TRACKING_URI if not given.",
+)
 min_score = click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
     help="The lowest score of a tag; each label's own threshold if not given.",
+)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)([mhd])")
+_RECORDS_URL = re.compile(r"sqlite:///.+|postgresql(\+psycopg)?://.+")
+
+
+def duration(context: click.Context, option: click.Parameter, value: str | None) -> timedelta | None:
+    """Return a duration such as 90m, 24h or 7d; for `callback`."""
+    found = _DURATION.fullmatch(value) if value is not None else None
+    if value is not None and (found is None or float(found[1]) == 0):
+        raise click.BadParameter(f"{value!r} is no duration: write 90m, 24h or 7d.", context, option)
+    return timedelta(**{_UNITS[found[2]]: float(found[1])}) if found is not None else None
+
+
+def _records_url(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if _RECORDS_URL.fullmatch(value) is None:
+        raise ConfigError("--records takes sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
+    return value
+
+
+records = click.option(
+    "--records",
+    "url",
+    required=True,
+    envvar="PERCEPT_RECORDS",
+    metavar="URL",
+    callback=_records_url,
+    help="The store, as the service has it; PERCEPT_RECORDS if not given.",
 )
 recipes = click.option(
     "-c",

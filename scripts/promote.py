@@ -58,6 +58,7 @@ class _PromoteCommand(options.DataCommand):
               help="Points that the share out of scope, or without a tag or answer, may move.")  # fmt: skip
 @click.option("--watch-errors", type=click.FloatRange(0, 100), default=1.0, show_default=True,
               help="Points that the share of failed requests may grow.")  # fmt: skip
+@options.mlflow
 @options.as_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="HTML", help="Write a page to this file.")
 @options.device
@@ -83,6 +84,7 @@ def command(
     watch_confidence: float,
     watch_no_answer: float,
     watch_errors: float,
+    mlflow: str | None,
     as_json: bool,
     output: Path | None,
     device: str,
@@ -139,6 +141,13 @@ def command(
     if not promotion.is_live:
         found["decision"] = "Rolled back"
     _write(found, output)
+    if mlflow is not None:
+        from shared.improving.report import promotion_page
+        from shared.improving.tracking import log_change
+
+        outcome = "live" if promotion.is_live else "rolled back"
+        told = log_change(mlflow, candidate.name, promotion.change, page=promotion_page(found), outcome=outcome)[1]
+        click.echo(f"percept: {told}", err=True)
     if not as_json:
         for line in promotion.told:
             click.echo(line[0].upper() + line[1:])
@@ -172,7 +181,8 @@ def _judged(candidate: Bundle, live: Bundle, data: TaskData, split: str, device:
 
     task = find_task(live.config.task)
     runtimes = [choose_runtime(each, device, network=task.network) for each in (candidate, live)]
-    entries, notes = judged_alike(task, [candidate, live], runtimes, data, split)
+    names = ("the candidate", "the live bundle")
+    entries, notes = judged_alike(task, [candidate, live], runtimes, data, split, unknown_is_wrong=True, names=names)
     first, second = (replace(each, name=name) for each, name in zip(entries, ("candidate", "live"), strict=True))
     lost = [label for label in live.labels if label not in set(candidate.labels)]
     beside = compare([first, second])

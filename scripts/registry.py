@@ -83,7 +83,8 @@ def _printable(text: str) -> str:
 @click.option("--reason", help="Why; goes into the history.")
 @click.option("--by", help="Who; user@host if not given.")
 @click.option("--url", help="A running service that goes back too; its administrator's key comes from PERCEPT_KEY.")
-def rollback(folder: Path, reason: str | None, by: str | None, url: str | None) -> None:
+@options.mlflow
+def rollback(folder: Path, reason: str | None, by: str | None, url: str | None, mlflow: str | None) -> None:
     """Make the version live again that was live before."""
     from shared.bundle.read import read_bundle
     from shared.improving.registry import Registry
@@ -98,6 +99,11 @@ def rollback(folder: Path, reason: str | None, by: str | None, url: str | None) 
         service.model(name)  # before anything is changed
     change = registry.roll_back(by=by, reason=reason, url=url)
     click.echo(f"{change.to} is live in {folder}; before, it was {change.before}.")
+    if mlflow is not None:
+        from shared.improving.tracking import log_change
+
+        name_of = read_bundle(registry.path_of(change.to), verify=False).name
+        click.echo(f"percept: {log_change(mlflow, name_of, change)[1]}", err=True)
     if service is not None:
         try:
             service.swap(read_bundle(registry.path_of(change.to), verify=False).name, change.to)

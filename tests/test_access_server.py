@@ -39,6 +39,8 @@ ROUTES = [
     ("PUT", "/v1/model"),
     ("POST", "/v1/feedback"),
     ("DELETE", "/v1/records"),
+    ("PUT", "/v1/review"),
+    ("GET", "/ui/review"),
     ("POST", "/hf/image-classification"),
     ("GET", "/v2/models/tiny-tagger"),
     ("POST", "/v2/models/tiny-tagger/infer"),

@@ -308,6 +308,29 @@ def test_feedback_replaces_that_of_the_same_key_and_stands_beside_that_of_anothe
     assert found["key"] == "shop"
 
 
+def test_what_one_key_was_answered_is_nothing_to_another_key(opened: Open, tmp_path: Path):
+    keys = tmp_path / "keys.json"
+    shop, other = ({"X-API-Key": add_key(keys, name, role="user")} for name in ("shop", "other"))
+    with opened(api_keys_file=keys, records_level="inputs") as client:
+        written = count("written")
+        ask(client, "book a flight", **shop, **{"X-Request-ID": "same", "X-Subject": "zoe"})
+        ask(client, "play a song", **other, **{"X-Request-ID": "same"})
+        settled(written + 2)
+        for headers in (shop, other):  # each means its own, whoever came last
+            assert give(client, "same", headers, comment=headers["X-API-Key"][:4], right=True).status_code == 200
+            assert read(client, "same", headers).status_code == 403
+            assert client.delete("/v1/records?subject=zoe", headers=headers).status_code == 403
+        alone = ask(client, **shop)
+        assert give(client, alone, other, right=False).status_code == 404
+    with closing(sqlite3.connect(file := tmp_path / "records" / "records.sqlite")) as connection:
+        said = connection.execute(
+            "SELECT r.key, r.text, f.key FROM percept_feedback f JOIN percept_records r ON r.id = f.record "
+            "ORDER BY f.id"
+        ).fetchall()
+    assert said == [("shop", "book a flight", "shop"), ("other", "play a song", "other")]
+    assert len(kept(file)) == 3
+
+
 @pytest.mark.parametrize(
     "forged", ["never-answered", "'; DROP TABLE percept_records; --", "a\x00b", "\ud83d", "", "%", "é"]
 )
@@ -547,7 +570,7 @@ def test_the_page_has_thumbs_for_what_was_recorded_and_for_nothing_else(
         recorder = recorder_of(settings)
         assert recorder is not None
         with client.portal.wrap_async_context_manager(recorder.running()):
-            assert "l-judge" not in call("reply", text="book a flight")["html"]  # sure, and so not sampled
+            assert "p-judge" not in call("reply", text="book a flight")["html"]  # sure, and so not sampled
             shown = call("reply", text="xyz")["html"]
             asked, item = re.search(r'data-request="(\w+)" data-item="(\d)"', shown).groups()
             assert (item, shown.count("<option")) == ("0", 4)
@@ -600,14 +623,45 @@ def test_a_person_says_on_the_page_what_it_is_rather(intent_bundle: Bundle, tmp_
     ):
         tab.locator("#l-message").fill("book a flight")
         tab.keyboard.press("Enter")
-        card = tab.locator(".l-judge")
+        card = tab.locator(".p-judge")
         expect(card.get_by_role("button", name="Yes")).to_be_visible()
         card.get_by_role("combobox").select_option("play_music")
         expect(card).to_have_text("Thank you.")
         tab.locator("#l-message").fill("play a song")
         tab.keyboard.press("Enter")
-        tab.locator(".l-judge").last.get_by_role("button", name="No").click()
+        tab.locator(".p-judge").last.get_by_role("button", name="No").click()
         expect(card.last).to_have_text("Thank you.")
     with closing(sqlite3.connect(file)) as connection:
         said = connection.execute('SELECT "right", labels FROM percept_feedback ORDER BY id').fetchall()
     assert said == [(None, '["play_music"]'), (0, None)]
+
+
+@pytest.mark.browser
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_person_says_what_is_in_a_photo_rather(tagger_bundle: Bundle, tmp_path: Path):
+    file = tmp_path / "records.sqlite"
+    for name, colour in (("green", GREEN), ("blue", BLUE)):
+        (tmp_path / f"{name}.png").write_bytes(plain(colour))
+    with (
+        serving(tagger_bundle.path, tmp_path / "log.txt", workers=2, PERCEPT_RECORDS=f"sqlite:///{file}") as server,
+        launched(tmp_path / "profile") as browser,
+        browser_page(browser, f"{server.url}/ui/", "#samples button") as tab,
+    ):
+        card = tab.locator(".p-judge")
+        expect(card).to_have_count(0)
+        tab.locator("#photo input[type=file]").set_input_files(tmp_path / "green.png")
+        expect(tab.locator(".p-result h2")).to_have_text("1 tag")
+        expect(card.locator("option")).to_have_text(["It is rather …", "car", "cat", "dog"])
+        card.get_by_role("combobox").select_option("cat")
+        expect(card).to_have_text("Thank you.")
+        tab.get_by_role("slider").first.fill("3")  # the tags are drawn anew, and what was said stays said
+        expect(card).to_have_text("Thank you.")
+        tab.get_by_role("button", name="Remove Image").click()
+        expect(card).to_have_count(0)
+        tab.locator("#photo input[type=file]").set_input_files(tmp_path / "blue.png")
+        card.get_by_role("button", name="Yes").click()
+        expect(card).to_have_text("Thank you.")
+    with closing(sqlite3.connect(file)) as connection:
+        said = connection.execute('SELECT "right", labels FROM percept_feedback ORDER BY id').fetchall()
+    assert said == [(None, '["cat"]'), (1, None)]

@@ -21,6 +21,8 @@ from shared.errors import InputError, NotFound, PerceptError, TooLarge
 from shared.serving.page.kept_files import UPLOAD_KEEP_S, upload_folder
 from shared.serving.page.tabs import Page, Part
 from shared.serving.page.uploads import Uploads
+from shared.serving.recording.notes import noting
+from shared.serving.recording.thumbs import keep_opinion
 from vision.api import tag_images
 from vision.engine import TaggingEngine
 from vision.heatmap import occlusion_map, overlay
@@ -65,6 +67,27 @@ element.addEventListener('click', (event) => {
   if (event.target.closest('.p-back')) element.querySelector('.p-heat').remove();
 });
 """
+# Sends what a person says of the tags, and shows what comes back in its place.
+_ON_OPINION = """
+const tell = async (box, opinion) => {
+  box.querySelectorAll('button, select').forEach((each) => { each.disabled = true; });
+  const told = await server.judge({ request: box.dataset.request, item: Number(box.dataset.item), ...opinion })
+    .catch(() => undefined);
+  const said = document.createElement('span');
+  said.setAttribute('role', 'status');
+  box.replaceChildren(said);
+  said.textContent = told?.said ?? 'I cannot be reached right now.';
+};
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('.p-judge button');
+  if (button) tell(button.closest('.p-judge'), { up: button.dataset.up === '1' });
+});
+element.addEventListener('change', (event) => {
+  if (event.target.matches('.p-judge select') && event.target.value) {
+    tell(event.target.closest('.p-judge'), { label: event.target.value });
+  }
+});
+"""
 # No input is read by Gradio: what a stranger sends in the place of one must not fail there.
 _QUIET: dict[str, Any] = {
     "queue": False,
@@ -105,6 +128,9 @@ class TaggerPage:
                 gr.HTML(render.samples(self.samples), elem_id="samples")
             with gr.Column(scale=5, min_width=320):
                 tags = gr.HTML(WAITING, js_on_load=_ON_PRESS, elem_id="tags")
+                opinion = gr.HTML(
+                    "", js_on_load=_ON_OPINION, server_functions=self.server_functions(), elem_id="opinion"
+                )
                 with gr.Group(elem_classes=["p-thresholds", "p-card"]):
                     use_own = gr.Checkbox(True, label="Each tag's own threshold, fitted on validation photos")
                     threshold = gr.Slider(1, 99, value=50, step=1, label="Or one threshold for all tags, in percent")
@@ -116,7 +142,7 @@ class TaggerPage:
             limits = Part(lambda: render.limits(self.engine().predictor))
 
         photo.change(None, photo, address, js=_ADDRESS_OF, **_QUIET)
-        address.change(self.look, [address, use_own, threshold], [answer, tags, heat], **_QUIET)
+        address.change(self.look, [address, use_own, threshold], [answer, tags, heat, opinion], **_QUIET)
         use_own.input(self.filter, [answer, use_own, threshold], tags, **_QUIET)
         threshold.input(
             self.filter_by_slider, [answer, threshold], [use_own, tags], **_QUIET, trigger_mode="always_last"
@@ -129,19 +155,30 @@ class TaggerPage:
         [found] = (await tag_images(self.engine(), [self._read(photo)])).results
         return found.model_dump()
 
-    async def look(self, photo: object, use_own: object, threshold: object) -> tuple[str, str, str]:
-        """Return answer, tags and an empty heat map for a dropped photo, or what is wrong with it."""
+    def server_functions(self) -> list[Callable[..., Any]]:
+        """Return the functions that the page calls, each with one JSON value, which may be anything."""
+
+        async def judge(sent: Any) -> dict[str, str]:
+            return {"said": await keep_opinion(sent)}
+
+        return [judge]
+
+    async def look(self, photo: object, use_own: object, threshold: object) -> tuple[str, str, str, str]:
+        """Return answer, tags, an empty heat map and thumbs for a dropped photo, or what is wrong with it.
+
+        Thumbs are there where the answer was recorded.
+        """
         if not photo:
-            return "", WAITING, ""
+            return "", WAITING, "", ""
         try:
             engine = self.engine()
             min_score = _min_score(use_own, threshold)
         except InputError as error:
-            return "", notice("This threshold cannot be used", str(error), _ANOTHER_NUMBER), ""
+            return "", notice("This threshold cannot be used", str(error), _ANOTHER_NUMBER), "", ""
         try:
             seen = await engine.look_at(self._read(photo))
         except PerceptError as error:
-            return "", _explain(error), ""
+            return "", _explain(error), "", ""
         view = TagView(engine.predictor)
         scores = engine.predictor.scores(seen.logits)
         answer = Answer.of(
@@ -153,7 +190,9 @@ class TaggerPage:
             version=engine.version,
             is_foreign=engine.predictor.is_foreign(seen.outputs),
         )
-        return answer.to_json(), view.result(answer, min_score), ""
+        notes = noting()
+        judge = view.judge(notes.request_id) if notes is not None and 0 in notes.kept_items else ""
+        return answer.to_json(), view.result(answer, min_score), "", judge
 
     def filter(self, kept: object, use_own: object, threshold: object) -> str:
         """Return the tags at another threshold; the model does not run."""

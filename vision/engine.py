@@ -30,7 +30,8 @@ from shared.runtime.protocol import Runtime, check_inputs
 from shared.serving.http.limits import Admission
 from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe.metrics import ModelMetrics
-from shared.serving.recording.notes import Notes, noting
+from shared.serving.recording.notes import Answered, Notes, noting
+from shared.serving.recording.shadow import Candidate, Skipped, candidate_paths, load_shadows
 from shared.serving.settings import Settings
 from vision.images import DecodedImage, Postponed, Work, decode_image
 from vision.tagging import TASK
@@ -155,12 +156,14 @@ class TaggingEngine:
     @classmethod
     def load(cls, settings: Settings) -> TaggingEngine:
         """Return an engine whose model gave its golden outputs; blocks for as long as that takes."""
-        return cls._of(Path(settings.tagger), settings)
+        engine = cls._of(Path(settings.tagger), settings)
+        load_shadows(settings, [engine.bundle], {TASK.name: _candidate})
+        return engine
 
     @staticmethod
     def check(settings: Settings) -> None:
         """Refuse settings without a bundle, or with one that cannot be read."""
-        read_bundle(settings.tagger)
+        candidate_paths(settings, [read_bundle(settings.tagger)])
 
     def replaced(self, task: str, path: Path) -> TaggingEngine:
         """Return an engine for the bundle in `path`, as `load`; there is only one task."""
@@ -231,22 +234,19 @@ class TaggingEngine:
         notes = noting()
         seen = await self._seen(data, allowance, has_photo=notes is not None and notes.has_photos)
         if notes is not None:
-            self._note(notes, seen, item)
+            self._note(notes, seen, item, data)
         return seen
 
-    def _note(self, notes: Notes, seen: Inference, item: int) -> None:
+    def _note(self, notes: Notes, seen: Inference, item: int, data: bytes) -> None:
         """Record what is given by the labels' own thresholds, whatever the request asked for."""
-        tags = self.predictor.decide(seen.outputs)
         notes.keep(
             self,
             item,
-            "tagged" if tags else "untagged",
-            confidence=float(self.predictor.scores(seen.logits).max()),
-            labels=[tag.label for tag in tags],
-            scores=[tag.score for tag in tags],
+            **_answered(self.predictor, seen.outputs),
             features=seen.outputs.get(FEATURES),
             photo=seen.photo,
             size=(seen.width, seen.height),
+            again=data,
         )
 
     async def _seen(self, data: bytes, allowance: Allowance, *, has_photo: bool = False) -> Inference:
@@ -365,3 +365,45 @@ def _inference(
     outputs: Mapping[str, np.ndarray], image: DecodedImage, timings: Timings, *, has_photo: bool
 ) -> Inference:
     return Inference(outputs, image.width, image.height, timings, image.pixels if has_photo else None)
+
+
+def _answered(predictor: TagPredictor, outputs: Mapping[str, np.ndarray]) -> Answered:
+    """Return what a record says of a photo's answer."""
+    tags = predictor.decide(outputs)
+    return {
+        "outcome": "tagged" if tags else "untagged",
+        "confidence": float(predictor.scores(outputs[OUTPUT]).max()),
+        "labels": [tag.label for tag in tags],
+        "scores": [tag.score for tag in tags],
+    }
+
+
+def _candidate(path: Path, settings: Settings) -> Candidate:
+    """Return what answers silently; photos that take much to decode are left out."""
+    bundle, runtime = load_runtime(path, TASK.network, settings)
+    with answering_an_example(bundle):
+        predictor = TagPredictor(bundle, runtime)
+
+        def hold(work: Work) -> AbstractContextManager[Any]:
+            if _is_large(work):
+                raise Postponed
+            return nullcontext()
+
+        def answer(data: bytes) -> Answered:
+            preprocessor = predictor.preprocessor
+            try:
+                photo = decode_image(
+                    data,
+                    target_size_px=preprocessor.resize_px,
+                    max_pixels=settings.max_pixels,
+                    formats=settings.image_formats,
+                    hold=hold,
+                ).pixels
+            except Postponed:
+                raise Skipped from None
+            [outputs] = predictor.infer([predictor.preprocess(photo)])
+            return _answered(predictor, outputs)
+
+        size = predictor.preprocessor.size
+        predictor.decide(predictor.infer([predictor.preprocess(Image.new("RGB", (size, size)))])[0])
+    return Candidate(bundle, runtime, answer)

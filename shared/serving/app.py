@@ -39,6 +39,9 @@ from shared.serving.lifecycle.swaps import ModelSwaps
 from shared.serving.observe.logs import RequestLog
 from shared.serving.open_inference import make_router
 from shared.serving.recording.notes import Recording, check_records, recorder_of
+from shared.serving.recording.quality import make_quality_router
+from shared.serving.recording.review import PAGE as REVIEW_PAGE
+from shared.serving.recording.review import make_review_router
 from shared.serving.recording.routes import make_records_router
 from shared.serving.settings import Settings
 
@@ -97,6 +100,8 @@ def make_app(
         responses=error_responses(*_INFERENCE_STATUSES, body=InferenceErrorBody),
     )
     app.include_router(make_records_router(settings))
+    app.include_router(make_quality_router(settings))
+    app.include_router(make_review_router(settings, lambda: lifecycle().models))
     app.include_router(make_model_router(swaps, settings))
     app.include_router(make_health_router(lifecycle.not_ready_reason, has_metrics=settings.metrics))
     if settings.docs:
@@ -269,6 +274,7 @@ class ApiFirst:
             self._look_at(scope["app"].router.routes)
         path = route_path(scope)
         is_elsewhere = path in (self._own or ()) or f"{path}/".startswith(self._mounted)
+        is_elsewhere = is_elsewhere and not f"{path}/".startswith(f"{REVIEW_PAGE}/")  # below a mounted page, but ours
         await (self.app if is_elsewhere else self._api)(scope, receive, send)
 
     def _look_at(self, routes: Sequence[BaseRoute]) -> None:

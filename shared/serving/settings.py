@@ -45,6 +45,8 @@ BundlePath = Literal["none"] | Path
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]
 """Pillow's names. No setting accepts any other format: those decoders offer too much to attack."""
 Public = Literal["ui", "docs", "metrics"]
+BuiltIn = Literal["number", "date", "time", "duration", "money", "email", "phone", "url"]
+"""What the language service extracts with rules."""
 
 
 def _split(value: Any) -> Any:
@@ -118,6 +120,16 @@ class Settings(BaseSettings):
     max_context_chars: int = Field(default=25_000, ge=1)
     """Characters of the context of a question."""
     max_top_k: int = Field(default=1000, ge=1)
+    extractors: Annotated[list[BuiltIn], NoDecode, CommaSeparated] = []
+    """What rules extract from texts besides what the intent model finds; a variable is `date,time,money`."""
+    extractor_languages: Annotated[list[Literal["en", "fr"]], NoDecode, CommaSeparated] = Field(
+        default=["en", "fr"], min_length=1
+    )
+    """Languages of these rules."""
+    time_zone: str = "UTC"
+    """IANA's name of the zone in which "tomorrow at 8" is meant, unless a request names another."""
+    phone_region: str | None = Field(default=None, pattern=r"^[A-Z]{2}$")
+    """Country of telephone numbers that are written without a country's code, such as "FR"; None finds only others."""
     knowledge: Path | None = None
     """File of the knowledge base, created if missing; None for `knowledge_file` of the user who serves."""
     knowledge_documents: Literal["own", "none"] | Path = "own"
@@ -141,6 +153,10 @@ class Settings(BaseSettings):
     """Confidence from which an answer is sure; one that is out of scope, or no answer, never is."""
     records_days: int | None = Field(default=30, ge=1, le=36_500)
     """Age at which records are deleted; None for never."""
+    shadow: Annotated[list[Path], NoDecode, CommaSeparated] = []
+    """Bundles that answer silently what a served model of the same name was asked, to be compared; needs `records`."""
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the recorded answers that they give, too."""
     docs: bool = True
     """Whether /docs and /openapi.json are served."""
     metrics: bool = True

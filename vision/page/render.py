@@ -45,6 +45,10 @@ class TagView:
         near = [Branch(index, answer.scores[index], False) for index in nearest(answer, tags)]
         return str(_PAGE.result(answer, trees, near, len(tags), self, min_score))
 
+    def judge(self, request_id: str) -> str:
+        """Return thumbs, and the labels that the photo shows rather, for the recorded answer of that request."""
+        return str(_PAGE.judge(request_id, [(label, label) for label in sorted(self.labels, key=str.casefold)]))
+
     def heat(self, picture: Image.Image, label_index: int, score: float, drop: float) -> str:
         """Return the heat map as a figure, explained in words.
 

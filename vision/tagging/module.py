@@ -118,7 +118,7 @@ class TaggingModule(PlainModule):
         if self.is_plain:
             mixes_photos = bool(mixup_alpha or cutmix_alpha)
             check_plain(method, self.network, problem_type, weights, mixes_photos or class_weights != "none")
-        self.fresh = load_start_weights(self.network, architecture, weights)
+        self.fresh, self.new_rows = load_start_weights(self.network, architecture, weights, labels)
         if channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)
         if compile_network:
@@ -261,19 +261,21 @@ class TaggingModule(PlainModule):
                 next(loader)["pixel_values"].to(self.device) for _ in range(min(BATCH_NORM_BATCHES, len(loader)))
             )
             unfold_batch_norm(self.network, batches)
-        if self.fresh or self.hparams["weights"] == "none":
+        is_grown = 0 < len(self.new_rows) < len(self.hparams["labels"])
+        if self.fresh or is_grown or self.hparams["weights"] == "none":
             self._guess_frequencies(data)
 
     @torch.no_grad()
     def _guess_frequencies(self, data: TaggingData) -> None:
-        """Start a fresh head at each label's frequency, so that rare labels need not unlearn a score of 0.5 first."""
+        """Start what is fresh of the head at its labels' frequencies: rare ones need not unlearn a score of 0.5."""
         last = last_layer(self.network)
         targets = np.stack([data.targets(example) for example in data.splits["train"]])  # [N, num_labels]
         positives, known = (targets == 1).sum(0) + 0.5, (targets != UNKNOWN).sum(0) + 1.0
         shares = torch.from_numpy(positives / known)
         single = self.hparams["problem_type"] == "single_label_classification"
         assert last.bias is not None
-        last.bias.copy_(shares.log() if single else shares.logit())
+        guess = (shares.log() if single else shares.logit()).to(last.bias)
+        last.bias[self.new_rows] = guess[self.new_rows]
 
     def on_train_epoch_start(self) -> None:
         """Freeze what does not learn yet, batch norm statistics included."""

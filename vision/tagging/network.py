@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models
 
 from shared.bundle.layout import CONFIG, WEIGHTS
-from shared.bundle.read import Bundle
+from shared.bundle.read import Bundle, read_bundle
 from shared.errors import BundleError, ConfigError
-from shared.training.heads import Centroids, Neighbours
+from shared.training.heads import Centroids, Neighbours, carried_rows
 
 
 def architectures() -> list[str]:
@@ -51,20 +51,30 @@ def _takes_dropout(architecture: str) -> bool:
     return architecture.startswith(("mobilenet", "efficientnet", "vgg", "alexnet", "mnasnet", "squeezenet", "vit"))
 
 
-def load_start_weights(network: nn.Module, architecture: str, weights: str) -> list[str]:
-    """Load start weights into all parts whose shapes agree, and return the names of the parts left as they were.
+def load_start_weights(
+    network: nn.Module, architecture: str, weights: str, labels: Sequence[str] = ()
+) -> tuple[list[str], list[int]]:
+    """Load start weights into all parts whose shapes agree.
+
+    Of a bundle's head, the rows of those labels are taken that the network is to know.
 
     Args:
         network: as `build_network` made it.
         architecture: its name.
         weights: "DEFAULT" (torchvision downloads them), a safetensors file or a bundle's folder in torchvision's
             layout, or "none".
+        labels: of the network.
+
+    Returns:
+        The names of the parts left as they were, and the rows of the last layer that nothing has learned before.
 
     Raises:
         ConfigError: no such file, no network to download with, or weights of another architecture.
     """
+    fresh = list(range(len(labels)))
+    known: Sequence[str] = ()
     if weights == "none":
-        return []
+        return [], fresh
     if weights == "DEFAULT":
         try:
             state = get_model_weights(architecture).DEFAULT.get_state_dict(progress=True, check_hash=True)
@@ -75,6 +85,8 @@ def load_start_weights(network: nn.Module, architecture: str, weights: str) -> l
             ) from error
     else:
         path = Path(weights).expanduser()
+        if (path / CONFIG).is_file():
+            known = read_bundle(path).labels
         path = path / WEIGHTS if path.is_dir() else path
         if not path.is_file():
             raise ConfigError(
@@ -92,6 +104,13 @@ def load_start_weights(network: nn.Module, architecture: str, weights: str) -> l
         for name, value in state.items()
         if name in own and own[name].shape == value.shape
     }
+    if known and labels:
+        last = {id(parameter) for parameter in last_layer(network).parameters()}
+        for name in [name for name, parameter in network.named_parameters() if id(parameter) in last]:
+            fitting.pop(name, None)  # of as many labels, but maybe of others
+            grown = carried_rows(own[name], state[name], labels, known) if name in state else None
+            if grown is not None:
+                fitting[name], fresh = grown
     left = sorted(set(own) - set(fitting))
     body = [name for name in left if not any(name.startswith(f"{head}.") for head in head_names(network))]
     if body:
@@ -100,7 +119,7 @@ def load_start_weights(network: nn.Module, architecture: str, weights: str) -> l
             f"or of another shape, the first: {body[0]}. Check --model.architecture."
         )
     network.load_state_dict(fitting, strict=False)
-    return left
+    return left, fresh
 
 
 def head_names(network: nn.Module) -> list[str]:

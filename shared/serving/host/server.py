@@ -58,7 +58,7 @@ def serve(
     host = "127.0.0.1" if host == "localhost" else host
     port = port or free_port(host)
     _check_port(host, port)
-    chosen = {**paths, "device": device, "workers": workers, "ui": ui, "records": _records()}
+    chosen = {**paths, "device": device, "workers": workers, "ui": ui, "records": _records(), "shadow": _shadow()}
     os.environ.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items() if value is not None})
     settings = read_settings()
     # BentoML empties the folder of its metrics at every start, so each server has a temporary home of its own.
@@ -108,6 +108,11 @@ def _records() -> str | None:
     """Return the URL of the store of records, with an absolute path: as `_choose` makes those of bundles."""
     records = read_settings().records
     return records.get_secret_value() if records is not None else None
+
+
+def _shadow() -> str | None:
+    """Return the folders of the candidates as one variable, made absolute likewise; a link stays a link."""
+    return ",".join(str(path.absolute()) for path in read_settings().shadow) or None
 
 
 def free_port(host: str) -> int:

@@ -122,7 +122,13 @@ class Hosted(Generic[EngineT]):
     def _build_page(self) -> Starlette:
         from shared.serving.page.tabs import mount_pages
 
-        page = mount_pages(self._pages(), UI, root_path=self.settings.root_path, has_docs=self.settings.docs)
+        page = mount_pages(
+            self._pages(),
+            UI,
+            root_path=self.settings.root_path,
+            has_docs=self.settings.docs,
+            has_review=self.settings.records is not None,
+        )
         settle_heap()  # or every full collection walks over Gradio, too: 190 ms (2026-11)
         return page
 

@@ -90,6 +90,18 @@ RECORDS_LOST = Counter(
 for _reason in ("queue_full", "locked", "full", "unavailable", "broken", "version", "refused", "failed", "subject",
                 "stopped"):  # fmt: skip
     RECORDS_LOST.labels(_reason)  # there from the start, at 0
+SHADOW_ANSWERS = Counter(
+    "percept_shadow_answers", "What candidates answered silently beside the live model.", ["model", "version"]
+)
+SHADOW_DROPPED = Counter(
+    "percept_shadow_dropped",
+    "What candidates were not asked. queue_full, busy: the worker had no time for it; large: it would take too much; "
+    "stopped: the worker ended.",
+    ["reason"],
+)
+for _reason in ("queue_full", "busy", "large", "stopped"):
+    SHADOW_DROPPED.labels(_reason)
+SHADOW_FAILED = Counter("percept_shadow_failed", "What candidates failed to answer.")
 LOG_LINES_LOST = Counter("percept_log_lines_lost", "Lines of the log that could not be written.")
 MAX_LABELS = 1000
 OTHER_LABEL = "other"

@@ -95,7 +95,14 @@ class Page:
         return self.tab.lower()
 
 
-def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = "", has_docs: bool = True) -> FastAPI:
+def mount_pages(
+    pages: Sequence[Page],
+    path: str = "/ui",
+    *,
+    root_path: str = "",
+    has_docs: bool = True,
+    has_review: bool = False,
+) -> FastAPI:
     """Return an application with the pages at `path`, and only as much of Gradio as they need.
 
     Args:
@@ -103,6 +110,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
         path: where they are in the service.
         root_path: where a proxy shows the service.
         has_docs: whether to link to the documentation.
+        has_review: whether to link to the page for reviewers.
     """
     assert pages, "no page to show"
     uploaded, results = upload_folder(), result_folder()
@@ -118,7 +126,7 @@ def mount_pages(pages: Sequence[Page], path: str = "/ui", *, root_path: str = ""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=sweeping)
     install_error_handlers(app)
     _add_files(app, path, pages, Uploads(uploaded.path))
-    demo = build_blocks(pages, has_docs=has_docs)
+    demo = build_blocks(pages, has_docs=has_docs, has_review=has_review)
     config = demo.get_config_file()
     _add_calls(app, path, Calls(results.path, _numbered(pages, config)))
     gr.mount_gradio_app(
@@ -192,19 +200,19 @@ def _numbered(pages: Sequence[Page], config: Mapping[str, Any]) -> dict[int, tup
     return {each["id"]: (calls[each["api_name"]], len(each["inputs"])) for each in named}
 
 
-def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
+def build_blocks(pages: Sequence[Page], *, has_docs: bool = True, has_review: bool = False) -> gr.Blocks:
     """Return the pages as Gradio draws them."""
     is_alone = len(pages) == 1
     with gr.Blocks(title=_title(pages), analytics_enabled=False) as demo:
         if is_alone:
-            parts = _draw(pages[0], is_alone=True, has_docs=has_docs)
+            parts = _draw(pages[0], is_alone=True, has_docs=has_docs, has_review=has_review)
         else:
-            gr.HTML(str(_PARTS.bar(BRAND, has_docs)), js_on_load=_text("look.js"))
+            gr.HTML(str(_PARTS.bar(BRAND, has_docs, has_review)), js_on_load=_text("look.js"))
             parts = []
             with gr.Tabs(selected=pages[0].address, elem_id="pages"):
                 for page in pages:
                     with gr.Tab(page.tab, id=page.address, elem_id=f"page-{page.address}"):
-                        parts += _draw(page, is_alone=False, has_docs=has_docs)
+                        parts += _draw(page, is_alone=False, has_docs=has_docs, has_review=has_review)
         for call in (call for page in pages for call in page.calls):
             api(call, api_name=call.__name__, queue=False)
         demo.load(
@@ -218,18 +226,18 @@ def build_blocks(pages: Sequence[Page], *, has_docs: bool = True) -> gr.Blocks:
     return cast("gr.Blocks", demo)
 
 
-def _draw(page: Page, *, is_alone: bool, has_docs: bool) -> list[Part]:
+def _draw(page: Page, *, is_alone: bool, has_docs: bool, has_review: bool) -> list[Part]:
     scripts = ([_text("look.js")] if is_alone else []) + [page.js]
     top = Part(
-        partial(heading, page, is_alone=is_alone, has_docs=has_docs),
+        partial(heading, page, is_alone=is_alone, has_docs=has_docs, has_review=has_review),
         js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts),
     )
     return [top, *page.fill()]
 
 
-def heading(page: Page, *, is_alone: bool, has_docs: bool = True) -> str:
+def heading(page: Page, *, is_alone: bool, has_docs: bool = True, has_review: bool = False) -> str:
     """Return the page's title with its summary and its models' names and versions."""
-    return str(_PARTS.heading(page, BRAND, is_alone, has_docs))
+    return str(_PARTS.heading(page, BRAND, is_alone, has_docs, has_review))
 
 
 def _title(pages: Sequence[Page]) -> str:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, Protocol, TypedDict, TypeVar
 
 import numpy as np
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared.bundle.read import Bundle
 from shared.errors import ConfigError, Forbidden, Overloaded, ServiceError
 from shared.records.record import LEVELS, Level, Record
+from shared.serving.http.limits import Admission
 from shared.serving.http.requests import CALLER, REQUEST_ID
 from shared.serving.observe import metrics
 from shared.serving.settings import PREFIX, Settings
@@ -54,6 +55,37 @@ class Answering(Protocol):
     name: str
     version: str
     bundle: Bundle
+    admission: Admission
+
+
+class Answered(TypedDict):
+    """What a note says of one answer."""
+
+    outcome: str
+    """As in the metrics."""
+    confidence: float | None
+    """Of the best label or answer, given or not; None without any."""
+    labels: NotRequired[Sequence[str]]
+    """Those that the model gives by its own rule, the most probable first."""
+    scores: NotRequired[Sequence[float]]
+    """Of these."""
+    out_of_scope_score: NotRequired[float]
+
+
+class Silent(Protocol):
+    """Has a candidate answer again what the live model was asked: `shadow.Shadow`."""
+
+    def wants(self, version: str, /) -> bool:
+        """Return whether it gets an item that this version answered."""
+        ...
+
+    def offer(self, record: Record, again: Any, is_busy: Callable[[], bool], /) -> None:
+        """Have the item answered again."""
+        ...
+
+    def close(self) -> None:
+        """Drop what waits, and free the candidate."""
+        ...
 
 
 class Recorder:
@@ -74,6 +106,8 @@ class Recorder:
         self._sure_from = sure_from
         self.has_features = LEVELS.index(level) >= LEVELS.index("features")
         self.has_inputs = LEVELS.index(level) >= LEVELS.index("inputs")
+        self.shadows: dict[str, Silent] = {}
+        """Task -> the candidate that answers again what this task's model was asked."""
         self._writer: RecordWriter | None = None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
         self._asking = 0
@@ -86,6 +120,9 @@ class Recorder:
         try:
             yield
         finally:
+            for shadow in self.shadows.values():
+                await asyncio.to_thread(shadow.close)
+            self.shadows.clear()
             writer, self._writer = self._writer, None
             await asyncio.to_thread(writer.close, _CLOSE_S)
 
@@ -150,7 +187,7 @@ class Notes:
         scope: of the request.
     """
 
-    __slots__ = ("_is_sampled", "_may_keep", "consent", "kept_items", "recorder", "scope", "subject")
+    __slots__ = ("_again", "_is_sampled", "_may_keep", "consent", "kept_items", "recorder", "scope", "subject")
 
     def __init__(self, recorder: Recorder, scope: Scope) -> None:
         self.recorder = recorder
@@ -158,6 +195,7 @@ class Notes:
         self.kept_items: set[int] = set()
         self._may_keep: bool | None = None
         self._is_sampled: bool | None = None
+        self._again: list[tuple[Silent, Record, Any, Answering]] = []
         self.subject: str | None = None
         self.consent: bool | None = None
 
@@ -194,6 +232,7 @@ class Notes:
         answer: str | None = None,
         photo: Image.Image | None = None,
         size: tuple[int, int] | None = None,
+        again: Any = None,
     ) -> None:
         """Note one answered item, as far as the level goes; never fails, because the answer does not depend on it.
 
@@ -211,6 +250,7 @@ class Notes:
             answer: its words.
             photo: as it was decoded.
             size: width and height of the photo as it came.
+            again: what a candidate takes to answer the same item; None if none is to.
         """
         try:
             if not self.may_keep:
@@ -225,37 +265,44 @@ class Notes:
             caller = self.scope.get(CALLER)
             has_inputs = recorder.has_inputs
             self.kept_items.add(item)
-            recorder.put(
-                Record(
-                    request_id=self.request_id,
-                    item=item,
-                    seconds=time.time(),
-                    key=caller.name if caller is not None else "",
-                    task=model.bundle.config.task,
-                    model=model.name,
-                    version=model.version,
-                    outcome=outcome,
-                    labels=labels,
-                    scores=scores,
-                    confidence=confidence,
-                    out_of_scope_score=out_of_scope_score,
-                    share=share,
-                    subject=self.subject,
-                    consent=self.consent,
-                    characters=len(text) if text is not None else None,
-                    context_characters=len(context) if context is not None else None,
-                    width=size[0] if size else None,
-                    height=size[1] if size else None,
-                    features=features if recorder.has_features else None,
-                    text=text if has_inputs else None,
-                    context=context if has_inputs else None,
-                    answer=answer if has_inputs else None,
-                    photo=photo if has_inputs else None,
-                )
+            record = Record(
+                request_id=self.request_id,
+                item=item,
+                seconds=time.time(),
+                key=caller.name if caller is not None else "",
+                task=model.bundle.config.task,
+                model=model.name,
+                version=model.version,
+                outcome=outcome,
+                labels=labels,
+                scores=scores,
+                confidence=confidence,
+                out_of_scope_score=out_of_scope_score,
+                share=share,
+                subject=self.subject,
+                consent=self.consent,
+                characters=len(text) if text is not None else None,
+                context_characters=len(context) if context is not None else None,
+                width=size[0] if size else None,
+                height=size[1] if size else None,
+                features=features if recorder.has_features else None,
+                text=text if has_inputs else None,
+                context=context if has_inputs else None,
+                answer=answer if has_inputs else None,
+                photo=photo if has_inputs else None,
             )
+            recorder.put(record)
+            shadow = recorder.shadows.get(record.task) if recorder.shadows and again is not None else None
+            if shadow is not None and shadow.wants(record.version):
+                self._again.append((shadow, record, again, model))
         except Exception as error:  # noqa: BLE001 whatever it is, it costs a record and not the answer
             count_lost("failed")
             _log.error("an answer could not be noted: %s", type(error).__name__)
+
+    def leave(self) -> None:
+        """Have the candidates answer again, now that the answer has left."""
+        for shadow, record, again, model in self._again:
+            shadow.offer(record, again, lambda admission=model.admission: admission.in_hand > 0)  # type: ignore[misc]
 
     def _read_headers(self) -> None:
         subjects = [value for name, value in self.scope["headers"] if name == SUBJECT]
@@ -311,8 +358,12 @@ class Recording:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":  # not reset: a request has a task of its own, or is followed by one that sets it
-            _NOTES.set(Notes(self._recorder, scope))
-        await self.app(scope, receive, send)
+            notes = Notes(self._recorder, scope)
+            _NOTES.set(notes)
+            await self.app(scope, receive, send)
+            notes.leave()
+        else:
+            await self.app(scope, receive, send)
 
 
 def recorder_of(settings: Settings) -> Recorder | None:

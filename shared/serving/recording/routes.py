@@ -65,6 +65,9 @@ class RecordOut(BaseModel):
     context: str | None
     answer: str | None
     photo: str | None = Field(description="A JPEG in base64.")
+    shadow_of: str | None = Field(
+        description="The version that this one answered silently beside; null of what callers got."
+    )
     feedback: list[FeedbackOut]
 
 
