@@ -13,7 +13,7 @@ DEV_READY  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train bench fuzz soak audit openapi clean
+.PHONY: help demo test lint format train loop bench fuzz soak audit openapi clean
 
 help:  ## Print this list
 	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
@@ -40,6 +40,9 @@ format: $(DEV_READY)  ## Format the code and fix what ruff can fix
 
 train: $(DEV_READY)  ## Train a small tagger and write its bundle, in seconds on a CPU
 	@$(BIN)/percept fit tagging -c configs/vision/tagging_smoke.yaml $(ARGS)
+
+loop: $(DEV_READY)  ## Play a service that learns what it is newly asked, in some minutes (ARGS=--small)
+	@$(BIN)/python examples/loop/loop.py $(ARGS)
 
 bench: $(DEV_READY)  ## Compare speed with other stacks, in 25 minutes (QUICK=1: in 3)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)

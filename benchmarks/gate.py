@@ -19,6 +19,8 @@ from shared.improving.gate import PASSES, REFUSED, UNDECIDED, judge_gate
 from shared.training.outcomes import Outcomes
 from shared.tuning.comparing import Entry
 
+COUNTS = (300, 1000, 2000, 3000, 5000, 10_000)
+
 
 def drawn(
     count: int, differ: float, loss: float, labels: int, seed: int, *, of_label: float = 0.0, too_sure: float = 0.0
@@ -66,14 +68,15 @@ def verdicts(count: int, differ: float, loss: float, of_label: float, labels: in
 @click.command()
 @click.option("--runs", default=200, show_default=True, help="Pairs of bundles for each line.")
 @click.option("--labels", default=15, show_default=True, help="Labels that the examples are of.")
+@click.option("--examples", "counts", multiple=True, type=int, default=COUNTS, help="Held-out examples; several times.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file for the result.")
-def main(runs: int, labels: int, output: Path | None) -> None:
+def main(runs: int, labels: int, counts: tuple[int, ...], output: Path | None) -> None:
     """Count what the gate says of candidates whose true difference is known."""
     rows = []
     click.echo("| examples | differ | worse by | one label by | passes | refused | undecided |")
     click.echo("|---:|---:|---:|---:|---:|---:|---:|")
     for differ in (0.03, 0.06):
-        for count in (300, 1000, 2000, 3000, 5000, 10_000):
+        for count in counts:
             for loss, of_label in ((0.0, 0.0), (0.01, 0.0), (0.02, 0.0), (0.0, 0.1)):
                 found = verdicts(count, differ, loss, of_label, labels, runs)
                 row = {name: found[name] / runs for name in (PASSES, REFUSED, UNDECIDED)}

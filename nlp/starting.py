@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from shared.bundle.layout import CONFIG, ONNX, WEIGHTS
 from shared.bundle.read import Bundle, read_bundle
 from shared.errors import ConfigError
+from shared.training.heads import carried_rows
 from shared.training.int8 import dequantise
 
 logger = logging.getLogger(__name__)
@@ -47,8 +49,19 @@ def start_bundle(weights: str) -> Bundle | None:
     return read_bundle(folder)
 
 
-def load_start(network: nn.Module, bundle: Bundle) -> None:
+def load_start(
+    network: nn.Module, bundle: Bundle, head: nn.Module | None = None, labels: Sequence[str] = ()
+) -> list[int]:
     """Load a bundle's weights into all parts of a network whose names and shapes agree; its head may stay fresh.
+
+    Args:
+        network: takes the weights.
+        bundle: has them.
+        head: the part of the network whose rows are labels; it takes the rows of the labels that the bundle knows.
+        labels: of its rows.
+
+    Returns:
+        The rows of the head that stayed as they were; all, if the bundle knows none of the labels.
 
     Raises:
         ConfigError: the bundle's encoder is not that of the network.
@@ -68,6 +81,16 @@ def load_start(network: nn.Module, bundle: Bundle) -> None:
         found = _named_alike(name, state)
         if found is not None and found.shape == tuple(value.shape):
             fitting[name] = torch.from_numpy(np.array(found)).to(value.dtype)
+    fresh = list(range(len(labels)))
+    rows_of = {id(parameter) for parameter in head.parameters()} if head is not None else set()
+    for name in [name for name, parameter in network.named_parameters() if id(parameter) in rows_of]:
+        fitting.pop(name, None)  # of as many labels, but maybe of others
+        found = _named_alike(name, state)
+        grown = (
+            None if found is None else carried_rows(own[name], torch.from_numpy(np.array(found)), labels, bundle.labels)
+        )
+        if grown is not None:
+            fitting[name], fresh = grown
     body = [name for name in own if ".layer." in name or "embeddings." in name]
     missing = [name for name in body if name not in fitting and not name.endswith("position_ids")]
     if missing or not body:
@@ -76,6 +99,7 @@ def load_start(network: nn.Module, bundle: Bundle) -> None:
             f"of another shape, the first: {missing[0] if missing else 'all'}."
         )
     network.load_state_dict(fitting, strict=False)
+    return fresh
 
 
 def _named_alike(name: str, state: dict[str, np.ndarray]) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,11 @@ def load_source(options: Source, index: int, cache_dir: str | None = None) -> Lo
 
 def _example(row: dict[str, Any], source: int, fallback_id: str, name: str) -> Example:
     answers = row.get("answers")
+    if isinstance(answers, str):  # as a dataset has them
+        try:
+            answers = json.loads(answers)
+        except ValueError:
+            answers = None  # said below
     if isinstance(answers, list):  # a list of {text, answer_start}
         answers = {"text": [a["text"] for a in answers], "answer_start": [a["answer_start"] for a in answers]}
     if not (isinstance(answers, dict) and isinstance(row.get("question"), str) and isinstance(row.get("context"), str)):

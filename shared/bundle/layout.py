@@ -20,6 +20,8 @@ ONNX = "model.onnx"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GOLDEN = "golden.npz"
+RECIPE = "recipe.yaml"
+"""The settings of the training, for the next one; older bundles lack it."""
 CARD = "README.md"
 REQUIRED = (CONFIG, GOLDEN, CARD)
 """Files without which no bundle is read; ONNX or WEIGHTS is needed by the runtime that is chosen."""
@@ -82,6 +84,8 @@ class IntentDecision(_Part):
     knows_wordless: bool = False
     """Whether an utterance that was trained is nothing but punctuation or one letter, such as "?" for help; all such
     are out of scope otherwise."""
+    languages: tuple[str, ...] = ()
+    """Languages that it knows: an utterance that is clearly in another one is out of scope. Empty where none is."""
 
 
 class AnswerDecision(_Part):

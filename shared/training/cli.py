@@ -232,6 +232,7 @@ def pack_run(task: Task, cli: FitCLI, command: str) -> Bundle:
         weights=config.stored_weights,
         seed=cli.datamodule.seed,
         command=command,
+        recipe=cli.recipe,
     )
     return pack(task, cli.model, cli.datamodule, run)
 

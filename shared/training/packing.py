@@ -53,6 +53,7 @@ from shared.training.export import (
 from shared.training.module import TaskModule, Trained
 from shared.training.outcomes import Outcomes
 from shared.training.provenance import describe_run, leave_out_seen
+from shared.training.recipe import recipe_file
 from shared.training.shipping import Int8Trial, choose_file, merits_gate
 from shared.training.worth import Worth, worth_lines
 
@@ -105,6 +106,8 @@ class Run:
     """How weights are stored, in both files."""
     seed: int
     command: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """All settings as they were given; the bundle keeps those that are not of this machine."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class Fitted(Generic[RuleT]):
     """Arrays of the rule, in files of the bundle."""
     metrics: Mapping[str, Any] = field(default_factory=dict)
     """How the rule was chosen; goes with the validation metrics."""
+    languages: Sequence[str] = ()
+    """What was found in the training texts; the card's go first."""
 
 
 class Judging(Protocol[JudgedT, RuleT]):
@@ -140,6 +145,13 @@ class Judging(Protocol[JudgedT, RuleT]):
     @classmethod
     def of_bundle(cls, data: Any, bundle: Bundle) -> Self:
         """Return the judging with the labels and the preprocessing of a bundle."""
+
+    def counting(self, labels: Iterable[str]) -> Self:
+        """Return a judging whose `outcomes` also count examples of these labels, as wrong where it does not know them.
+
+        Tasks without labels return themselves.
+        """
+        return self
 
     def judge(self, runtime: Runtime, split: str) -> JudgedT:
         """Return what a runtime says of every example of a split, or of "all"; with a progress bar."""
@@ -233,11 +245,12 @@ def pack(task: Task, module: TaskModule, data: TaskData, run: Run) -> Bundle:
             decision=fitted.decision.model_dump(),
             metrics=metrics,
             card={key: value for key, value in asdict(run.card).items() if value and key != "languages"},
-            languages=run.card.languages,
+            languages=run.card.languages or fitted.languages,
             files={
                 **fitted.files,
                 **judging.reference(judged["val"], fitted.rule).file(),
                 SPLITS_FILE: seen_file(data.digests()),
+                **(recipe_file(run.recipe) if run.recipe else {}),
                 **_pictures(judging.pictures, metrics.get("test", metrics["val"]), run.folder),
             },
         )
@@ -442,6 +455,7 @@ def _judge_again(
         "version": bundle_version(bundle.config.provenance.created, sha256_of(onnx)),
     }
     files = {
+        **fitted.files,
         **judging.reference(judged["val"], fitted.rule).file(),
         **({} if SPLITS_FILE in bundle.config.files else {SPLITS_FILE: seen_file(data.digests())}),
         **_drawings(judging.pictures, metrics.get("test", metrics["val"])),

@@ -18,7 +18,14 @@ from shared.tuning.comparing import Entry, listed, timed
 
 
 def judged_alike(
-    task: Task, bundles: Sequence[Bundle], runtimes: Sequence[Runtime], data: TaskData, split: str
+    task: Task,
+    bundles: Sequence[Bundle],
+    runtimes: Sequence[Runtime],
+    data: TaskData,
+    split: str,
+    *,
+    unknown_is_wrong: bool = False,
+    names: Sequence[str] | None = None,
 ) -> tuple[list[Entry], list[str]]:
     """Return each bundle with its answers, and what there is to warn of.
 
@@ -28,6 +35,9 @@ def judged_alike(
         runtimes: of each.
         data: the data module; what one of the bundles has learned from is left out for all.
         split: "train", "val", "test" or "all".
+        unknown_is_wrong: whether examples of a label that some bundle knows count for all, as wrong where it is not
+            known; they are left out for all if not.
+        names: of the bundles in what is said; their own, or letters, if not given.
 
     Raises:
         DataError: nothing is left to compare on.
@@ -40,8 +50,14 @@ def judged_alike(
         raise DataError(f"the split {split!r} has no {noun} ({sizes}). Choose another with --split.")
     times = timed([(runtime, bundle.golden.inputs) for runtime, bundle in zip(runtimes, bundles, strict=True)])
     entries, strange = [], dict[str, list[str]]()
-    for bundle, runtime, name, milliseconds in zip(bundles, runtimes, _names(bundles), times, strict=True):
+    for bundle, runtime, name, milliseconds in zip(bundles, runtimes, names or _names(bundles), times, strict=True):
         judging: Any = resolve(task.judging).of_bundle(data, bundle)
+        if unknown_is_wrong:
+            before, judging = judging, judging.counting({label for each in bundles for label in each.labels})
+            unknown = before.left_out(split).get("left_out", 0) - judging.left_out(split).get("left_out", 0)
+            if unknown:
+                count = f"1 {noun} has a label" if unknown == 1 else f"{unknown:,} {noun}s have labels"
+                warnings.append(f"{count} that {name} does not know: wrong for it, whatever it answers.")
         outcomes = judging.outcomes(judging.judge(runtime, split), judging.rule_of(bundle))
         size = (bundle.path / ONNX).stat().st_size if (bundle.path / ONNX).exists() else 0
         entries.append(
@@ -56,8 +72,8 @@ def judged_alike(
         )
         for what in _strange(judging.left_out(split), noun):
             strange.setdefault(what, []).append(name)
-    for what, names in strange.items():
-        who = f"{', '.join(names[:-1])} and {names[-1]} do" if len(names) > 1 else f"{names[0]} does"
+    for what, by in strange.items():
+        who = f"{', '.join(by[:-1])} and {by[-1]} do" if len(by) > 1 else f"{by[0]} does"
         warnings.append(f"{who} not know the label of {what}, left out for every bundle.")
     return entries, list(dict.fromkeys(warnings))
 

@@ -124,6 +124,20 @@ def test_too_few_examples_end_with_3_and_the_number_that_it_takes(tmp_path: Path
     assert not (tmp_path / "registry").exists()
 
 
+def test_examples_of_a_label_that_only_the_candidate_knows_count_as_wrong_for_the_live_bundle(tmp_path: Path):
+    photos = fill(tmp_path / "photos", {"cat": "cat", "dog": "dog", "car": "car"})
+    live = make_tagger_bundle(tmp_path / "live", ("cat", "dog"), version="v1").path
+    more = make_tagger_bundle(tmp_path / "more", version="v2").path
+    args = ("--registry", tmp_path / "registry", "--data.cache_dir", tmp_path / "cache", "--json")
+    done = promote(more, live, photos, *args)
+    told = json.loads(done.stdout)
+    quality = next(check for check in told["checks"] if check["kind"] == "quality")
+    assert quality["examples"] == 18, "the cars too"
+    assert quality["candidate"] == 1.0
+    assert quality["live"] == pytest.approx(2 / 3, abs=0.05)
+    assert any("6 photos have labels that the live bundle does not know" in note for note in told["notes"])
+
+
 def test_mistakes_are_told_in_a_line(tmp_path: Path, bundles: dict[str, Bundle], tagger_bundle: Bundle, table: Path):
     one, two = bundles["v1"].path, bundles["v2"].path
     registry = tmp_path / "registry"

@@ -45,7 +45,7 @@ def test_start_weights_fill_all_but_the_head(tmp_path):
     donor = settled_network("mobilenet_v2", 9)
     save_file(donor.state_dict(), tmp_path / "w.safetensors")
     network = build_network("mobilenet_v2", 4)
-    left = load_start_weights(network, "mobilenet_v2", str(tmp_path / "w.safetensors"))
+    left, _ = load_start_weights(network, "mobilenet_v2", str(tmp_path / "w.safetensors"))
     assert left == ["classifier.1.bias", "classifier.1.weight"]
     assert torch.equal(network.features[3].conv[0][0].weight, donor.features[3].conv[0][0].weight)
 
