@@ -115,7 +115,7 @@ def test_a_service_that_records_nothing_says_so(opened: Open):
 
 
 def test_a_finding_of_another_percept_is_shown_as_far_as_it_goes(opened: Open, url: str):
-    keep(url, quality={"expected": 0.9}, groups=None, alarms=None, window=None)
+    keep(url, quality={"expected": 0.9, "value": 0.8}, groups=[{"name": "a"}], alarms=[{"stat": "x"}], window=None)
     with opened() as client:
         [found] = client.get("/v1/quality", headers=ADMIN).json()["models"]
     assert (found["records"], found["groups"]) == (0, [])

@@ -22,6 +22,8 @@ from shared.sources.tables import Row, normalised
 
 OUT_OF_SCOPE = "oos"
 """The label of an utterance that no intent fits, as `percept fit intent` reads it."""
+NAMES_OF_OUT_OF_SCOPE = frozenset({OUT_OF_SCOPE, "out_of_scope", "nlu_fallback"})
+"""What data and people call it."""
 TASKS = ("intent", "tagging", "qa")
 _NAMED = 3
 
@@ -189,6 +191,7 @@ def _intent(record: Mapping[str, Any], said: tuple[tuple[str, ...] | None, str |
         return "whose input was not kept"
     if labels is None or len(labels) > 1:
         return "without one intent"
+    labels = () if set(labels) <= NAMES_OF_OUT_OF_SCOPE else labels
     label = labels[0] if labels else OUT_OF_SCOPE
     return Example(normalised(text), labels, {"text": text, "label": label, **row, SHA256: _sha256(text.encode())})
 

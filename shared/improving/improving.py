@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from shared.errors import ConfigError
 from shared.improving.examples import counted, examples_of
 from shared.improving.version import Version, next_version
 from shared.records.store import Store, StoreError, check_url
+from shared.staging import write_whole
 from shared.training.recipe import read_recipe
 
 FOUND = "improved.json"
@@ -44,7 +46,10 @@ class Improvement:
     @property
     def identity(self) -> dict[str, str]:
         """By which a run that was stopped is known again."""
-        return {"over": self.live.version, "data": self.dataset.info.fingerprint}
+        return {
+            "over": self.live.version, "data": self.dataset.info.fingerprint, "since": str(self.since),
+            "least": str(self.least), "text": str(self.text), "label": str(self.label),
+        }  # fmt: skip
 
 
 def prepare(wanted: Improvement, url: str, args: Sequence[str]) -> dict[str, Any]:
@@ -65,9 +70,14 @@ def prepare(wanted: Improvement, url: str, args: Sequence[str]) -> dict[str, Any
         if before["mine"] != mine:
             raise ConfigError(f"{wanted.output} is another improvement: of another live bundle, dataset or settings. "
                               "Name a new folder.")  # fmt: skip
-        found: dict[str, Any] = before["found"]
-        return {**found, "told": [f"Going on in {wanted.output}, with the reviews that were there as it began."]}
-    if wanted.output.exists() and any(wanted.output.iterdir()):
+        found: dict[str, Any] | None = before["found"]
+        if found is not None and found["added"]:
+            return {**found, "told": [f"Going on in {wanted.output}, with the reviews that were there as it began."]}
+        if wanted.dataset.path.resolve().is_relative_to(wanted.output.resolve()):
+            raise ConfigError(f"{wanted.output} has the dataset that is to be improved. Name a new folder for OUT.")
+        for part in ("dataset", "recent"):  # stopped before it was whole, or nothing was new: there may be more by now
+            shutil.rmtree(wanted.output / part, ignore_errors=True)
+    elif wanted.output.exists() and any(wanted.output.iterdir()):
         raise ConfigError(f"{wanted.output} is not empty. Name a new folder.")
     check_url(url)
     store = Store(url)
@@ -81,6 +91,8 @@ def prepare(wanted: Improvement, url: str, args: Sequence[str]) -> dict[str, Any
         raise ConfigError(f"the records at {store.place} cannot be read: {error}") from error
     finally:
         store.close()
+    wanted.output.mkdir(parents=True, exist_ok=True)
+    _write_begun(begun, mine, None)
     version = next_version(
         wanted.dataset, wanted.recent, reviews, wanted.live, forgotten, wanted.output,
         least=wanted.least, text=wanted.text, label=wanted.label,
@@ -97,7 +109,7 @@ def prepare(wanted: Improvement, url: str, args: Sequence[str]) -> dict[str, Any
         "rows": version.dataset.info.splits,
         "told": told(version, reviews.records),
     }
-    begun.write_text(json.dumps({"mine": mine, "found": found}, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    _write_begun(begun, mine, found)
     return found
 
 
@@ -157,6 +169,11 @@ def fit_args(wanted: Improvement, start: Sequence[str], source: Mapping[str, str
 def write_found(output: Path, found: Mapping[str, Any]) -> None:
     """Write all that was found for programs."""
     (output / FOUND).write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_begun(file: Path, mine: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
+    text = json.dumps({"mine": mine, "found": found}, ensure_ascii=False, indent=2) + "\n"
+    write_whole(file, text.encode())
 
 
 def _listed(counts: Mapping[str, int]) -> str:

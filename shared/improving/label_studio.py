@@ -34,6 +34,7 @@ _MOST_CHARS = {"label": 200, "answer": 2000, "reviewer": 64}
 _FILTERED_FROM = 20
 """Labels from which the configuration has a field to search them."""
 _AT_ONCE = 500
+_LARGEST_ID = 2**63 - 1
 _HOW = "Export from Label Studio as JSON (not JSON-MIN or CSV)."
 
 
@@ -145,7 +146,7 @@ def keep_annotations(store: Store, bundle: Bundle, tasks: Sequence[_Task]) -> Im
     of_reviewer: dict[str, dict[int, Review]] = {}
     for task in tasks:
         record, model = task.data.get("record"), task.data.get("model")
-        if not isinstance(record, int) or isinstance(record, bool) or model != bundle.config.name:
+        if type(record) is not int or not 0 < record <= _LARGEST_ID or model != bundle.config.name:
             imported.left_out["not about a record of this model"] += max(1, len(task.annotations))
             continue
         for annotation in sorted(task.annotations, key=lambda each: each.updated_at):
@@ -253,11 +254,15 @@ def _name(completed_by: int | str | dict[str, Any] | None) -> str:
     """
     if isinstance(completed_by, dict):
         name = completed_by.get("email") or completed_by.get("username")
-        if isinstance(name, str) and name.strip():
-            clean = name.replace("\x00", "").encode("utf-8", "replace").decode()
-            return clean.strip()[: _MOST_CHARS["reviewer"]]
+        if isinstance(name, str) and (clean := _clean(name)):
+            return clean
         completed_by = completed_by.get("id")
-    return REVIEWER if completed_by is None else f"{REVIEWER}-{completed_by}"[: _MOST_CHARS["reviewer"]]
+    return REVIEWER if completed_by is None else _clean(f"{REVIEWER}-{completed_by}")
+
+
+def _clean(name: str) -> str:
+    """Return a name as a database takes it."""
+    return name.replace("\x00", "").encode("utf-8", "replace").decode().strip()[: _MOST_CHARS["reviewer"]]
 
 
 def _parts(reviews: Sequence[Review]) -> Iterator[Sequence[Review]]:

@@ -46,8 +46,8 @@ def log_change(
         id_ = experiment.experiment_id if experiment is not None else client.create_experiment(title)
         tags = {key: value[:_MAX_TAG_CHARS] for key, value in _tags(name, change, outcome).items()}
         run = client.create_run(id_, tags=tags, run_name=f"{change.what} {change.to}").info.run_id
-        for key, value in _numbers(change.figures):
-            client.log_metric(run, key, value)
+        for key, number in _numbers(change.figures):
+            client.log_metric(run, key, number)
         if page is not None:
             client.log_text(run, page, PAGE)
         client.set_terminated(run)

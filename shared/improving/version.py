@@ -22,7 +22,7 @@ from shared.dataset.read import PHOTO_ROWS, Dataset
 from shared.dataset.write import write_dataset
 from shared.errors import ConfigError, DataError
 from shared.exploring.rows import Rows, load_rows
-from shared.improving.examples import OUT_OF_SCOPE, Example, Examples
+from shared.improving.examples import NAMES_OF_OUT_OF_SCOPE, Example, Examples
 from shared.sources.splits import SPLIT_COLUMNS, splits_in
 from shared.sources.tables import Row, normalised
 
@@ -32,7 +32,6 @@ RECENT = 5
 """One in so many reviewed inputs is never trained on: it measures what people ask by now."""
 HELD_OUT = ("val", "test")
 STEP = "improve"
-_KNOWN_OUT_OF_SCOPE = frozenset({OUT_OF_SCOPE, "out_of_scope", "nlu_fallback"})
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -101,13 +100,20 @@ def next_version(
     taken: list[Example] = []
     recent: list[Example] = []
     reserved = _keys_of(before, reviews.task, text, label) if before is not None else {}
+    trained_on = {
+        _alike(key, reviews.task) for key, split in zip(known.keys, known.splits, strict=True) if split == "train"
+    }
+    apart = {
+        _alike(key, reviews.task) for key in [*reserved, *(each.key for each in reviews.examples if is_recent(each))]
+    }
+    apart -= trained_on  # what has been learned from measures nothing
     for example in reviews.examples:
         rows = known.rows_of.get(example.key, [])
         held_out = next((known.splits[row] for row in rows if known.splits[row] in HELD_OUT), None)
         held_out = held_out or known.held_out_words.get(words_of(example.key) if reviews.task == "intent" else "")
         if held_out is not None:
             _leave_out(reviews, found, example, f"in the {held_out} part, which stays as it is")
-        elif example.key in reserved or is_recent(example):
+        elif _alike(example.key, reviews.task) in apart:
             recent.append(example)
         elif reviews.task == "tagging" and len(example.labels) > 1 and known.has_one_label:
             _leave_out(reviews, found, example, "with several tags, where the dataset has one for each photo")
@@ -143,6 +149,11 @@ def words_of(text: str) -> str:
     True
     """
     return " ".join(sorted(set(_WORD.findall(text.casefold()))))
+
+
+def _alike(key: str, task: str) -> str:
+    """Return what inputs that are not to be on both sides have in common: a text's words, else the key itself."""
+    return (words_of(key) or key) if task == "intent" else key
 
 
 def _leave_out(reviews: Examples, found: Version, example: Example, reason: str) -> None:
@@ -215,7 +226,7 @@ def _labels(cell: Any, task: str) -> tuple[str, ...]:
     if cell is None or task == "qa":
         return ()
     found = tuple(sorted(map(str, cell))) if isinstance(cell, list) else (str(cell),)
-    return () if task == "intent" and set(found) <= _KNOWN_OUT_OF_SCOPE else found
+    return () if task == "intent" and set(found) <= NAMES_OF_OUT_OF_SCOPE else found
 
 
 def _splits(rows: Rows, keys: Sequence[str], bundle: Bundle, task: str) -> list[str]:
@@ -318,7 +329,7 @@ def _write(
         groups = load_rows(before).values.get("group", [None] * len(before))
         stale = {row for key, row in reserved.items() if key in newer}
         stale |= {row for row, group in enumerate(groups) if group in forgotten}
-        stale |= {row for key, row in reserved.items() if key in {each.key for each in taken}}
+        stale |= {row for key, row in reserved.items() if key in known.rows_of or key in {each.key for each in taken}}
         number = 0
         for _, batch in before.batches(rows=PHOTO_ROWS):
             here = [place for place in range(len(batch)) if number + place not in stale]

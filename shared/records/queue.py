@@ -381,13 +381,17 @@ def _feedback(connection: sa.Connection, model: str, oldest: int) -> dict[int, d
 
 
 def _groups(connection: sa.Connection, model: str) -> dict[int, tuple[float, str]]:
-    """Return record -> place and name of the new group that a monitor found it in."""
+    """Return record -> place and name of the new group that a monitor found it in.
+
+    The newest finding is the one that was written last, whatever its clock said.
+    """
     query = sa.select(FINDINGS.c.found).where(FINDINGS.c.model == model)
-    found = connection.scalar(query.order_by(FINDINGS.c.time.desc(), FINDINGS.c.id.desc()).limit(1))
+    found = connection.scalar(query.order_by(FINDINGS.c.id.desc()).limit(1))
     groups = found.get("groups") if isinstance(found, dict) else None
     return {
         record: (float(place), str(group["name"]))
         for place, group in enumerate(groups if isinstance(groups, list) else ())
+        if {"name", "records"} <= group.keys()  # another version of Percept may have written it
         for record in group["records"]
     }
 

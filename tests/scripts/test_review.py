@@ -234,3 +234,22 @@ def test_what_is_no_export_of_label_studio_is_refused(store: Store, intent_bundl
     result = imported(store, intent_bundle, text, tmp_path)
     assert result.exit_code == 2
     assert "Export from Label Studio as JSON" in result.output
+
+
+def test_records_and_annotators_that_no_database_takes_cost_only_themselves(
+    store: Store, intent_bundle: Bundle, tmp_path: Path
+):
+    write(store, unsure("a", text="fly me home"))
+    tasks, _ = exported(store, intent_bundle, tmp_path)
+    foreign = [
+        {**tasks[0], "data": {**tasks[0]["data"], "record": number}} for number in (2**63, 10**30, -1, True, 1.0)
+    ]
+    names: list[Any] = ["\ud800", "a\x00b", {"email": "\ud800@x"}, {"id": "\udfff"}]
+    sent = [annotated(task, choices("weather")) for task in foreign]
+    sent += [annotated(tasks[0], choices("weather"), by=name) for name in names]
+    result = imported(store, intent_bundle, sent, tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "5 not about a record of this model" in result.output
+    assert {each["reviewer"] for row in reviewed(store, "tiny-intent") for each in row["reviews"]} == {
+        "label-studio-?", "label-studio-ab", "?@x"
+    }  # fmt: skip

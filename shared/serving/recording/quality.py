@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # SQLAlchemy need not be installed
     from shared.records.findings import Finding
 
 MAX_MODEL_CHARS = 200
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class ShareRight(BaseModel):
@@ -151,15 +152,21 @@ def _shown(finding: Finding, now: datetime) -> ModelQuality:
         state=finding.state,
         records=(found.get("window") or {}).get("records", 0),
         sentence=found.get("sentence") or "",
-        alarms=[AlarmOut(**{name: each[name] for name in AlarmOut.model_fields}) for each in found.get("alarms") or ()],
+        alarms=_whole(AlarmOut, found.get("alarms")),
         quality=None if quality is None else _quality(quality),
-        groups=[GroupOut(**{name: each[name] for name in GroupOut.model_fields}) for each in found.get("groups") or ()],
+        groups=_whole(GroupOut, found.get("groups")),
     )
+
+
+def _whole(kind: type[_Kind], rows: Sequence[Mapping[str, Any]] | None) -> list[_Kind]:
+    """Return those that have all fields."""
+    names = kind.model_fields.keys()
+    return [kind(**{name: row[name] for name in names}) for row in rows or () if names <= row.keys()]
 
 
 def _quality(found: Mapping[str, Any]) -> QualityOut:
     def share(part: Mapping[str, Any] | None) -> ShareRight | None:
-        if part is None or part.get("value") is None:
+        if part is None or any(part.get(name) is None for name in ("value", "low", "high")):
             return None
         return ShareRight(value=part["value"], low=part["low"], high=part["high"], said=part.get("said"))
 

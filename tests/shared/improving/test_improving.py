@@ -25,7 +25,8 @@ from shared.dataset.write import write_dataset
 from shared.errors import ConfigError
 from shared.exploring.rows import load_rows
 from shared.improving.examples import OUT_OF_SCOPE, examples_of
-from shared.improving.version import Version, is_recent, next_version
+from shared.improving.improving import Improvement, prepare
+from shared.improving.version import Version, is_recent, next_version, words_of
 from shared.records.record import Record
 from shared.records.reviewing import Review, keep_reviews
 from shared.records.store import Store
@@ -202,6 +203,60 @@ def test_the_next_time_what_was_kept_apart_stays_apart_and_the_forgotten_go(
     assert not kept & trained
     assert second.frozen == first.frozen
     assert [step["step"] for step in second.dataset.info.history] == ["collect", "improve", "improve"]
+
+
+def test_nothing_is_both_trained_on_and_kept_apart(store: Store, live: Bundle, tmp_path: Path):
+    texts = cancelling()
+    before = dataset_of(tmp_path / "mine", {
+        "train": [{"text": text, "label": "stop"} for text in texts[:10]],
+        "test": [{"text": "reserve a plane", "label": "stop"}],
+    })  # fmt: skip
+    say(store, record(store, *texts, *(" ".join(reversed(text.split())) for text in texts)), ["stop"])
+    examples = examples_of(store, live).examples
+    assert any(is_recent(each) for each in examples if each.row["text"] in texts[:10])
+    first = version_of(store, live, before, tmp_path / "one")
+    again = version_of(store, live, first.dataset, tmp_path / "two", first.recent)
+    for found in (first, again):
+        trained, kept = ({words_of(text) for text in texts_of(*part)}
+                         for part in ((found.dataset, "train"), (found.recent, "test")))  # fmt: skip
+        assert kept
+        assert not trained & kept
+    assert texts_of(again.recent, "test") == texts_of(first.recent, "test")
+
+
+def test_out_of_scope_is_no_new_label_whatever_reviewers_call_it(
+    store: Store, live: Bundle, before: Dataset, tmp_path: Path
+):
+    ids = record(store, *cancelling())
+    for place, name in enumerate(("oos", "out_of_scope", "nlu_fallback")):
+        say(store, ids[place::3], [name])
+    found = version_of(store, live, before, tmp_path / "out")
+    assert (found.new_labels, found.too_few) == ({}, {})
+    assert {row["label"] for row in rows_of(found.dataset, "train") if row["text"] in cancelling()} == {OUT_OF_SCOPE}
+
+
+def test_what_was_stopped_or_had_nothing_new_is_prepared_again(
+    store: Store, live: Bundle, before: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    url, wanted = f"sqlite:///{tmp_path / 'records.sqlite'}", Improvement(live, before, None, tmp_path / "out")
+    ids = record(store, *cancelling())
+    assert prepare(wanted, url, [])["added"] == 0
+    say(store, ids, ["cancel"])
+
+    def stopped(*args: Any, **options: Any) -> Version:
+        next_version(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shared.improving.improving.next_version", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(wanted, url, [])
+    found = prepare(wanted, url, [])
+    assert found["added"] > 8
+    say(store, ids, ["book_flight"])
+    assert prepare(wanted, url, [])["new_labels"] == found["new_labels"], "as it began"
+    with pytest.raises(ConfigError, match="is another improvement"):
+        prepare(Improvement(live, before, None, tmp_path / "out", least=2), url, [])
 
 
 def test_photos_join_a_dataset_of_photos(store: Store, tagger_bundle: Bundle, tmp_path: Path):

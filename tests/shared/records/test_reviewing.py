@@ -54,10 +54,11 @@ def say(store: Store, record_id: int, labels: Any = None, *, by: str = "ada", re
     return keep_reviews(store, more.get("model", "m"), by, [review])
 
 
-def find_group(store: Store, *groups: tuple[str, list[int]]) -> None:
+def find_group(store: Store, *groups: tuple[str, list[int]], days_ahead: int = 0) -> None:
     found = {"groups": [{"name": name, "size": len(ids), "records": ids} for name, ids in groups]}
     with store.writing() as connection:
-        values = {"time": _now(), "model": "m", "version": "1", "state": "alarm", "found": found}
+        time = _now() + timedelta(days=days_ahead)
+        values = {"time": time, "model": "m", "version": "1", "state": "alarm", "found": found}
         connection.execute(sa.insert(FINDINGS).values(**values))
 
 
@@ -113,7 +114,7 @@ def test_what_is_worth_a_look_comes_with_its_reason_and_the_weightiest_first(sto
 
 def test_items_of_one_group_come_together_in_the_order_of_the_newest_finding(store: Store):
     ids = write(store, *(record(f"r{n}", text=f"text {n}", confidence=0.99) for n in range(6)))
-    find_group(store, ("old", ids))
+    find_group(store, ("old", ids), days_ahead=900)  # by a clock that was wrong: the newest was written last
     find_group(store, ("one", [ids[5], ids[0]]), ("two", [ids[3], ids[1], ids[4]]))
     say(store, ids[5], ["x"], by="ben")
     found = [item for item in queue(store, "m", "ada").items if item.reason == "group"]
