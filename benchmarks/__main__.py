@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from benchmarks.entities import measure_entities, render_entities
 from benchmarks.measure import Plan, measure
 from benchmarks.pages import publish
 from benchmarks.parts import part_times
@@ -23,7 +24,9 @@ from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import QUICK, QUICK_LEVELS, WORKLOADS
 from shared.project import PROJECT_ROOT
 
-RECORDS = "records"
+RECORDS, ENTITIES = "records", "entities"
+ALONE = {RECORDS: (measure_records, render_records), ENTITIES: (measure_entities, render_entities)}
+"""What is measured by itself -> how, and how it is shown."""
 
 
 def _chosen(known: dict[str, Any]) -> Any:
@@ -41,8 +44,8 @@ def _chosen(known: dict[str, Any]) -> Any:
 @click.command()
 @click.option(
     "--only",
-    callback=_chosen({**WORKLOADS, RECORDS: RECORDS}),
-    help=f"Comma-separated workloads from {', '.join(WORKLOADS)}; or {RECORDS}, for what keeping records costs.",
+    callback=_chosen({**WORKLOADS, **{name: name for name in ALONE}}),
+    help=f"Comma-separated workloads from {', '.join(WORKLOADS)}; or {RECORDS} or {ENTITIES}, for what these cost.",
 )
 @click.option("--stacks", callback=_chosen(STACKS), help=f"Comma-separated stacks from {', '.join(STACKS)}.")
 @click.option("--connections", help="Comma-separated, for all workloads; by default each has its own.")
@@ -73,11 +76,12 @@ def main(
     if report is not None:
         _show(json.loads(report.read_text(encoding="utf-8")), report, plot, is_published)
         return
-    if only and RECORDS in only:
-        if only != [RECORDS]:
-            raise click.UsageError(f"{RECORDS} is measured by itself: --only {RECORDS}.")
-        _measure_records(rounds, seconds, output)
-        return
+    for name in ALONE:
+        if only and name in only:
+            if only != [name]:
+                raise click.UsageError(f"{name} is measured by itself: --only {name}.")
+            _measure_alone(name, rounds, seconds, output)
+            return
     workloads = only or [WORKLOADS[name] for name in (QUICK if quick else WORKLOADS)]
     levels = tuple(map(int, connections.split(","))) if connections else QUICK_LEVELS if quick else None
     levels = (1,) if parts else levels
@@ -108,12 +112,13 @@ def main(
         raise SystemExit(1)
 
 
-def _measure_records(turns: int | None, seconds: float | None, output: Path | None) -> None:
+def _measure_alone(name: str, turns: int | None, seconds: float | None, output: Path | None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    result = measure_records(turns or TURNS, seconds or SECONDS)
-    path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}-records.json"
+    measure_it, render_it = ALONE[name]
+    result = measure_it(turns or TURNS, seconds or SECONDS)
+    path = output or PROJECT_ROOT / "runs" / "benchmark" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{name}.json"
     write_records(result, path)
-    click.echo(f"\n{render_records(result)}\nResult {path}")
+    click.echo(f"\n{render_it(result)}\nResult {path}")
 
 
 def _show(result: dict[str, Any], path: Path, plot: Path | None, is_published: bool) -> None:

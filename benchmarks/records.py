@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.load import drive, generator
+from benchmarks.load import Request, drive, generator
 from benchmarks.measure import check, machine
 from benchmarks.stacks import PERCEPT, STACKS, Setup
-from benchmarks.workloads import WORKLOADS, items
+from benchmarks.workloads import WORKLOADS, Family, items
 
 CONNECTIONS = 8
 TURNS, SECONDS = 20, 3.0
@@ -69,7 +69,7 @@ def render_records(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         rate, cpu = row["rate"], row["cpu"]
         more = row["cpu_us"] - row["cpu_us_without"]
-        lines.append(f"| {row['title']}, `{row['level']}` | {_shown(rate)} | {_shown(cpu)} | {more:.0f} |")
+        lines.append(f"| {row['title']}, `{row['level']}` | {shown(rate)} | {shown(cpu)} | {more:.0f} |")
     lines.append("")
     lines.append(
         f"Median of {result['turns']} turns of {result['seconds']:g} s, with the 95 % interval of the median; one "
@@ -92,37 +92,57 @@ def median_with_interval(ratios: np.ndarray) -> list[float]:
     return [float(np.median(ratios)), *map(float, np.quantile(drawn, [0.025, 0.975]))]
 
 
-def _compared(subject: Subject, turns: int, seconds: float, bar: tqdm[Any]) -> list[dict[str, Any]]:
-    workload, setup = WORKLOADS[subject.workload], Setup(workers=1)
-    requests = STACKS[PERCEPT].requests(workload.kind, items(workload, setup.bundles))
-    levels = (NONE, *subject.levels)
-    rates: dict[str, list[float]] = {level: [] for level in levels}
-    cpu: dict[str, list[float]] = {level: [] for level in levels}
-    with tempfile.TemporaryDirectory(prefix="percept-bench-") as folder, ExitStack() as stack:
-        servers = {}
-        for level in levels:
-            variables = {} if level == NONE else {
-                "PERCEPT_RECORDS": f"sqlite:///{folder}/{level}.sqlite", "PERCEPT_RECORDS_LEVEL": level,
-            }  # fmt: skip
-            own = replace(setup, variables=variables)
-            servers[level] = stack.enter_context(STACKS[PERCEPT].started(own, workload.family, requests[0]))
+def in_turns(
+    setups: Mapping[str, Setup], family: Family, requests: Sequence[Request], turns: int, seconds: float, bar: tqdm[Any]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return name -> requests per second of each turn, and name -> seconds of CPU time per request.
+
+    Args:
+        setups: name -> what a service is started with; all run at once.
+        family: of the services.
+        requests: sent in turn.
+        turns: of each service.
+        seconds: of one load.
+        bar: goes on with each load.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in setups}
+    cpu: dict[str, list[float]] = {name: [] for name in setups}
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(STACKS[PERCEPT].started(setup, family, requests[0]))
+            for name, setup in setups.items()
+        }
         for server in servers.values():
             server.settle()
             check(server.url, requests)
             drive(server.url, requests, connections=CONNECTIONS, seconds=seconds)
         order = np.random.default_rng(0)
         for _ in range(turns):
-            for level in order.permutation(levels).tolist():
-                server = servers[level]
+            for name in order.permutation(list(setups)).tolist():
+                server = servers[name]
                 before = server.cpu_s()
                 load = drive(server.url, requests, connections=CONNECTIONS, seconds=seconds)
                 time.sleep(WRITTEN_S)
                 used = server.cpu_s() - before
                 if load.requests_per_s is None:
-                    raise RuntimeError(f"records at the level {level}: {load.errors}")
-                rates[level].append(load.requests_per_s)
-                cpu[level].append(used / load.requests)
+                    raise RuntimeError(f"{name}: {load.errors}")
+                rates[name].append(load.requests_per_s)
+                cpu[name].append(used / load.requests)
                 bar.update(1)
+    return rates, cpu
+
+
+def _compared(subject: Subject, turns: int, seconds: float, bar: tqdm[Any]) -> list[dict[str, Any]]:
+    workload, setup = WORKLOADS[subject.workload], Setup(workers=1)
+    requests = STACKS[PERCEPT].requests(workload.kind, items(workload, setup.bundles))
+    with tempfile.TemporaryDirectory(prefix="percept-bench-") as folder:
+        setups = {NONE: setup} | {
+            level: replace(setup, variables={
+                "PERCEPT_RECORDS": f"sqlite:///{folder}/{level}.sqlite", "PERCEPT_RECORDS_LEVEL": level,
+            })
+            for level in subject.levels
+        }  # fmt: skip
+        rates, cpu = in_turns(setups, workload.family, requests, turns, seconds, bar)
     without = np.array(cpu[NONE])
     return [
         {
@@ -140,6 +160,7 @@ def _compared(subject: Subject, turns: int, seconds: float, bar: tqdm[Any]) -> l
     ]
 
 
-def _shown(interval: Sequence[float]) -> str:
+def shown(interval: Sequence[float]) -> str:
+    """Return a median with its interval as text."""
     middle, low, high = interval
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -10,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 
 from nlp import compatible, knowledge_api, openai
 from nlp.answering import SourcedAnswer
-from nlp.engine import DEFAULT_PASSAGES, MAX_PASSAGES, Asked, IntentEngine, LanguageEngine
+from nlp.engine import DEFAULT_PASSAGES, MAX_PASSAGES, Asked, LanguageEngine
+from nlp.extracting import Asking, Extracted
+from nlp.intent.entities import Entity
+from nlp.intent.predictor import IntentResult
 from nlp.knowledge.passages import Kind
 from nlp.qa.predictor import Answer
 from nlp.text import checked_text
@@ -21,10 +26,12 @@ from shared.serving.http.errors import error_responses
 from shared.serving.http.middleware import answered_by
 from shared.serving.http.requests import Whole, examples, json_body, read_json
 from shared.serving.lifecycle.engine import Lifecycle
-from shared.serving.settings import Settings
+from shared.serving.settings import BuiltIn, Settings
 
 DEFAULT_TOP_K = 5
 _UTTERANCE = "Say what a person says, in their words."
+ALL = Asking()
+"""All that the service has switched on."""
 Text = Annotated[Any, WithJsonSchema({"type": "string"})]
 """An item of a batch. Its type is checked when it is answered, so that a wrong one does not affect the others."""
 
@@ -47,28 +54,75 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class IntentRequest(_Request):
+Moment = Annotated[
+    datetime, Field(strict=False), WithJsonSchema({"type": "string", "examples": ["2026-12-01T10:15:00+01:00"]})
+]
+
+
+class _Extracting(_Request):
+    """What built-in extractors are asked, where a service has any."""
+
+    extract: list[BuiltIn] | None = Field(
+        default=None, description="Which built-in extractors read the text, of those switched on; all if not given."
+    )
+    language: Literal["en", "fr"] | None = Field(
+        default=None, description="Of the text, for them; they find out if it is not given."
+    )
+    now: Moment | None = Field(
+        default=None,
+        description="When the text was said, ISO 8601: “tomorrow” counts from it. This moment if not given.",
+    )
+    time_zone: str | None = Field(
+        default=None,
+        description="IANA's name, such as Europe/Paris; if not given, the zone of `now`, or else the service's.",
+    )
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(self.extract, self.language, self.now, self.time_zone)
+
+
+class _TextOrTexts(_Extracting):
+    """One utterance or several."""
+
+    text: str | None = Field(default=None, description=_UTTERANCE)
+    texts: list[Text] | None = Field(default=None, min_length=1, description="Several utterances, instead of `text`.")
+
+    @model_validator(mode="after")
+    def _has_one_of_them(self) -> _TextOrTexts:
+        if (self.text is None) == (self.texts is None):
+            raise ValueError("send either `text` or `texts`")
+        return self
+
+
+_ONE_OF_THEM: list[Any] = [  # what `_has_one_of_them` checks
+    {"required": ["text"], "properties": {"text": {"type": "string"}}},
+    {"required": ["texts"], "properties": {"texts": {"type": "array"}}},
+]
+
+
+class IntentRequest(_TextOrTexts):
     """One utterance or several."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [{"text": "réserve-moi un vol pour Lyon"}, {"texts": ["play a song", "hello"]}],
-            "oneOf": [  # what `_has_one_of_them` checks
-                {"required": ["text"], "properties": {"text": {"type": "string"}}},
-                {"required": ["texts"], "properties": {"texts": {"type": "array"}}},
-            ],
+            "oneOf": _ONE_OF_THEM,
         }
     )
 
-    text: str | None = Field(default=None, description=_UTTERANCE)
-    texts: list[Text] | None = Field(default=None, min_length=1, description="Several utterances, instead of `text`.")
     top_k: Whole = Field(default=DEFAULT_TOP_K, ge=1, description="Most intents in the ranking.")
 
-    @model_validator(mode="after")
-    def _has_one_of_them(self) -> IntentRequest:
-        if (self.text is None) == (self.texts is None):
-            raise ValueError("send either `text` or `texts`")
-        return self
+
+class EntitiesRequest(_TextOrTexts):
+    """One text or several, of which only the entities are wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"text": "a table for two tomorrow at 8", "now": "2026-12-01T10:15:00+01:00"}],
+            "oneOf": _ONE_OF_THEM,
+        }
+    )
 
 
 class IntentScoreOut(BaseModel):
@@ -78,14 +132,41 @@ class IntentScoreOut(BaseModel):
     confidence: float
 
 
+class EntityOut(BaseModel):
+    """Something that an utterance names."""
+
+    start: int
+    end: int = Field(description="`text[start:end]` is what was written, counted in characters (code points).")
+    entity: str = Field(description="What it is, such as “city”.")
+    value: Any = Field(
+        description="As written, or what that is a synonym of. Of built-in extractors: ISO 8601 for dates, times and "
+        "durations, a number, `{amount, currency}` for money, E.164 for telephone numbers."
+    )
+    text: str = Field(description="As written.")
+    score: float | None = Field(
+        description="Calibrated probability that these words, all of them and no others, are this entity. Null for "
+        "what a built-in extractor found."
+    )
+    role: str | None = Field(description="What it is there for, such as “from”.")
+    group: str | None = Field(description="Which of several things it belongs to.")
+    extractor: str = Field(description="“percept”, the network, or “built-in”.")
+
+
 class IntentOut(BaseModel):
     """What one utterance wants."""
 
     intent: str | None = Field(description="Null if the utterance belongs to no known intent.")
+    intents: list[str] = Field(
+        default=[], description="What it wants: several if `intent` is one like “greet+order”, none out of scope."
+    )
     confidence: float = Field(description="Calibrated probability of the best intent, even if it is not given.")
     out_of_scope: bool
     out_of_scope_score: float = Field(description="0 to 1, higher if the utterance belongs to no intent.")
     ranking: list[IntentScoreOut] = Field(description="The most probable first.")
+    entities: list[EntityOut] = Field(
+        default=[],
+        description="What it names, also out of scope, in its order; one may be over one of another extractor.",
+    )
     truncated: bool = Field(
         default=False, description="Whether the middle of the utterance was left out: the model reads no more."
     )
@@ -100,10 +181,25 @@ class IntentResponse(BaseModel):
             "results": [
                 {
                     "intent": "book_flight",
+                    "intents": ["book_flight"],
                     "confidence": 0.97,
                     "out_of_scope": False,
                     "out_of_scope_score": 0.02,
                     "ranking": [{"name": "book_flight", "confidence": 0.97}],
+                    "entities": [
+                        {
+                            "start": 28,
+                            "end": 32,
+                            "entity": "city",
+                            "value": "Lyon",
+                            "text": "Lyon",
+                            "score": 0.96,
+                            "role": "to",
+                            "group": None,
+                            "extractor": "percept",
+                        }
+                    ],
+                    "truncated": False,
                 },
                 {"error": {"type": "invalid_input", "message": "the text is empty. Send some words."}},
             ],
@@ -112,6 +208,20 @@ class IntentResponse(BaseModel):
 
     model: ModelInfo
     results: list[IntentOut | ItemError]
+
+
+class EntitiesOut(BaseModel):
+    """The entities of one text."""
+
+    entities: list[EntityOut]
+    truncated: bool = Field(description="Whether the network left out the middle of the text.")
+
+
+class EntitiesResponse(BaseModel):
+    """The answer of POST /v1/entities: one result per text, in the order they were sent."""
+
+    model: ModelInfo | None = Field(description="Null if only built-in extractors read the texts.")
+    results: list[EntitiesOut | ItemError]
 
 
 class AnswerRequest(_Request):
@@ -195,7 +305,7 @@ class AnswerResponse(BaseModel):
     passages: list[PassageOut] = Field(description="Those that were looked at, the nearest first.")
 
 
-class UnderstandRequest(_Request):
+class UnderstandRequest(_Extracting):
     """What a person says to a chatbot."""
 
     model_config = examples({"text": "Combien d'images puis-je envoyer ?"})
@@ -265,14 +375,34 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         If one of several cannot be answered, `{"error": {"type", "message"}}` takes its place in `results`, and the
         others are answered. A single one that cannot be answered gets its HTTP error.
         """
-        model = engine().needed_intent()
+        current = engine()
+        model = current.needed_intent()
         answered_by(request, model)
         asked = await read_json(request, IntentRequest)
         if asked.texts is not None:
-            return await classify_texts(model, asked.texts, top_k=asked.top_k)
+            return await classify_texts(current, asked.texts, top_k=asked.top_k, asking=asked.asking)
         text = checked_text(asked.text, model.settings.max_text_chars)
+        [extracted] = await current.extract([text], asked.asking)
         result = await model.classify(text, top_k=asked.top_k)
-        return IntentResponse.model_validate({"model": model, "results": [result]}, from_attributes=True)
+        return IntentResponse.model_validate(
+            {"model": model, "results": [_with(result, extracted)]}, from_attributes=True
+        )
+
+    @router.post("/v1/entities", summary="Find entities", responses=errors, openapi_extra=json_body(EntitiesRequest))
+    async def entities(request: Request) -> EntitiesResponse:
+        """Send one text as `text`, or several as `texts`, to learn what they name, without their intents.
+
+        Nothing of it is recorded. A text that cannot be read is told as for /v1/intent.
+        """
+        current = engine()
+        current.needed_entities()
+        if current.intent is not None and current.intent.predictor.entities is not None:
+            answered_by(request, current.intent)
+        asked = await read_json(request, EntitiesRequest)
+        if asked.texts is not None:
+            return await find_entities(current, asked.texts, asking=asked.asking)
+        text = checked_text(asked.text, current.settings.max_text_chars)
+        return await find_entities(current, [text], asking=asked.asking, is_single=True)
 
     @router.post("/v1/answer", summary="Answer", responses=errors, openapi_extra=json_body(AnswerRequest))
     async def answer(request: Request) -> AnswerResponse:
@@ -309,18 +439,75 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
             top_k=asked.top_k,
             passages=asked.passages,
             style=asked.style,
+            asking=asked.asking,
         )
 
     return router
 
 
-async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: int = DEFAULT_TOP_K) -> IntentResponse:
+async def classify_texts(
+    engine: LanguageEngine, texts: Sequence[Any], *, top_k: int = DEFAULT_TOP_K, asking: Asking = ALL
+) -> IntentResponse:
     """Return the answer for several utterances, with an error in place of each that cannot be answered.
 
     Raises:
+        NotFound: there is no intent model.
+        InputError: what is asked of built-in extractors is wrong.
         TooLarge: too many.
         ServiceError: the service cannot answer now.
     """
+    model = engine.needed_intent()
+    errors = _errors(engine, texts)
+    items = [place for place in range(len(texts)) if place not in errors]
+    readable = [texts[place] for place in items]
+    extracted = await engine.extract(readable, asking)
+    results = await model.classify_many(readable, top_k=top_k, items=items)
+    found: dict[int, Any] = {
+        place: ItemError.of(each) if isinstance(each, InputError) else _with(each, read)
+        for place, each, read in zip(items, results, extracted, strict=True)
+    }
+    shown = [ItemError.of(errors[place]) if place in errors else found[place] for place in range(len(texts))]
+    return IntentResponse.model_validate({"model": model, "results": shown}, from_attributes=True)
+
+
+async def find_entities(
+    engine: LanguageEngine, texts: Sequence[Any], *, asking: Asking, is_single: bool = False
+) -> EntitiesResponse:
+    """Return the entities of texts, with an error in place of each that cannot be read.
+
+    Args:
+        engine: finds entities, with a network or with rules.
+        texts: any number.
+        asking: what is asked of the built-in extractors.
+        is_single: whether the error of a text is raised instead.
+
+    Raises:
+        InputError: what is asked of built-in extractors is wrong, or the single text cannot be read.
+        TooLarge: too many.
+        ServiceError: the service cannot answer now.
+    """
+    errors = _errors(engine, texts)
+    items = [place for place in range(len(texts)) if place not in errors]
+    readable = [texts[place] for place in items]
+    extracted = await engine.extract(readable, asking)
+    model = engine.intent if engine.intent is not None and engine.intent.predictor.entities is not None else None
+    named: Sequence[tuple[tuple[Entity, ...], bool] | InputError] = [((), False) for _ in readable]
+    if model is not None:
+        named = await model.entities(readable)
+    found: dict[int, Any] = {}
+    for place, of_model, of_rules in zip(items, named, extracted, strict=True):
+        if isinstance(of_model, InputError):
+            if is_single:
+                raise of_model
+            errors[place] = of_model
+        else:
+            found[place] = {"entities": _in_order(of_model[0], of_rules), "truncated": of_model[1]}
+    shown = [ItemError.of(errors[place]) if place in errors else found[place] for place in range(len(texts))]
+    return EntitiesResponse.model_validate({"model": model, "results": shown}, from_attributes=True)
+
+
+def _errors(engine: LanguageEngine, texts: Sequence[Any]) -> dict[int, InputError]:
+    """Return place -> error of each text that is none; raise TooLarge for too many."""
     limits = engine.settings
     if len(texts) > limits.max_texts:
         raise TooLarge(f"{len(texts)} texts came; the limit is {limits.max_texts}. Send fewer at once.")
@@ -330,11 +517,17 @@ async def classify_texts(engine: IntentEngine, texts: Sequence[Any], *, top_k: i
             checked_text(text, limits.max_text_chars)
         except InputError as error:
             errors[place] = error
-    items = [place for place in range(len(texts)) if place not in errors]
-    found = iter(await engine.classify_many([texts[place] for place in items], top_k=top_k, items=items))
-    results = [errors[place] if place in errors else next(found) for place in range(len(texts))]
-    shown = [ItemError.of(each) if isinstance(each, InputError) else each for each in results]
-    return IntentResponse.model_validate({"model": engine, "results": shown}, from_attributes=True)
+    return errors
+
+
+def _with(result: IntentResult, extracted: Iterable[Extracted]) -> IntentResult | Mapping[str, Any]:
+    """Return what an utterance wants, with what rules found in it."""
+    extracted = tuple(extracted)
+    return {**vars(result), "entities": _in_order(result.entities, extracted)} if extracted else result
+
+
+def _in_order(*found: Iterable[Entity | Extracted]) -> list[Entity | Extracted]:
+    return sorted((each for part in found for each in part), key=attrgetter("start", "end"))
 
 
 async def answer_question(
@@ -380,6 +573,7 @@ async def understand_text(
     top_k: int = DEFAULT_TOP_K,
     passages: int = DEFAULT_PASSAGES,
     style: Style = "quote",
+    asking: Asking = ALL,
 ) -> UnderstandResponse:
     """Return what an utterance wants and, if it asks something, the answer; raises as `answer_question`."""
     if style == "sentence":
@@ -387,11 +581,13 @@ async def understand_text(
     text = checked_text(text, engine.settings.max_text_chars)
     if previous is not None:
         previous = checked_text(previous, engine.settings.max_text_chars, "the previous text")
+    [extracted] = await engine.extract([text], asking)
     found = await engine.understand(text, previous=previous, top_k=top_k, passages=passages)
     looked_up = await _looked_up(engine, found.asked, style) if found.asked else _NOTHING
     models = {"intent": engine.intent, "qa": engine.qa}
+    intent = None if found.intent is None else _with(found.intent, extracted)
     return UnderstandResponse.model_validate(
-        {"models": models, "intent": found.intent, "is_question": found.is_question, **looked_up}, from_attributes=True
+        {"models": models, "intent": intent, "is_question": found.is_question, **looked_up}, from_attributes=True
     )
 
 

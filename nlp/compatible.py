@@ -1,7 +1,8 @@
 """Routes that other projects' clients call unchanged: Hugging Face's `InferenceClient` and Rasa.
 
-Sources: huggingface.co/docs/inference-providers, tasks text-classification and question-answering; rasa.com, HTTP API,
-"Parse a message using the Rasa model". Unknown fields are ignored, unknown `parameters` refused.
+Sources: huggingface.co/docs/inference-providers, tasks text-classification, token-classification and
+question-answering; rasa.com, HTTP API, "Parse a message using the Rasa model". Unknown fields are ignored, unknown
+`parameters` refused.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine
+from nlp.engine import AnswerEngine, IntentEngine, LanguageEngine, Outputs
+from nlp.extracting import Asking, Extracted
+from nlp.intent import entities as named
 from nlp.intent.predictor import LOGITS, IntentScore
 from nlp.qa.predictor import Answer
-from nlp.text import checked_text
+from nlp.text import Encoding, checked_text
 from shared.bundle.calibration import probabilities_from_logits
 from shared.errors import InputError, TooLarge
 from shared.serving.http.answers import FunctionToApply, LabelScore, label_scores
@@ -59,12 +63,18 @@ class IntentConfidence(BaseModel):
 
 
 class Entity(BaseModel):
-    """A value that came with a button's payload."""
+    """A value that a message names, or that came with a button's payload."""
 
     entity: str
     value: Any
     start: int
     end: int
+    confidence_entity: float | None = Field(default=None, description="Of what the network found.")
+    role: str | None = None
+    group: str | None = None
+    extractor: str | None = Field(
+        default=None, description="“percept”, the network, or “built-in”; none for a button's payload."
+    )
 
 
 class SelectedResponse(BaseModel):
@@ -86,11 +96,14 @@ class ParseResponse(BaseModel):
 
     text: str
     intent: IntentConfidence = Field(description=f"`{FALLBACK}` if the message is out of scope.")
-    entities: list[Entity] = Field(description='Of a payload such as `/book_flight{"to": "Rome"}`; of no other text.')
+    entities: list[Entity] = Field(
+        description='In the text\'s order; of a payload such as `/book_flight{"to": "Rome"}` those that it has.'
+    )
     intent_ranking: list[IntentConfidence] = Field(description="The best first.")
     response_selector: dict[str, SelectorResult] | None = Field(
         default=None, description="`default` has the full name of a retrieval intent such as `faq/opening_hours`."
     )
+    text_tokens: list[tuple[int, int]] = Field(description="Where the words and signs of the text begin and end.")
     truncated: bool | None = Field(default=None, description="True if the middle of a long text was left out.")
     message_id: str | None = None
 
@@ -129,6 +142,55 @@ class TextClassificationRequest(BaseModel):
 
     inputs: str | list[str] = Field(description="One text or several.")
     parameters: TextClassificationParameters | None = None
+
+
+class TokenClassificationParameters(BaseModel):
+    """Hugging Face's parameters of token classification; others are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    aggregation_strategy: Literal["none", "simple", "first", "average", "max"] | None = Field(
+        default=None,
+        description="`none` gives the words one by one, any other the entities: a word counts by its first token, so "
+        "that the ways to sum up its tokens come to the same.",
+    )
+    ignore_labels: list[str] | None = Field(
+        default=None, description="Tags or entities that are left out; `O` if not given."
+    )
+    stride: Annotated[Any, Field(description=_NO_EFFECT)] = None
+
+
+class TokenClassificationRequest(BaseModel):
+    """Hugging Face's body of token classification."""
+
+    model_config = examples({"inputs": "a flight to Lyon", "parameters": {"aggregation_strategy": "simple"}})
+
+    inputs: str | list[str] = Field(description="One text or several.")
+    parameters: TokenClassificationParameters | None = None
+
+
+class EntityGroup(BaseModel):
+    """An entity."""
+
+    entity_group: str = Field(description="What it is, with its role or group: `city`, `city.to`, `topping#1`.")
+    score: float = Field(description="Calibrated probability that these words are this entity.")
+    word: str
+    start: int
+    end: int
+
+
+class TokenTag(BaseModel):
+    """A word of an entity."""
+
+    entity: str = Field(description="`B-city` for the first word of one, `I-city` for a further one, `O` for others.")
+    score: float = Field(description="What the network says of the word alone; not calibrated.")
+    index: int = Field(description="Of its first token.")
+    word: str
+    start: int
+    end: int
+
+
+Tagged = list[EntityGroup] | list[TokenTag]
 
 
 class QuestionInputs(BaseModel):
@@ -193,20 +255,24 @@ def _rasa(engine: Callable[[], LanguageEngine]) -> APIRouter:
         A button's payload such as `/greet` is that intent. The parameters `token` and `emulation_mode` of Rasa's own
         server have no effect.
         """
-        model = engine().needed_intent()
+        current = engine()
+        model = current.needed_intent()
         answered_by(request, model)
         asked = await read_json(request, ParseRequest)
         text = checked_text(asked.text, model.settings.max_text_chars)
+        tokens = named.bounds_of(asked.text)
         if payload := _PAYLOAD.fullmatch(text.strip()):
             intent = IntentConfidence(name=payload["intent"], confidence=1.0)
             return ParseResponse(
                 text=asked.text,
                 intent=intent,
-                entities=_entities(payload),
+                entities=_of_payload(payload),
                 intent_ranking=[intent],
+                text_tokens=tokens,
                 message_id=asked.message_id,
             )
         has_keys = any("/" in label for label in model.labels)
+        [extracted] = await current.extract([text], Asking())
         result = await model.classify(text, top_k=None if has_keys else RANKING_LENGTH)
         ranking, of_intent = _grouped(result.ranking)
         best = ranking[0].name
@@ -216,11 +282,12 @@ def _rasa(engine: Callable[[], LanguageEngine]) -> APIRouter:
         return ParseResponse(
             text=asked.text,
             intent=ranking[0],
-            entities=[],
+            entities=_entities([*result.entities, *extracted]),
             intent_ranking=ranking[: RANKING_LENGTH + result.out_of_scope],
             response_selector=(
                 {"default": SelectorResult(response=selected[0], ranking=selected)} if selected else None
             ),
+            text_tokens=tokens,
             truncated=result.truncated or None,
             message_id=asked.message_id,
         )
@@ -239,7 +306,23 @@ def _rasa(engine: Callable[[], LanguageEngine]) -> APIRouter:
     return router
 
 
-def _entities(payload: re.Match[str]) -> list[Entity]:
+def _entities(found: Sequence[named.Entity | Extracted]) -> list[Entity]:
+    return [
+        Entity(
+            entity=each.entity,
+            value=each.value,
+            start=each.start,
+            end=each.end,
+            confidence_entity=each.score,
+            role=each.role,
+            group=each.group,
+            extractor=each.extractor,
+        )
+        for each in sorted(found, key=lambda each: (each.start, each.end))
+    ]
+
+
+def _of_payload(payload: re.Match[str]) -> list[Entity]:
     """Return the entities of a button's payload; none where what follows the intent is no JSON object, as in Rasa."""
     try:
         content = json.loads(payload["entities"] or "{}")
@@ -277,7 +360,7 @@ def _grouped(
     return intents, keys
 
 
-def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
+def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:  # noqa: PLR0915 one function per route
     router = APIRouter(tags=["Hugging Face"])
 
     @router.post(
@@ -321,6 +404,37 @@ def _hugging_face(engine: Callable[[], LanguageEngine]) -> APIRouter:
         return answers
 
     @router.post(
+        "/hf/token-classification",
+        summary="Find entities as Hugging Face's inference API does",
+        responses=_ERRORS,
+        openapi_extra=json_body(TokenClassificationRequest),
+    )
+    async def tag_words(request: Request) -> Tagged | list[Tagged]:
+        """For `huggingface_hub.InferenceClient(model=".../hf/token-classification").token_classification(…)`.
+
+        It gives what the network finds; /v1/entities also has values, roles and what built-in extractors find. Nothing
+        of it is recorded. The header `X-Truncated-Inputs` is as for text classification.
+        """
+        model = engine().needed_intent()
+        rule = model.needed_rule()
+        answered_by(request, model)
+        asked = await read_json(request, TokenClassificationRequest)
+        parameters = asked.parameters or TokenClassificationParameters()
+        ignored = frozenset(("O",) if parameters.ignore_labels is None else parameters.ignore_labels)
+        answers: list[Tagged] = []
+        cut = []
+        for place, found in enumerate(await model.run_texts(_checked_texts(model, asked.inputs))):
+            if isinstance(found, InputError):
+                raise found
+            if found[1].is_cut:
+                cut.append(str(place))
+            is_plain = parameters.aggregation_strategy == "none"
+            answers.append(_token_tags(rule, *found, ignored) if is_plain else _groups(rule, *found, ignored))
+        if cut:
+            add_header(request, TRUNCATED, ", ".join(cut))
+        return answers[0] if isinstance(asked.inputs, str) else answers
+
+    @router.post(
         "/hf/question-answering",
         summary="Answer a question as Hugging Face's inference API does",
         responses=_ERRORS,
@@ -351,6 +465,44 @@ def _checked_texts(model: IntentEngine, inputs: str | list[str]) -> list[str]:
     if len(inputs) > limits.max_texts:
         raise TooLarge(f"{len(inputs)} texts came; the limit is {limits.max_texts}. Send fewer at once.")
     return [checked_text(text, limits.max_text_chars, f"inputs.{place}") for place, text in enumerate(inputs)]
+
+
+def _groups(rule: named.EntityRule, outputs: Outputs, encoding: Encoding, ignored: frozenset[str]) -> list[EntityGroup]:
+    groups = [
+        EntityGroup(
+            entity_group=named.Kind(each.entity, each.role, each.group).name,
+            score=each.score,
+            word=each.text,
+            start=each.start,
+            end=each.end,
+        )
+        for each in rule.entities(outputs, encoding)
+    ]
+    return [each for each in groups if each.entity_group not in ignored]
+
+
+def _token_tags(
+    rule: named.EntityRule, outputs: Outputs, encoding: Encoding, ignored: frozenset[str]
+) -> list[TokenTag]:
+    words = named.words_of(encoding)
+    if not words:
+        return []
+    logits = np.asarray(outputs[named.ENTITY_LOGITS], dtype=np.float64)[[word.token for word in words]]  # [W, E]
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    tags = ["O", *(f"{mark}-{kind.name}" for kind in rule.kinds for mark in "BI")]
+    found = [
+        TokenTag(
+            entity=tags[tag],
+            score=float(chances[place, tag]),
+            index=word.token,
+            word=encoding.text[word.start : word.end],
+            start=word.start,
+            end=word.end,
+        )
+        for place, (word, tag) in enumerate(zip(words, named.best_tags(logits).tolist(), strict=True))
+    ]
+    return [each for each in found if each.entity not in ignored]
 
 
 def _elements(model: AnswerEngine, answers: list[Answer], *, has_none: bool) -> list[AnswerElement]:

@@ -17,14 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from nlp.answering import SourcedAnswer, completed, read_answer, whole_answers
 from nlp.embedding import NETWORK as EMBEDDING
 from nlp.embedding.predictor import BATCH_TOKENS, EmbeddingPredictor
+from nlp.extracting import Asking, Extracted
 from nlp.intent import TASK as INTENT
+from nlp.intent.entities import Entity, EntityRule
 from nlp.intent.predictor import FEATURES, LOGITS, IntentPredictor, IntentResult
 from nlp.knowledge import KnowledgeBase, Passage, SentenceEncoder, open_knowledge
 from nlp.qa import TASK as QA
@@ -41,8 +43,12 @@ from shared.serving.http.limits import Admission, within
 from shared.serving.lifecycle.loading import answering_an_example, load_runtime
 from shared.serving.observe import metrics
 from shared.serving.observe.metrics import ModelMetrics
-from shared.serving.recording.notes import noting
+from shared.serving.recording.notes import Answered, noting
+from shared.serving.recording.shadow import Candidate, candidate_paths, load_shadows
 from shared.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from nlp.extracting.extractors import Extractors
 
 DEFAULT_PASSAGES = 3
 MAX_PASSAGES = 20
@@ -68,6 +74,8 @@ _OUTCOME = {False: "in_scope", True: "out_of_scope"}
 """Whether an utterance is out of scope -> its name in the metrics."""
 LONG_TEXT = 2_000
 """Characters from which tokenising leaves the event loop: it takes about a millisecond then, and a thread 0.1."""
+_SHORT_TEXT = 200
+"""Characters up to which rules read a text on the event loop: it takes half a millisecond."""
 _THREADS = 2
 _SEARCH_THREADS = 2
 _INLINE_S = 0.004
@@ -126,6 +134,7 @@ class LanguageEngine:
         knowledge: where answers are looked up; None for a service without one.
         settings: limits.
         writer: makes sentences of answers; None for a service that quotes.
+        extractors: rules that read texts besides the intent model; None for a service without any.
     """
 
     def __init__(
@@ -136,12 +145,16 @@ class LanguageEngine:
         knowledge: KnowledgeBase | None,
         settings: Settings,
         writer: AnswerWriter | None = None,
+        extractors: Extractors | None = None,
     ) -> None:
         self.intent = intent
         self.qa = qa
         self.knowledge = knowledge
         self.settings = settings
         self.writer = writer
+        self.extractors = extractors
+        self._extracting = Admission(settings.max_queued_texts, settings.deadline_s, "texts")
+        self._extractor_thread = ThreadPoolExecutor(1, thread_name_prefix="extractors")
         self._writing = Admission(settings.max_queue, settings.deadline_s, "answers")
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._embedding = Admission(settings.max_queued_texts, settings.deadline_s, "texts")
@@ -165,7 +178,16 @@ class LanguageEngine:
         knowledge = open_knowledge(settings, encoder) if qa else None
         writer_path = settings.bundle("writer") if qa else None
         writer = _load_writer(writer_path, settings) if writer_path else None
-        return cls(intent=intent, qa=qa, knowledge=knowledge, settings=settings, writer=writer)
+        engine = cls(
+            intent=intent,
+            qa=qa,
+            knowledge=knowledge,
+            settings=settings,
+            writer=writer,
+            extractors=_load_extractors(settings),
+        )
+        load_shadows(settings, [model.bundle for model in engine.models], _CANDIDATES)
+        return engine
 
     def replaced(self, task: str, path: Path) -> LanguageEngine:
         """Return an engine with another model for that task; the other model and the knowledge base stay the same."""
@@ -179,9 +201,12 @@ class LanguageEngine:
     @staticmethod
     def check(settings: Settings) -> None:
         """Refuse settings without a bundle, or with one that cannot be read; raises as `load`."""
-        for path in (*_bundles(settings), settings.bundle("encoder"), settings.bundle("writer")):
+        served = [read_bundle(path) for path in _bundles(settings) if path is not None]
+        for path in (settings.bundle("encoder"), settings.bundle("writer")):
             if path is not None:
                 read_bundle(path)
+        candidate_paths(settings, served)
+        _load_extractors(settings)
 
     @property
     def models(self) -> list[IntentEngine | AnswerEngine]:
@@ -329,6 +354,32 @@ class LanguageEngine:
                 asked = await self.ask(text, previous=previous, passages=passages, item=ANSWER_ITEM)
         return Understood(intent, asks, asked)
 
+    async def extract(self, texts: Sequence[str], asking: Asking) -> list[tuple[Extracted, ...]]:
+        """Return what rules find in each text, in its order; nothing where none are switched on.
+
+        Raises:
+            InputError: something is asked for that is not switched on, or there is no such time zone.
+            Overloaded: as many texts as the limit are in hand.
+            DeadlineExceeded: it took longer than allowed.
+        """
+        extractors = self.extractors
+        if extractors is None:
+            if not asking.is_plain:
+                raise InputError(
+                    "this service has no built-in extractors, so it takes no extract, language, now and time_zone. "
+                    "Start it with PERCEPT_EXTRACTORS=date,time,…"
+                )
+            return [() for _ in texts]
+        extractors.check(asking)
+
+        def read() -> list[tuple[Extracted, ...]]:
+            return [extractors.read(text, asking) for text in texts]
+
+        async with self._extracting.admitted(len(texts)):
+            if sum(map(len, texts)) <= _SHORT_TEXT:
+                return read()
+            return await asyncio.get_running_loop().run_in_executor(self._extractor_thread, read)
+
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 [len(texts), d], rows of length 1.
 
@@ -351,6 +402,14 @@ class LanguageEngine:
         if self.intent is None:
             raise _missing("no intent model, so it understands no utterances. Start it with an intent bundle")
         return self.intent
+
+    def needed_entities(self) -> None:
+        """Raise NotFound if nothing finds entities."""
+        if self.extractors is None and (self.intent is None or self.intent.predictor.entities is None):
+            raise NotFound(
+                "this service finds no entities: its intent model has learned none, and no built-in extractors are "
+                "switched on. Start it with a bundle that was trained on marked entities, or PERCEPT_EXTRACTORS=date,…"
+            )
 
     def needed_qa(self) -> AnswerEngine:
         """Return the question-answering model, or raise NotFound."""
@@ -382,6 +441,7 @@ class LanguageEngine:
             await model.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._writer_thread.shutdown(wait=False, cancel_futures=True)
+        self._extractor_thread.shutdown(wait=False, cancel_futures=True)
         if self.knowledge is not None:
             await asyncio.to_thread(self.knowledge.close)
 
@@ -422,6 +482,18 @@ def _load_writer(path: Path, settings: Settings) -> AnswerWriter:
         writer = AnswerWriter(bundle, runtime)
         writer.write("Who keeps the light?", "Ada Brandt keeps the light.", 0, 10)
     return writer
+
+
+def _load_extractors(settings: Settings) -> Extractors | None:
+    if not settings.extractors:
+        return None
+    try:
+        from nlp.extracting.extractors import Extractors
+    except ImportError as error:
+        raise ConfigError(
+            f"extractors needs {error.name}, which is not installed. Run: pip install 'percept[extractors]'"
+        ) from error
+    return Extractors(settings.extractors, settings.extractor_languages, settings.time_zone, settings.phone_region)
 
 
 def _missing(what: str) -> NotFound:
@@ -644,17 +716,28 @@ class IntentEngine(TextModel[Outputs]):
         """
         notes = noting()
         if notes is not None:
-            notes.keep(
-                self,
-                item,
-                _OUTCOME[result.out_of_scope],
-                confidence=result.confidence,
-                labels=[result.intent] if result.intent is not None else [],
-                scores=[result.confidence] if result.intent is not None else [],
-                out_of_scope_score=result.out_of_scope_score,
-                features=outputs.get(FEATURES),
-                text=text,
+            notes.keep(self, item, **_noted(result), features=outputs.get(FEATURES), text=text, again=text)
+
+    async def entities(self, texts: Sequence[str]) -> list[tuple[tuple[Entity, ...], bool] | InputError]:
+        """Return the entities that the network finds in each text and whether its middle was left out, or its error.
+
+        Raises:
+            NotFound: the model has learned none.
+            Overloaded, DeadlineExceeded: as `classify`.
+        """
+        rule = self.needed_rule()
+        return [
+            each if isinstance(each, InputError) else (rule.entities(*each), each[1].is_cut)
+            for each in await self.run_texts(texts)
+        ]
+
+    def needed_rule(self) -> EntityRule:
+        """Return what the model knows of entities, or raise NotFound."""
+        if self.predictor.entities is None:
+            raise NotFound(
+                f"{self.name} has learned no entities. Serve a bundle that was trained on utterances with marked ones."
             )
+        return self.predictor.entities
 
     async def run_texts(self, texts: Sequence[str]) -> list[tuple[Outputs, Encoding] | InputError]:
         """Return the network's outputs for each utterance, with the error in place of one that cannot be read."""
@@ -722,7 +805,8 @@ class AnswerEngine(TextModel[Logits]):
             (found,) = await self.read(question, [context], top_k=top_k, max_answer_tokens=max_answer_tokens)
         best = found[0] if found else None
         self.count(best)
-        self.note(0, question, context, best, is_given=best is not None and self.is_answer(best))
+        is_given = best is not None and self.is_answer(best)
+        self.note(0, question, context, best, is_given=is_given, again=(question, context))
         return found
 
     def is_answer(self, answer: Answer) -> bool:
@@ -748,6 +832,7 @@ class AnswerEngine(TextModel[Logits]):
         *,
         is_given: bool,
         has_answer: bool = True,
+        again: tuple[str, str] | None = None,
     ) -> None:
         """Have the answer to one question recorded, if answers are.
 
@@ -758,17 +843,18 @@ class AnswerEngine(TextModel[Logits]):
             best: the most probable answer.
             is_given: whether it is sure enough.
             has_answer: whether its words may be kept.
+            again: question and context, where a candidate can answer the same.
         """
         notes = noting()
         if notes is not None:
             notes.keep(
                 self,
                 item,
-                "answered" if is_given else "unanswerable",
-                confidence=best.score if best is not None else None,
+                **_answer_noted(best, is_given=is_given),
                 text=question,
                 context=context,
                 answer=best.text if best is not None and is_given and has_answer else None,
+                again=again,
             )
 
     async def read(
@@ -829,6 +915,57 @@ class AnswerEngine(TextModel[Logits]):
         found = await self.off_loop(characters, decide)
         self.metrics.preprocess_seconds.observe(encoded - start)
         return found
+
+
+def _noted(result: IntentResult) -> Answered:
+    """Return what a record says of an utterance's answer."""
+    given = [] if result.intent is None else [result.intent]
+    return {
+        "outcome": _OUTCOME[result.out_of_scope],
+        "confidence": result.confidence,
+        "labels": given,
+        "scores": [result.confidence] * len(given),
+        "out_of_scope_score": result.out_of_scope_score,
+    }
+
+
+def _answer_noted(best: Answer | SourcedAnswer | None, *, is_given: bool) -> Answered:
+    """Return what a record says of the answer to a question."""
+    return {"outcome": "answered" if is_given else "unanswerable", "confidence": best.score if best else None}
+
+
+def _intent_candidate(path: Path, settings: Settings) -> Candidate:
+    bundle, runtime = load_runtime(path, INTENT.network, settings)
+    with answering_an_example(bundle):
+        predictor = IntentPredictor(bundle, runtime)
+
+        def answer(text: str) -> Answered:
+            encoding = predictor.encoder.encode(text)
+            [outputs] = predictor.infer([encoding])
+            return _noted(predictor.decide(outputs, encoding))
+
+        answer("a")
+    return Candidate(bundle, runtime, answer)
+
+
+def _answer_candidate(path: Path, settings: Settings) -> Candidate:
+    bundle, runtime = load_runtime(path, QA.network, settings)
+    with answering_an_example(bundle):
+        predictor = AnswerPredictor(bundle, runtime)
+
+        def answer(asked: tuple[str, str]) -> Answered:
+            question, context = asked
+            windows = predictor.windows(question, context)
+            logits = [predictor.infer([window])[0] for window in windows]  # one at a time takes little memory
+            found = predictor.decide(context, windows, logits, question=question)
+            best = found[0] if found else None
+            return _answer_noted(best, is_given=best is not None and predictor.is_answer(best))
+
+        answer(("a", "a"))
+    return Candidate(bundle, runtime, answer)
+
+
+_CANDIDATES = {INTENT.name: _intent_candidate, QA.name: _answer_candidate}
 
 
 def _is_given(answer: SourcedAnswer) -> bool:

@@ -33,7 +33,7 @@ class LanguageMethods:
     @bentoml.api(route="/bento/intent")
     async def intent(self, texts: list[Any], top_k: Annotated[int, Field(ge=1)] = DEFAULT_TOP_K) -> IntentResponse:
         """Return what each utterance wants, with an error in place of each that cannot be answered."""
-        return await classify_texts(self.language().needed_intent(), texts, top_k=top_k)
+        return await classify_texts(self.language(), texts, top_k=top_k)
 
     @bentoml.api(route="/bento/answer")
     async def answer(

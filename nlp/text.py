@@ -10,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,8 @@ ATTENTION_MASK = "attention_mask"
 TOKEN_TYPE_IDS = "token_type_ids"  # noqa: S105 no password
 MAX_QUESTION_SHARE = 0.25
 """Largest share of a window for the question; the rest of a longer question is cut off."""
+WINDOW_OVERLAP = 4
+"""Neighbouring windows of one text share this part of a window, a quarter."""
 MAX_LENGTH = 32_768
 """Tokens; larger bounds are no network's."""
 MAX_MARKS = 30
@@ -74,6 +76,10 @@ class Encoding:
     """Whether the middle of the text is left out, because the network reads no more."""
     is_wordless: bool = False
     """Whether the text has no word: nothing but punctuation, or one letter."""
+    text: str = field(default="", repr=False)
+    """What was encoded, as it came; empty for a window of a context."""
+    windows: tuple[slice, ...] = ()
+    """Parts that the network reads one by one, because the whole is longer than it reads; none if it is not."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -86,18 +92,24 @@ class TextEncoder:
         tokenizer: its own truncation and padding settings are ignored.
         max_length: most tokens in one sequence, special ones included.
         stride: tokens that neighbouring windows of one context share.
+        max_windows: `encode` gives a longer text in so many parts at most, which overlap.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, stride: int = 0, max_windows: int = 1) -> None:
         self.max_length = max_length
         self.stride = stride
+        self.max_windows = max_windows
         self._plain = _untruncated(tokenizer.to_str())
         self._max_question_tokens = max(1, int(max_length * MAX_QUESTION_SHARE))
         self.pad_id = self._pad_id()
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle) -> TextEncoder:
+    def from_bundle(cls, bundle: Bundle, max_windows: int = 1) -> TextEncoder:
         """Return the encoder that a language bundle was trained with.
+
+        Args:
+            bundle: of any language task.
+            max_windows: as for the class.
 
         Raises:
             BundleError: tokenizer.json or tokenizer_config.json is missing, broken or lacks a value.
@@ -105,7 +117,7 @@ class TextEncoder:
         tokenizer, config = bundle.file(TOKENIZER), bundle.file(TOKENIZER_CONFIG)
         try:
             values = _Lengths.model_validate_json(config.read_bytes())
-            encoder = cls(Tokenizer.from_file(str(tokenizer)), values.max_length, values.stride)
+            encoder = cls(Tokenizer.from_file(str(tokenizer)), values.max_length, values.stride, max_windows)
             encoder.encode("a")  # some load and then fail on every text
             if values.stride:
                 encoder.windows("a", "b")
@@ -151,8 +163,9 @@ class TextEncoder:
         return self._plain.get_vocab_size(with_added_tokens=True)
 
     def encode(self, text: str) -> Encoding:
-        """Return one text; of one with more than `max_length` tokens the beginning and the end, half each.
+        """Return one text; of one with too many tokens the beginning and the end, half each.
 
+        Too many are more than `max_length`, or than `max_windows` hold, whose places the encoding then has.
         Source: Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", section 4.1, head+tail. A short text
         does not let other threads run meanwhile, which would cost more than the encoding.
 
@@ -178,26 +191,40 @@ class TextEncoder:
     def _encoded(self, text: str, found: Any) -> Encoding:
         """Return the encoding of a text, from tokenizers' of all of it: its beginning and end if that is too long."""
         whole = _encoding(found, sequence=0)
-        is_cut = len(whole) > self.max_length
-        kept = self._kept(whole) if is_cut else slice(None)
+        is_long = len(whole) > self.max_length
+        kept, windows = self._kept(whole) if is_long else (slice(None), ())
         return Encoding(
             input_ids=whole.input_ids[kept],
             token_type_ids=whole.token_type_ids[kept],
             offsets=whole.offsets[kept],
             is_text=whole.is_text[kept],
-            is_cut=is_cut,
+            is_cut=isinstance(kept, np.ndarray) and len(kept) < len(whole),
             is_wordless=is_wordless(text),
+            text=text,
+            windows=windows,
         )
 
-    def _kept(self, whole: Encoding) -> np.ndarray:
-        """Return the places of the tokens that the network reads of a text that is too long; special ones stay.
+    def _kept(self, whole: Encoding) -> tuple[np.ndarray, tuple[slice, ...]]:
+        """Return the places of the tokens that the network reads of a text that is too long, and its windows.
 
-        Not tokenizers' `truncate` and `merge`: they keep each piece that is left out, and join each with each.
+        Special ones stay. Not tokenizers' `truncate` and `merge`: they keep each piece that is left out, and join each
+        with each.
         """
         text = np.flatnonzero(whole.is_text)
         room = self.max_length - (len(whole) - len(text))
-        left_out = text[room - room // 2 : len(text) - room // 2]
-        return np.delete(np.arange(len(whole)), left_out)
+        shared = room // WINDOW_OVERLAP
+        most = room + (self.max_windows - 1) * (room - shared)
+        left_out = text[most - most // 2 : len(text) - most // 2] if len(text) > most else text[:0]
+        kept = np.delete(np.arange(len(whole)), left_out)
+        first, count = int(text[0]), len(text) - len(left_out)
+        if self.max_windows == 1:
+            return kept, ()
+        starts = [min(start, count - room) for start in range(0, count - shared, room - shared)]
+        return kept, tuple(slice(first + start, first + start + room) for start in starts)
+
+    def reading_whole(self, max_windows: int) -> TextEncoder:
+        """Return the same encoder for texts of so many windows."""
+        return TextEncoder(self._plain, self.max_length, self.stride, max_windows)
 
     def windows(self, question: str, context: str) -> list[Encoding]:
         """Return the context after the question, in windows that overlap by `stride` tokens; at least one.
@@ -248,6 +275,21 @@ class TextEncoder:
             if found is not None:
                 return int(found)
         return 0
+
+
+def parts_of(encoding: Encoding) -> list[Encoding]:
+    """Return what the network reads of a text, in one go or window by window, with the special tokens in each."""
+    if not encoding.windows:
+        return [encoding]
+    text = np.flatnonzero(encoding.is_text)
+    before, behind = np.arange(text[0]), np.arange(text[-1] + 1, len(encoding))
+    places = [np.concatenate([before, np.arange(part.start, part.stop), behind]) for part in encoding.windows]
+    return [
+        Encoding(
+            encoding.input_ids[place], encoding.token_type_ids[place], encoding.offsets[place], encoding.is_text[place]
+        )
+        for place in places
+    ]
 
 
 @functools.lru_cache(maxsize=1)
@@ -391,9 +433,9 @@ def whole_characters(text: str, start: int, end: int) -> tuple[int, int]:
     >>> whole_characters("cafe\u0301!", 0, 4)
     (0, 5)
     """
-    while 0 < start < len(text) and _is_joined(text, start):
+    while 0 < start < len(text) and is_joined(text, start):
         start -= 1
-    while 0 < end < len(text) and _is_joined(text, end):
+    while 0 < end < len(text) and is_joined(text, end):
         end += 1
     return start, end
 
@@ -482,7 +524,12 @@ def _is_of_word(character: str) -> bool:
     return character.isalnum() or character in "_\u200c\u200d" or unicodedata.category(character)[0] == "M"
 
 
-def _is_joined(text: str, place: int) -> bool:
+def is_unspaced(character: str) -> bool:
+    """Whether a character is of a script without blanks between words, such as Thai or Chinese."""
+    return bool(_UNSPACED.match(character))
+
+
+def is_joined(text: str, place: int) -> bool:
     """Whether the character at `place` belongs to the one before it."""
     here, before = text[place], text[place - 1]
     is_skin_tone = "\U0001f3fb" <= here <= "\U0001f3ff"

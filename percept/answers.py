@@ -6,7 +6,7 @@ A `score` or `confidence` is a calibrated probability. Fields that a newer servi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -61,6 +61,36 @@ class IntentScore:
 
 
 @dataclass(frozen=True)
+class Entity:
+    """Something that a text names."""
+
+    start: int
+    end: int
+    """`text[start:end]` is what was written, in code points, as Python counts."""
+    entity: str
+    value: Any
+    """As written, or what that is a synonym of; of built-in extractors an ISO 8601 string, a number, or for money a
+    dict with `amount` and `currency`."""
+    text: str
+    score: float | None
+    """None for what a built-in extractor found."""
+    role: str | None
+    group: str | None
+    extractor: str
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The entities of one text."""
+
+    entities: tuple[Entity, ...]
+    truncated: bool
+    """Whether the network left out the middle of the text."""
+    model: Model | None
+    """None if only built-in extractors read the text."""
+
+
+@dataclass(frozen=True)
 class Intent:
     """The intent of one utterance."""
 
@@ -72,6 +102,10 @@ class Intent:
     out_of_scope_score: float
     ranking: tuple[IntentScore, ...]
     model: Model
+    intents: tuple[str, ...] = ()
+    """Several if the intent is one like "greet+order"; none out of scope."""
+    entities: tuple[Entity, ...] = ()
+    """Also out of scope."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +215,73 @@ class Feedback:
 
 
 @dataclass(frozen=True)
+class ShareRight:
+    """A share of answers that are right, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    said: int | None
+    """Answers that somebody judged; None of a corrected share."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How often a model's answers are right, the most reliable figure first; None where nothing is known."""
+
+    audited: ShareRight | None
+    """Of answers drawn at random and judged by reviewers."""
+    corrected: ShareRight | None
+    """By feedback, as if it were as frequent at every confidence."""
+    feedback: ShareRight | None
+    """By feedback as it comes, which is no random sample."""
+    expected: float | None
+    """By the model's own confidence, which is optimistic."""
+    thumbs: int
+    liked: int
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One test of what a model is asked now against what was usual."""
+
+    stat: str
+    is_raised: bool
+    before: float
+    now: float
+    p: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class NewGroup:
+    """Inputs that are alike and fit no known label."""
+
+    name: str
+    size: int
+    nearest: str | None
+    """The known label that is most alike."""
+
+
+@dataclass(frozen=True)
+class ModelQuality:
+    """What the monitor found last of a model."""
+
+    model: str
+    version: str
+    time: str
+    """ISO 8601, UTC."""
+    age_s: float
+    records: int
+    state: str
+    """quiet, alarm, or too few."""
+    sentence: str
+    alarms: tuple[Alarm, ...]
+    quality: Quality | None
+    groups: tuple[NewGroup, ...]
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """A model that is being served."""
 
@@ -222,10 +323,12 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         if not isinstance(value, Mapping):
             raise _unlike(place, "an object", value)
         hints = _hints(kind)
-        missing = [field.name for field in fields(kind) if field.name not in value]
+        missing = [field.name for field in fields(kind) if field.name not in value and field.default is MISSING]
         if missing:
             raise BadAnswer(f"{place} has no {missing[0]!r}. Is that a Percept service, and of this client's version?")
-        return kind(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in hints})
+        return kind(**{name: _read(hints[name], value[name], f"{place}.{name}") for name in hints if name in value})
+    if kind is Any:
+        return value
     if get_origin(kind) in (Union, UnionType):  # here always X | None
         return None if value is None else _read(next(a for a in get_args(kind) if a is not NoneType), value, place)
     if get_origin(kind) is tuple:

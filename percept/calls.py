@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -14,10 +15,12 @@ from percept.answers import (
     Answered,
     Document,
     DocumentText,
+    Entities,
     Feedback,
     ImageTags,
     Intent,
     ItemError,
+    ModelQuality,
     ServedModels,
     Understood,
     read,
@@ -119,15 +122,58 @@ class Routes:
         )
 
     @route
-    def intent(self, text: str, *, top_k: int | None = None) -> Call[Intent]:
-        """Return the intent of an utterance."""
-        return _post("/v1/intent", partial(_only, Intent), text=text, top_k=top_k)
+    def intent(
+        self,
+        text: str,
+        *,
+        top_k: int | None = None,
+        extract: Sequence[str] | None = None,
+        language: str | None = None,
+        now: datetime | None = None,
+        time_zone: str | None = None,
+    ) -> Call[Intent]:
+        """Return the intent of an utterance, and what it names.
+
+        Args:
+            text: an utterance.
+            top_k: most intents in the ranking.
+            extract: which built-in extractors read the text, of those that the service has switched on; all if None.
+            language: of the text, for them: "en" or "fr".
+            now: when it was said, with its time zone; "tomorrow" counts from it.
+            time_zone: IANA's name of the speaker's, such as "Europe/Paris".
+        """
+        asked = _asking(extract, language, now, time_zone)
+        return _post("/v1/intent", partial(_only, Intent), text=text, top_k=top_k, **asked)
 
     @route
-    def intents(self, texts: Sequence[str], *, top_k: int | None = None) -> Call[list[Intent | ItemError]]:
+    def intents(
+        self,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        extract: Sequence[str] | None = None,
+        language: str | None = None,
+        now: datetime | None = None,
+        time_zone: str | None = None,
+    ) -> Call[list[Intent | ItemError]]:
         """Return the intents of several utterances, in their order; a bad one has its error in its place."""
         _refuse_one(texts, "texts")
-        return _post("/v1/intent", partial(_items, Intent, count=len(texts)), texts=list(texts), top_k=top_k)
+        asked = _asking(extract, language, now, time_zone)
+        return _post("/v1/intent", partial(_items, Intent, count=len(texts)), texts=list(texts), top_k=top_k, **asked)
+
+    @route
+    def entities(
+        self,
+        text: str,
+        *,
+        extract: Sequence[str] | None = None,
+        language: str | None = None,
+        now: datetime | None = None,
+        time_zone: str | None = None,
+    ) -> Call[Entities]:
+        """Return what a text names, without its intent; options as for `intent`. NotFound if nothing finds entities."""
+        asked = _asking(extract, language, now, time_zone)
+        return _post("/v1/entities", partial(_only, Entities), text=text, **asked)
 
     @route
     def answer(
@@ -156,10 +202,14 @@ class Routes:
         top_k: int | None = None,
         passages: int | None = None,
         style: str | None = None,
+        extract: Sequence[str] | None = None,
+        language: str | None = None,
+        now: datetime | None = None,
+        time_zone: str | None = None,
     ) -> Call[Understood]:
         """Return the intent, and an answer if the text is a question or has no known intent; options as above."""
         body = {"text": text, "previous": previous, "top_k": top_k, "passages": passages, "style": style}
-        return _post("/v1/understand", _understood, **body)
+        return _post("/v1/understand", _understood, **body, **_asking(extract, language, now, time_zone))
 
     @route
     def feedback(
@@ -231,6 +281,14 @@ class Routes:
         return Call("DELETE", _path(document_id), lambda _: None)
 
     @route
+    def quality(self, model: str | None = None) -> Call[list[ModelQuality]]:
+        """Return what the monitor found last, of each model or of one; needs an administrator's key.
+
+        Raises NotFound if no monitor has looked yet.
+        """
+        return Call("GET", "/v1/quality", _qualities, _given(model=model))
+
+    @route
     def models(self) -> Call[ServedModels]:
         """Return the models that are being served."""
         return Call("GET", "/v1/model", partial(read, ServedModels))
@@ -250,6 +308,19 @@ class Routes:
             _given(model=model),
             is_idempotent=False,  # a second rollback would go forward again
         )
+
+
+def _asking(
+    extract: Sequence[str] | None, language: str | None, now: datetime | None, time_zone: str | None
+) -> dict[str, Any]:
+    if extract is not None:
+        _refuse_one(extract, "extract")
+    return {
+        "extract": None if extract is None else list(extract),
+        "language": language,
+        "now": None if now is None else now.isoformat(),
+        "time_zone": time_zone,
+    }
 
 
 def _post(path: str, parse: Callable[[Any], T], **body: Any) -> Call[T]:
@@ -290,6 +361,10 @@ def _understood(body: Any) -> Understood:
 
 def _documents(body: Any) -> list[Document]:
     return [read(Document, item, f"document {at}") for at, item in enumerate(_list(body, "documents"))]
+
+
+def _qualities(body: Any) -> list[ModelQuality]:
+    return [read(ModelQuality, item, f"the answer.models[{at}]") for at, item in enumerate(_list(body, "models"))]
 
 
 def _field(body: Any, name: str) -> Any:

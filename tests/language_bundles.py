@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from nlp.intent.entities import ENTITY_LOGITS, EntityRule, Kind
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS, TextEncoder
 from shared.bundle.layout import BundleConfig
 from shared.bundle.read import Bundle, Golden
@@ -42,6 +43,14 @@ ASKS_NUMBER = ("how", "when", "combien", "quand")
 _OTHERS = ("the", "a", "is", "my", "what", "le", "la", "est", ".", ",", "?", "!", "'", "-", ":", "–")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
+ENTITIES = EntityRule(
+    kinds=(Kind("person", "singer"), Kind("count", None, "1")),
+    temperature=1.0,
+    shift=0.0,
+    synonyms={"person": {"ada lovelace": "Countess of Lovelace"}},
+)
+"""What a bundle with entities knows: first names, each alone or before a family name, and numbers."""
+FAMILY_NAMES = ("curie", "hugo", "lovelace")
 MATCH = 4.0
 """Logit of each matching word."""
 
@@ -70,14 +79,21 @@ def make_tokenizer() -> Tokenizer:
 
 
 def make_intent_bundle(
-    path: Path, *, name: str = "tiny-intent", max_length: int = 32, version: str = VERSION, prefix: str = ""
+    path: Path,
+    *,
+    name: str = "tiny-intent",
+    max_length: int = 32,
+    version: str = VERSION,
+    prefix: str = "",
+    labels: Sequence[str] | None = None,
+    has_entities: bool = False,
 ) -> Bundle:
     """Return an intent bundle that knows `WORDS`.
 
     Each of its words gives its intent a logit of 4. Without one the energy is -log(3), with one -4.04: what has no
-    known word is out of scope.
+    known word is out of scope. With `has_entities` it also finds those of `ENTITIES`; `labels` are the intents' names.
     """
-    labels = [prefix + label for label in WORDS]
+    labels = [prefix + label for label in labels or WORDS]
     ids = vocabulary()
     table = np.zeros((len(ids), len(labels)), dtype=np.float32)
     for column, words in enumerate(WORDS.values()):
@@ -95,7 +111,16 @@ def make_intent_bundle(
         helper.make_node("ReduceSum", ["masked", "middle"], ["logits"], keepdims=0),  # [batch, labels]
     ]
     initializers = {"table": table, "last": np.array([-1]), "middle": np.array([1])}
-    outputs = {"logits": ["batch", len(labels)]}
+    outputs: dict[str, list[Any]] = {"logits": ["batch", len(labels)]}
+    golden = {"logits": logits}
+    files: dict[str, bytes | Path] = {}
+    if has_entities:
+        tags = _tag_table(ids)
+        nodes.append(helper.make_node("Gather", ["tags", INPUT_IDS], [ENTITY_LOGITS]))  # [batch, tokens, tags]
+        initializers["tags"] = tags
+        outputs[ENTITY_LOGITS] = ["batch", "tokens", tags.shape[1]]
+        golden[ENTITY_LOGITS] = tags[inputs[INPUT_IDS]]
+        files = ENTITIES.file()
     config = _config(name, "intent", labels, [INPUT_IDS, ATTENTION_MASK], outputs)
     config |= {
         "version": version,
@@ -110,7 +135,17 @@ def make_intent_bundle(
         },
     }
     model = _model("bag_of_words", nodes, initializers, [INPUT_IDS, ATTENTION_MASK], outputs)
-    return _write(path, config, model, encoder, inputs, {"logits": logits})
+    return _write(path, config, model, encoder, inputs, golden, files)
+
+
+def _tag_table(ids: Mapping[str, int]) -> np.ndarray:
+    """Return float32 [V, E]: what each token speaks for."""
+    table = np.zeros((len(ids), 1 + 2 * len(ENTITIES.kinds)), dtype=np.float32)
+    table[:, 0] = MATCH
+    for word in (*NAMES, *NUMBERS):
+        tag = 3 if word in NUMBERS else 2 if word in FAMILY_NAMES else 1
+        table[ids[_plain(word)], [0, tag]] = 0, MATCH
+    return table
 
 
 def make_qa_bundle(
@@ -293,7 +328,8 @@ def _write(
     encoder: TextEncoder,
     inputs: Mapping[str, np.ndarray],
     outputs: Mapping[str, np.ndarray],
+    more: Mapping[str, bytes | Path] | None = None,
 ) -> Bundle:
-    files: dict[str, bytes | Path] = {"model.onnx": model, **encoder.files()}
+    files: dict[str, bytes | Path] = {"model.onnx": model, **encoder.files(), **(more or {})}
     golden = Golden(inputs=inputs, outputs=outputs)
     return write_bundle(path, BundleConfig.model_validate(config), files=files, preprocessor={}, golden=golden)

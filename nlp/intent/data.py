@@ -9,7 +9,8 @@ import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +19,10 @@ import torch
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
-from nlp.encoders import END, MASK, MINILM, PAD, START, UNKNOWN, load_tokenizer, train_tokenizer
+from nlp.encoders import END, MASK, MINILM, PAD, START, UNKNOWN, check_max_length, load_tokenizer, train_tokenizer
+from nlp.intent.entities import Span, multi_intent, tags_of, words_of
 from nlp.intent.network import FROM_NOTHING
+from nlp.intent.rephrasing import still_wanted, taken_back, two_wishes
 from nlp.intent.sources import Example, LoadedSource, Source, load_source
 from nlp.intent.teaching import teacher_logits
 from nlp.text import ATTENTION_MASK, INPUT_IDS, Encoding, TextEncoder
@@ -35,6 +38,8 @@ NAMES = (INPUT_IDS, ATTENTION_MASK)
 SHUFFLED_TOGETHER = 32
 """So many batches' worth of utterances are sorted by length at a time; more pad less, fewer mix better."""
 PLAIN_BATCH = 128
+UNTAGGED = -100
+"""Of tokens whose tag does not count; torch's own number for it."""
 _WORD = re.compile(r"[^\W\d_]+")
 OUT_OF_SCOPE = ""
 """Stratum of the utterances that belong to no intent; no label is empty."""
@@ -55,6 +60,11 @@ class IntentData(TaskData):
             any; where there are none, none are drawn.
         labels_per_batch: draw so many intents for each step, and of each as many utterances as fit: contrastive losses
             need several of one intent side by side. 0 for batches as the utterances come.
+        two_wishes_per_batch: so many utterances in each step are two of different intents in one. They belong to no
+            single intent, and half to each of the two: what wants two things is not surely one of them.
+        negated_per_batch: so many utterances in each step are made from others by a rule for English and French that
+            takes back what they want, and belong to no intent; as many only sound so, and keep theirs.
+        lookup_share: share of the entities whose words are replaced while training, by values of lookup tables.
         mask_share: share of the tokens that are hidden while training.
         examples_per_class: learn from only so many utterances of each intent, to see how far few go; 0 for all.
         val_share: share of each intent that validates, where a set brings no validation split.
@@ -73,6 +83,9 @@ class IntentData(TaskData):
         batch_size: int = 64,
         out_of_scope_per_batch: int = 8,
         labels_per_batch: int = 0,
+        two_wishes_per_batch: int = 0,
+        negated_per_batch: int = 0,
+        lookup_share: float = 0.25,
         mask_share: float = 0.0,
         examples_per_class: int = 0,
         val_share: float = 0.1,
@@ -93,6 +106,9 @@ class IntentData(TaskData):
         self.batch_size = batch_size
         self.out_of_scope_per_batch = out_of_scope_per_batch
         self.labels_per_batch = labels_per_batch
+        self.two_wishes_per_batch = two_wishes_per_batch
+        self.negated_per_batch = negated_per_batch
+        self.lookup_share = lookup_share
         self.mask_share = mask_share
         self.examples_per_class = examples_per_class
         self.max_vocabulary = vocabulary_size
@@ -139,7 +155,20 @@ class IntentData(TaskData):
         if len(self.labels) < 2:
             raise DataError(f"the training part has {len(self.labels)} intents; it needs at least two.")
         self._index = {label: i for i, label in enumerate(self.labels)}
+        self.multi_intents = {
+            frozenset(parts): i for i, label in enumerate(self.labels) if len(parts := multi_intent(label)) == 2
+        }
         self._drop_strangers()
+        marked = {span.kind for e in self.splits["train"] for span in e.entities or ()}
+        self.kinds = sorted(marked, key=lambda kind: kind.name)
+        self._kind_index = {kind: i for i, kind in enumerate(self.kinds)}
+        self.lookups: dict[str, list[str]] = defaultdict(list)
+        self.synonyms: dict[str, dict[str, str]] = {}
+        for source in self.sources:
+            for entity, values in source.lookups.items():
+                self.lookups[entity] += values
+            for entity, names in source.synonyms.items():
+                self.synonyms[entity] = names | self.synonyms.get(entity, {})
 
     def notes(self) -> dict[str, list[str]]:
         """Return what was left out of the sets, and which utterances have several labels."""
@@ -151,9 +180,28 @@ class IntentData(TaskData):
         return -1 if example.label is None else self._index[example.label]
 
     @property
+    def entity_kinds(self) -> list[list[str | None]]:
+        """Entity, role and group of each kind that some training utterance has."""
+        return [[kind.entity, kind.role, kind.group] for kind in self.kinds]
+
+    def tags(self, encoding: Encoding, entities: Sequence[Span] | None) -> np.ndarray:
+        """Return the tag of each token, int64 [T]; `UNTAGGED` of all but words' first ones, or where nobody marks any.
+
+        Args:
+            encoding: of an utterance.
+            entities: that are marked in it.
+        """
+        found = np.full(len(encoding), UNTAGGED, dtype=np.int64)
+        if entities is not None and self.kinds:
+            words = words_of(encoding)
+            found[[word.token for word in words]] = tags_of(words, entities, self._kind_index)
+        return found
+
+    @property
     def has_out_of_scope(self) -> bool:
         """Whether some utterances to learn from belong to no intent."""
-        return any(example.label is None for example in self.splits["train"])
+        made = self.two_wishes_per_batch or self.negated_per_batch
+        return bool(made) or any(example.label is None for example in self.splits["train"])
 
     def strata(self, example: Example) -> Sequence[str]:
         """Return the utterance's intent, if it has one."""
@@ -211,6 +259,7 @@ class IntentData(TaskData):
 
     def _tokenizer(self) -> tuple[Tokenizer, dict[str, Any]]:
         if self.encoder_name not in FROM_NOTHING:
+            check_max_length(self.encoder_name, self.max_length)
             return load_tokenizer(self.encoder_name)
         texts = [example.text for example in self.splits["train"]]
         return train_tokenizer(texts, self.max_vocabulary), {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -242,7 +291,9 @@ class IntentData(TaskData):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation utterances, as the service would encode them."""
-        return _loader(PlainBatches(self, self.splits["val"]))
+        batches = PlainBatches(self, self.splits["val"])
+        self.val_encodings = batches.encodings
+        return _loader(batches)
 
     def plain_dataloader(self, examples: list[Example]) -> DataLoader[Batch]:
         """Return any utterances without hidden tokens and drawn ones."""
@@ -266,8 +317,8 @@ def few(examples: list[Example], count: int, seed: int) -> list[Example]:
 class PlainBatches(Dataset[Batch]):
     """Utterances as the service encodes them, of like length together.
 
-    A batch is input_ids and attention_mask, int64 [N, T], target int64 [N] (-1 out of scope) and row int64 [N], the
-    place among the examples.
+    A batch is input_ids and attention_mask, int64 [N, T], target int64 [N] (-1 out of scope), row int64 [N], the place
+    among the examples, and where there are entities their tags, int64 [N, T].
     """
 
     def __init__(self, data: IntentData, examples: Sequence[Example]) -> None:
@@ -285,14 +336,20 @@ class PlainBatches(Dataset[Batch]):
         arrays = self.data.encoder.batch([self.encodings[row] for row in rows], NAMES)
         return {
             **{name: torch.from_numpy(array) for name, array in arrays.items()},
+            **self._tags(rows, arrays[INPUT_IDS].shape[1]),
             "target": torch.tensor([self.data.target(self.examples[row]) for row in rows]),
             "row": torch.tensor(rows),
         }
 
+    def _tags(self, rows: Sequence[int], length: int) -> Batch:
+        tags = [self.data.tags(self.encodings[row], self.examples[row].entities) for row in rows]
+        return {"tags": padded(tags, length)} if self.data.kinds else {}
+
 
 class TrainingBatches(Dataset[Batch]):
-    """An epoch's batches: intents first, then utterances that belong to none, some tokens hidden.
+    """An epoch's batches: intents first, then utterances that are made of these or belong to none, some tokens hidden.
 
+    Where two wishes are made one, `both` int64 [N, 2] has the two intents, or -1.
     With a teacher, `teacher_logits` float32 [N, C] is what it says of them, 0 for those that belong to none.
 
     Args:
@@ -306,11 +363,17 @@ class TrainingBatches(Dataset[Batch]):
         self.examples = [example for example in data.splits["train"] if example.label is not None]
         self.encodings = data.encoder.encode_batch([example.text for example in self.examples])
         self.targets = [data.target(example) for example in self.examples]
-        outside: dict[int, list[str]] = defaultdict(list)
+        outside: dict[int, list[Example]] = defaultdict(list)
         for example in data.splits["train"]:
             if example.label is None:
-                outside[example.source].append(example.text)
-        self.outside = [data.encoder.encode_batch(outside[source]) for source in sorted(outside)]
+                outside[example.source].append(example)
+        self.outside = [
+            [
+                Made(e, each.entities, -1)
+                for e, each in zip(data.encoder.encode_batch([x.text for x in part]), part, strict=True)
+            ]
+            for part in (outside[source] for source in sorted(outside))
+        ]
         rng = random.Random(f"order-{key}")
         self.batches = self._balanced(rng) if data.labels_per_batch else self._as_they_come(rng)
         rng.shuffle(self.batches)
@@ -357,7 +420,8 @@ class TrainingBatches(Dataset[Batch]):
         rows = self.batches[index]
         rng = random.Random(f"batch-{self.key}-{index}")
         outside = [rng.choice(rng.choice(self.outside)) for _ in range(self._outside_count)]
-        encodings: list[Encoding] = [self.encodings[row] for row in rows] + outside
+        all_of = [self._own(row, rng) for row in rows] + outside + self._made(rows, rng)
+        encodings = [each.encoding for each in all_of]
         arrays = self.data.encoder.batch(encodings, NAMES)
         if self.data.mask_share:
             hidden = np.random.default_rng(rng.getrandbits(64)).random(arrays[INPUT_IDS].shape) < self.data.mask_share
@@ -366,15 +430,106 @@ class TrainingBatches(Dataset[Batch]):
                 hidden[row, len(encoding) :] = False
             arrays[INPUT_IDS][hidden] = self.data.mask_id
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        batch["target"] = torch.tensor([self.targets[row] for row in rows] + [-1] * len(outside))
+        batch["target"] = torch.tensor([each.target for each in all_of])
+        if self.data.two_wishes_per_batch:
+            batch["both"] = torch.tensor([each.both or (-1, -1) for each in all_of])
+        if self.data.kinds:
+            tags = [self.data.tags(each.encoding, each.entities) for each in all_of]
+            batch["tags"] = padded(tags, arrays[INPUT_IDS].shape[1])
         if self.data.teacher_logits is not None:
-            nothing = np.zeros((len(outside), len(self.data.labels)), dtype=np.float32)
-            batch["teacher_logits"] = torch.from_numpy(np.concatenate([self.data.teacher_logits[rows], nothing]))
+            said = np.zeros((len(all_of), len(self.data.labels)), dtype=np.float32)
+            for place, each in enumerate(all_of):
+                if each.row is not None:
+                    said[place] = self.data.teacher_logits[each.row]
+            batch["teacher_logits"] = torch.from_numpy(said)
         return batch
+
+    def _own(self, row: int, rng: random.Random) -> Made:
+        """Return a training utterance, some of its entities with other words from lookup tables."""
+        example = self.examples[row]
+        lookups, share = self.data.lookups, self.data.lookup_share
+        if share and any(span.kind.entity in lookups for span in example.entities or ()):
+            text, entities = exchanged(example, lookups, share, rng)
+            if text != example.text:
+                return Made(self.data.encoder.encode(text), entities, self.targets[row], row)
+        return Made(self.encodings[row], example.entities, self.targets[row], row)
+
+    def _made(self, rows: Sequence[int], rng: random.Random) -> list[Made]:
+        """Return utterances that are made of those of a batch: two in one, taken back, and still wanted."""
+        found: list[Made] = []
+        encode = self.data.encoder.encode
+        for _ in range(self.data.two_wishes_per_batch):
+            first, second = rng.choice(rows), rng.randrange(len(self.examples))
+            if self.targets[first] == self.targets[second]:
+                continue
+            one, other = self.examples[first], self.examples[second]
+            text, at_one, at_other = two_wishes(one.text, other.text, rng)
+            entities = None
+            if one.entities is not None and other.entities is not None:
+                moved = [(at_one, span) for span in one.entities] + [(at_other, span) for span in other.entities]
+                entities = tuple(replace(span, start=span.start + at, end=span.end + at) for at, span in moved)
+            known = self.data.multi_intents.get(frozenset((str(one.label), str(other.label))))
+            both = (self.targets[first], self.targets[second])
+            found.append(
+                Made(encode(text), entities, -1 if known is None else known, both=both if known is None else None)
+            )
+        for _ in range(self.data.negated_per_batch):
+            row = rng.choice(rows)
+            if unwanted := taken_back(self.examples[row].text, rng):
+                found.append(Made(encode(unwanted), None, -1))
+            row = rng.choice(rows)
+            if wanted := still_wanted(self.examples[row].text, rng):
+                found.append(Made(encode(wanted), None, self.targets[row], row))
+        return found
 
     @property
     def _outside_count(self) -> int:
         return self.data.out_of_scope_per_batch if self.outside else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """An utterance of a training batch: encoded, with its entities (None if nobody marked any) and its intent or -1."""
+
+    encoding: Encoding
+    entities: tuple[Span, ...] | None
+    target: int
+    row: int | None = None
+    """The training utterance of the same intent that it is, or is made of."""
+    both: tuple[int, int] | None = None
+    """The two intents of one that wants two things, and whose intent is neither."""
+
+
+def exchanged(
+    example: Example, lookups: Mapping[str, Sequence[str]], share: float, rng: random.Random
+) -> tuple[str, tuple[Span, ...]]:
+    """Return an utterance with the words of some entities replaced by other values, and its entities.
+
+    Args:
+        example: with entities.
+        lookups: entity -> values.
+        share: of the entities that have values.
+        rng: decides which.
+    """
+    text, moved, spans = example.text, 0, []
+    for span in example.entities or ():
+        values = lookups.get(span.kind.entity)
+        start, end = span.start + moved, span.end + moved
+        if values and rng.random() < share:
+            value = rng.choice(values)
+            text = text[:start] + value + text[end:]
+            moved += len(value) - (end - start)
+            end = start + len(value)
+        spans.append(replace(span, start=start, end=end))
+    return text, tuple(spans)
+
+
+def padded(tags: Sequence[np.ndarray], length: int) -> torch.Tensor:
+    """Return tags of each token, int64 [N, T], `UNTAGGED` where there is none."""
+    found = torch.full((len(tags), length), UNTAGGED)
+    for row, each in enumerate(tags):
+        found[row, : len(each)] = torch.from_numpy(each)
+    return found
 
 
 def _loader(batches: TrainingBatches | PlainBatches) -> DataLoader[Batch]:

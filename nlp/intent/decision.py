@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from nlp.intent.evaluation import evaluate, out_of_scope_metrics
+from nlp.intent.entities import EntityRule, Kind, Span, span_counts
+from nlp.intent.evaluation import evaluate, f1_of, out_of_scope_metrics
 from nlp.intent.predictor import FEATURES, LOGITS, Arrays, Detector, random_waves
 from nlp.intent.sources import Example
 from shared.bundle.calibration import fit_scale_and_shift, fit_temperature, probabilities_from_logits
 from shared.bundle.layout import IntentDecision
 from shared.errors import CalibrationError
+from shared.exploring.languages import is_foreign
 from shared.training.data import stratified_share
-from shared.training.metrics import mean
+from shared.training.metrics import calibration_error, mean, ratio
 
 FALLBACK = "energy"
 """The detector if all validation utterances belong to an intent, so that nothing can be compared."""
@@ -41,6 +43,10 @@ class Judged:
     outputs: dict[str, np.ndarray]
     targets: np.ndarray
     examples: Sequence[Example] = ()
+    found: Sequence[Sequence[Span]] | None = None
+    """The entities that are found in each; None for networks that find none."""
+    marked: Sequence[Sequence[Span] | None] | None = None
+    """Those that are marked in each and that the network knows; None where nobody marked any."""
 
     def part(self, rows: np.ndarray) -> Judged:
         """Return some of them."""
@@ -137,7 +143,10 @@ def probabilities_of(judged: Judged, decision: IntentDecision) -> np.ndarray:
 def scores_of(judged: Judged, detector: Detector, decision: IntentDecision) -> np.ndarray:
     """Return out-of-scope scores float64 [N], as the predictor computes them."""
     shifted = detector.values(judged.outputs) + decision.detector_shift
-    return probabilities_from_logits(shifted, decision.detector_temperature, "multi_label_classification")
+    scores = probabilities_from_logits(shifted, decision.detector_temperature, "multi_label_classification")
+    if decision.languages and judged.examples:
+        scores[[is_foreign(example.text, decision.languages) for example in judged.examples]] = 1.0
+    return scores
 
 
 def measure(
@@ -184,7 +193,95 @@ def int8_merits(judged: Judged) -> dict[str, float]:
     """Return what int8 must keep: accuracy and, where it is defined, the AUROC of the energy, which is not fitted."""
     found = {"quality": accuracy(judged)}
     compared = compare({"energy": Detector("energy")}, judged, 0.95)
-    return found | {"auroc": compared["energy"]["auroc"] or 0.0} if compared else found
+    if compared:
+        found["auroc"] = compared["energy"]["auroc"] or 0.0
+    rows = entity_rows(judged)
+    if rows:
+        found["slot_f1"] = f1_of(*np.sum([counts for _, counts in rows], axis=0).tolist()) or 0.0
+    return found
+
+
+def entity_rows(judged: Judged) -> list[tuple[int, tuple[int, int, int]]]:
+    """Return (place, (found rightly, found, marked)) of each utterance in which somebody marked entities, or none."""
+    if judged.found is None or judged.marked is None:
+        return []
+    pairs = enumerate(zip(judged.found, judged.marked, strict=True))
+    return [(place, span_counts(found, marked)) for place, (found, marked) in pairs if marked is not None]
+
+
+def fit_entities(judged: Judged, kinds: Sequence[Kind], synonyms: Mapping[str, Mapping[str, str]]) -> EntityRule:
+    """Return what the tags mean, with scores that are fitted on the entities that are found in validation utterances.
+
+    Without any that are right and any that are wrong, scores are those of the least sure word.
+    """
+    margins, is_right = judged_spans(judged)
+    temperature, shift = 1.0, 0.0
+    if is_right.any() and not is_right.all():
+        temperature, shift = fit_scale_and_shift(margins, is_right.astype(int))
+    names = {entity: dict(values) for entity, values in synonyms.items()}
+    return EntityRule(kinds=tuple(kinds), temperature=temperature, shift=shift, synonyms=names)
+
+
+def judged_spans(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
+    """Return the margin, float [M], of each entity that is found where somebody marked any, and whether it is right."""
+    margins, is_right = [], []
+    for found, marked in zip(judged.found or (), judged.marked or (), strict=True):
+        theirs = None if marked is None else {(span.start, span.end, span.kind) for span in marked}
+        for span in found if theirs is not None else ():
+            margins.append(span.margin)
+            is_right.append((span.start, span.end, span.kind) in (theirs or ()))
+    return np.array(margins, dtype=np.float64), np.array(is_right, dtype=bool)
+
+
+def measure_entities(judged: Judged, rule: EntityRule, given: np.ndarray) -> dict[str, Any]:
+    """Return `entities`, what the model card shows of them; empty where nothing can be measured.
+
+    `examples`, utterances in which somebody marked entities or none; `marked`, `found`; `precision`, `recall` and `f1`
+    over all entities, by the definition of CoNLL-2003; `ece` of the scores of those found, 15 bins; `sentences`, the
+    share of the utterances with an intent that get it with all entities and no others. `per_entity`: one row per kind.
+
+    Args:
+        judged: utterances.
+        rule: of the entities.
+        given: int [N], the best intent of each.
+    """
+    rows = entity_rows(judged)
+    if not rows:
+        return {}
+    counts = dict.fromkeys(rule.kinds, (0, 0, 0))
+    for place, _ in rows:
+        found, marked = (judged.found or ())[place], (judged.marked or ())[place] or ()
+        for kind in {span.kind for span in (*found, *marked)} & set(counts):
+            own = span_counts([s for s in found if s.kind == kind], [s for s in marked if s.kind == kind])
+            counts[kind] = tuple(map(sum, zip(counts[kind], own, strict=True)))  # type: ignore[assignment]
+    right, found_, marked_ = np.sum([each for _, each in rows], axis=0).tolist()
+    inside = [(place, each) for place, each in rows if judged.targets[place] >= 0]
+    whole = sum(given[place] == judged.targets[place] and r == f == m for place, (r, f, m) in inside)
+    margins, is_right = judged_spans(judged)
+    scores = np.array([rule.score(margin) for margin in margins])
+    return {
+        "entities": {
+            "examples": len(rows),
+            "marked": marked_,
+            "found": found_,
+            "precision": ratio(right, found_),
+            "recall": ratio(right, marked_),
+            "f1": f1_of(right, found_, marked_),
+            "ece": calibration_error(scores, is_right),
+            "sentences": ratio(int(whole), len(inside)),
+            "per_entity": [
+                {
+                    "entity": kind.name,
+                    "marked": m,
+                    "precision": ratio(r, f),
+                    "recall": ratio(r, m),
+                    "f1": f1_of(r, f, m),
+                }
+                for kind, (r, f, m) in counts.items()
+                if f or m
+            ],
+        }
+    }
 
 
 def fit_mahalanobis(features: np.ndarray, targets: np.ndarray, num_labels: int) -> dict[str, np.ndarray]:

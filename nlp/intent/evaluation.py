@@ -73,22 +73,37 @@ def evaluate(
     }
 
 
-def validation_summary(logits: np.ndarray, margins: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return what is logged after each epoch: `accuracy`, `auroc`, and `quality`, by which checkpoints are chosen.
+def validation_summary(
+    logits: np.ndarray, margins: np.ndarray, targets: np.ndarray, entities: np.ndarray | None = None
+) -> dict[str, float]:
+    """Return what is logged after each epoch: `accuracy`, `auroc`, `slot_f1`, and `quality`, which chooses checkpoints.
 
-    `quality` is the mean of the two, or accuracy where every utterance belongs to an intent.
+    `quality` is the mean of those that are defined: `auroc` needs utterances that belong to no intent, `slot_f1` needs
+    entities.
 
     Args:
         logits: float [N, C].
         margins: float [N], higher where an utterance belongs to none.
         targets: int [N], -1 for none.
+        entities: int [N, 3], how many were found rightly, found, and marked; None where none are learned.
     """
     inside = targets >= 0
     values = {"accuracy": float((logits[inside].argmax(axis=1) == targets[inside]).mean()) if inside.any() else 0.0}
     if (found := auroc(margins, targets < 0)) is not None:
         values["auroc"] = found
+    if entities is not None and entities[:, 2].any():
+        values["slot_f1"] = f1_of(*entities.sum(axis=0).tolist()) or 0.0
     values["quality"] = float(np.mean(list(values.values())))
     return values
+
+
+def f1_of(right: int, found: int, marked: int) -> float | None:
+    """Return the F1 of so many; None where none is found and none marked.
+
+    >>> f1_of(3, 4, 5)
+    0.66667
+    """
+    return ratio(2 * right, found + marked)
 
 
 def recall_at(values: np.ndarray, targets: np.ndarray, acceptance: float) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,20 +26,25 @@ from nlp.intent.decision import (
     cross_fitted,
     fit_decision,
     fit_detectors,
+    fit_entities,
     int8_merits,
     measure,
+    measure_entities,
     probabilities_of,
     scores_of,
 )
+from nlp.intent.entities import ENTITY_LOGITS, EntityRule, Kind, Span, fitted, found_spans, read_entities
 from nlp.intent.module import IntentModule
 from nlp.intent.network import BILSTM, TFIDF
-from nlp.intent.predictor import FEATURES, LOGITS, Detector, read_detector
+from nlp.intent.predictor import FEATURES, LOGITS, MAX_WINDOWS, Detector, read_detector
+from nlp.intent.sources import Example
 from nlp.intent.teaching import judge_texts
-from nlp.text import TextEncoder, is_wordless
+from nlp.text import Encoding, TextEncoder, is_wordless
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle
 from shared.bundle.reference import Reference
 from shared.errors import DataError
+from shared.exploring.languages import languages_of
 from shared.runtime.protocol import Runtime
 from shared.training.data import examples_of
 from shared.training.metrics import confusion_line, table_lines
@@ -50,6 +55,8 @@ from shared.training.worth import Worth
 BATCH_SIZE = 32
 CALIBRATION = 128
 """Utterances that show the outliers among activations."""
+UNKNOWN = -2
+"""In place of an intent that is counted and not known."""
 SHOWN = 5
 SHOWN_WRONG = 100
 LEAST_UTTERANCES = 20
@@ -72,6 +79,7 @@ class Rule:
 
     detector: Detector
     decision: IntentDecision
+    entities: EntityRule | None = None
 
 
 @dataclass(frozen=True)
@@ -83,16 +91,26 @@ class IntentJudging(Judging[Judged, Rule]):
     data: IntentData
     encoder: TextEncoder
     labels: Sequence[str]
+    counted: frozenset[str] = frozenset()
+    """Intents that need not be known: whatever is answered to their utterances is wrong."""
+    kinds: Sequence[Kind] = ()
+    """Of entities, in the order of the tags."""
 
     @classmethod
     def of_data(cls, data: IntentData) -> IntentJudging:
         """Return the judging with the data's own intents and tokenizer."""
-        return cls(data, data.encoder, data.labels)
+        return cls(data, data.encoder.reading_whole(MAX_WINDOWS), data.labels, kinds=data.kinds)
 
     @classmethod
     def of_bundle(cls, data: IntentData, bundle: Bundle) -> IntentJudging:
         """Return the judging with a bundle's intents and tokenizer."""
-        return cls(data, TextEncoder.from_bundle(bundle), bundle.labels)
+        entities = read_entities(bundle)
+        encoder = TextEncoder.from_bundle(bundle, MAX_WINDOWS)
+        return cls(data, encoder, bundle.labels, kinds=entities.kinds if entities else ())
+
+    def counting(self, labels: Iterable[str]) -> IntentJudging:
+        """Return the judging that also asks about utterances of these intents, known or not; for `outcomes` alone."""
+        return replace(self, counted=frozenset(labels))
 
     def judge(self, runtime: Runtime, split: str) -> Judged:
         """Return what a runtime says of the utterances whose intent is known, or that have none.
@@ -101,15 +119,32 @@ class IntentJudging(Judging[Judged, Rule]):
             DataError: there is none.
         """
         chosen = examples_of(self.data.splits, split)
-        examples = [e for e in chosen if e.label is None or e.label in self._index]
+        examples = [e for e in chosen if e.label is None or e.label in self._index or e.label in self.counted]
         if not examples:
             raise DataError(
                 f"the bundle knows none of the intents of these {len(chosen)} utterances, such as {chosen[0].label!r}; "
                 f"it knows {', '.join(self.labels[:SHOWN])}, … Choose another bundle."
             )
-        targets = [-1 if e.label is None else self._index[e.label] for e in examples]
-        outputs = judge_texts(runtime, self.encoder, [e.text for e in examples], f"judging {split}")
-        return Judged(outputs, np.array(targets), examples)
+        targets = [-1 if e.label is None else self._index.get(e.label, UNKNOWN) for e in examples]
+        return self._judged(runtime, split, examples, np.array(targets))
+
+    def _judged(self, runtime: Runtime, split: str, examples: Sequence[Example], targets: np.ndarray) -> Judged:
+        texts, title = [e.text for e in examples], f"judging {split}"
+        if not any(spec.name == ENTITY_LOGITS for spec in runtime.outputs):
+            return Judged(judge_texts(runtime, self.encoder, texts, title), targets, examples)
+        found: list[list[Span]] = [[] for _ in examples]
+        marked: list[list[Span] | None] = [None for _ in examples]
+        known = set(self.kinds)
+
+        def keep(row: int, outputs: dict[str, np.ndarray], encoding: Encoding) -> None:
+            entities = examples[row].entities
+            if entities is not None:
+                found[row] = found_spans(outputs[ENTITY_LOGITS], encoding, self.kinds)
+                marked[row] = fitted([span for span in entities if span.kind in known], encoding)
+
+        is_measured = split != "train"
+        outputs = judge_texts(runtime, self.encoder, texts, title, keep if is_measured else None)
+        return Judged(outputs, targets, examples, found, marked)
 
     def judge_training(self, runtime: Runtime) -> Judged:
         """Return what a runtime says of all training utterances: detectors are fitted on them."""
@@ -148,16 +183,28 @@ class IntentJudging(Judging[Judged, Rule]):
         changes: dict[str, object] = {"knows_wordless": knows_wordless}
         if module.folds_temperature:  # `module.trained` has divided the logits
             changes["temperature"] = 1.0
+        languages = module.hparams["languages"]
+        if languages is None:
+            languages = languages_of([e.text for e in train.examples if e.label is not None])
+        changes["languages"] = tuple(languages)
         decision = fit_decision(val, detector, acceptance).model_copy(update=changes)
         chosen = {"detectors": compared, "cross_fitted": cross_fitted(val, detector, acceptance, self.data.seed)}
-        return Fitted(Rule(detector, decision), decision, files=detector.file(), metrics=chosen)
+        entities = fit_entities(val, module.kinds, self.data.synonyms) if module.kinds else None
+        files = {**detector.file(), **(entities.file() if entities else {})}
+        rule = Rule(detector, decision, entities)
+        return Fitted(rule, decision, files=files, metrics=chosen, languages=decision.languages)
 
     def refit(self, bundle: Bundle, judged: Judged) -> Fitted[Rule]:
         """Return temperature, out-of-scope score and threshold anew; the detector stays."""
         before = self.rule_of(bundle)
         decision = fit_decision(judged, before.detector, before.decision.acceptance)
-        decision = decision.model_copy(update={"knows_wordless": before.decision.knows_wordless})
-        return Fitted(Rule(before.detector, decision), decision)
+        kept = {"knows_wordless": before.decision.knows_wordless, "languages": before.decision.languages}
+        decision = decision.model_copy(update=kept)
+        entities = before.entities
+        if entities is not None and any(marked is not None for marked in judged.marked or ()):
+            entities = fit_entities(judged, entities.kinds, entities.synonyms)
+        files = entities.file() if entities else {}
+        return Fitted(Rule(before.detector, decision, entities), decision, files=files)
 
     def reference(self, judged: Judged, rule: Rule) -> Reference:
         """Return the best intents' confidences, out-of-scope scores, the shares of each intent, and some features."""
@@ -214,27 +261,30 @@ class IntentJudging(Judging[Judged, Rule]):
         """Return the bundle's detector and decision."""
         detector = read_detector(bundle)
         assert isinstance(bundle.config.decision, IntentDecision), "read_detector refuses others"
-        return Rule(detector, bundle.config.decision)
+        return Rule(detector, bundle.config.decision, read_entities(bundle))
 
     def measure(self, judged: Judged, rule: Rule) -> dict[str, Any]:
         """Return `evaluate`'s metrics."""
         source_ids = np.array([example.source for example in judged.examples])
         names = [source.name for source in self.data.sources]
-        return measure(judged, source_ids, rule.detector, rule.decision, self.labels, names)
+        found = measure(judged, source_ids, rule.detector, rule.decision, self.labels, names)
+        best = judged.outputs[LOGITS].argmax(axis=1)
+        return found | (measure_entities(judged, rule.entities, best) if rule.entities else {})
 
     def outcomes(self, judged: Judged, rule: Rule) -> Outcomes:
         """Return which utterances get their intent, or none where they have none."""
         probabilities, given = probabilities_of(judged, rule.decision), self._given(judged, rule)
         names = [*self.labels, "out of scope"]  # -1 is the last
-        texts = [example.text for example in judged.examples]
+        targets, examples = judged.targets, judged.examples
+        texts = [example.text for example in examples]
         return Outcomes(
             "right answers",
             "An intent that is not given counts as wrong; silence is right where an utterance has no intent.",
-            judged.examples,
-            (given == judged.targets).astype(float),
+            examples,
+            (given == targets).astype(float),
             [self.labels[intent] if intent >= 0 else None for intent in given],
             np.where(given >= 0, probabilities.max(axis=1), np.nan),
-            [names[target] for target in judged.targets],
+            [names[target] if target > UNKNOWN else str(e.label) for target, e in zip(targets, examples, strict=True)],
             [len(text.split()) for text in texts],
             "words",
             texts,
@@ -249,9 +299,18 @@ class IntentJudging(Judging[Judged, Rule]):
     def left_out(self, split: str) -> dict[str, Any]:
         """Return how many utterances have an intent that is not known, and which intents these are."""
         strangers = Counter(
-            e.label for e in examples_of(self.data.splits, split) if e.label is not None and e.label not in self._index
+            e.label
+            for e in examples_of(self.data.splits, split)
+            if e.label is not None and e.label not in self._index and e.label not in self.counted
         )
-        return {"left_out": strangers.total(), "unknown_labels": dict(strangers.most_common())}
+        kinds, known = Counter[str](), set(self.kinds)
+        for example in examples_of(self.data.splits, split) if self.kinds else ():
+            kinds.update(span.kind.name for span in example.entities or () if span.kind not in known)
+        return {
+            "left_out": strangers.total(),
+            "unknown_labels": dict(strangers.most_common()),
+            **({"unknown_entities": dict(kinds.most_common())} if kinds else {}),
+        }
 
     def most_wrong(self, judged: Judged, rule: Rule) -> bytes:
         """Return the surest wrong answers as JSON lines: look at these first, because often the label is wrong.
@@ -285,11 +344,34 @@ class IntentJudging(Judging[Judged, Rule]):
         if report["unknown_labels"]:
             listed = ", ".join(f"{label} ({count})" for label, count in list(report["unknown_labels"].items())[:SHOWN])
             lines.append(f"{report['left_out']:,} utterances were left out: the bundle does not know {listed}")
+        if found := report.get("entities"):
+            lines += ["", entity_line(found), *entity_lines(found["per_entity"])]
+        if unknown := report.get("unknown_entities"):
+            listed = ", ".join(f"{kind} ({count})" for kind, count in list(unknown.items())[:SHOWN])
+            lines.append(f"{sum(unknown.values()):,} entities were left out: the bundle does not know {listed}")
         return "\n".join(lines)
 
     @cached_property
     def _index(self) -> dict[str, int]:
         return {label: i for i, label in enumerate(self.labels)}
+
+
+def entity_line(found: Mapping[str, Any]) -> str:
+    """Return in one line how good entities are."""
+    values = {"precision": "precision", "recall": "recall", "f1": "F1", "ece": "ECE", "sentences": "whole sentences"}
+    shown = ", ".join(f"{name} {found[key]:.3f}" for key, name in values.items() if found[key] is not None)
+    return f"entities ({found['marked']:,} marked in {found['examples']:,} utterances): {shown}"
+
+
+def entity_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each kind of entity."""
+    width = max((len(row["entity"]) for row in rows), default=0)
+    columns = ("precision", "recall", "f1")
+    return [
+        f"{row['entity']:<{width}}  {row['marked']:>6,}"
+        + "".join(f"  {name} " + ("    -" if row[name] is None else f"{row[name]:.3f}") for name in columns)
+        for row in rows
+    ]
 
 
 def words_of(text: str) -> list[str]:

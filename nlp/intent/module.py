@@ -7,6 +7,7 @@ One `_shared_step` serves training and validation; the losses that it adds up ar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,12 +15,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nlp.distilling import check_teaching, soft_cross_entropy, started_from
 from nlp.encoders import MINILM, make_optimizer
-from nlp.intent.data import NAMES, Batch, IntentData
+from nlp.intent.data import NAMES, UNTAGGED, Batch, IntentData
+from nlp.intent.entities import ENTITY_LOGITS, Kind, fitted, found_spans, num_tags, read_entities, span_counts
 from nlp.intent.evaluation import validation_summary
 from nlp.intent.network import (
     BILSTM,
@@ -38,14 +41,23 @@ from nlp.intent.predictor import FEATURES, LOGITS, Detector
 from nlp.starting import load_start, start_bundle, start_from_bundle
 from nlp.text import ATTENTION_MASK, INPUT_IDS
 from shared.bundle.calibration import fit_temperature
+from shared.bundle.layout import ONNX, WEIGHTS
+from shared.bundle.read import Bundle
 from shared.errors import ConfigError
 from shared.training import plain
-from shared.training.heads import SCALE
+from shared.training.heads import SCALE, carried_rows, imprint
+from shared.training.int8 import dequantise
 from shared.training.module import Row, Trained, columns, with_schedule
 from shared.training.plain import Examples, Method, PlainModule
 
+logger = logging.getLogger(__name__)
 GOLDEN_UTTERANCES = ("Where is my parcel?", "please wake me at half past six tomorrow morning", "thanks")
 """Written for this: checked whenever a service starts, padding included."""
+KINDS = "percept_entities"
+"""Entry of a checkpoint."""
+SHOWN = 3
+OF_EACH = 0.4
+"""What is learned of either intent of an utterance that wants two things: below a half, so that neither is sure."""
 LOWEST_MIX, HIGHEST_MIX = 0.3, 0.7
 """Share of one utterance in a mixed one: beyond, it would still be the other's intent."""
 
@@ -84,18 +96,23 @@ class IntentModule(PlainModule):
         consistency_weight: of a loss that draws two passes with different dropout together; a step takes twice as long.
         contrastive_weight: of a loss that draws utterances of one intent together; needs data.labels_per_batch.
         contrastive_temperature: divides the cosines of that loss.
+        entity_weight: of the loss of entities, where the data has any.
         hidden_size: of "bilstm".
         detector: what finds utterances that belong to no intent; "auto" compares all on the validation utterances.
         acceptance: share of the utterances with an intent for which one must be named.
+        languages: ISO 639 codes of the languages that it knows; an utterance that is clearly in another one is out of
+            scope. Found in the training utterances if not given; [] for a model that may be asked in any language.
         teacher: the folder of a bundle whose network is larger and which knows the same intents, or more: its doubts
             are learned as well as the labels. It is asked once about each training utterance.
         teacher_weight: share of the intents' loss that comes from the teacher.
         teacher_temperature: evens out what teacher and student say before they are compared.
+        entity_kinds: entity, role and group of each kind of entity, in the order of their tags; from the data. Plain
+            methods find none.
 
     Source of learning from a teacher: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network".
     """
 
-    FROM_DATA: ClassVar[tuple[str, ...]] = ("labels", "vocabulary_size", "seed")
+    FROM_DATA: ClassVar[tuple[str, ...]] = ("labels", "entity_kinds", "vocabulary_size", "seed")
     TO_DATA: ClassVar[tuple[str, ...]] = ("encoder", "teacher")
 
     def __init__(
@@ -121,14 +138,17 @@ class IntentModule(PlainModule):
         consistency_weight: float = 0.0,
         contrastive_weight: float = 0.0,
         contrastive_temperature: float = 0.1,
+        entity_weight: float = 1.0,
         hidden_size: int = 192,
         detector: Literal[
             "auto", "max_softmax", "energy", "rejection", "mahalanobis", "knn", "gaussian_process"
         ] = "auto",
         acceptance: float = 0.95,
+        languages: list[str] | None = None,
         teacher: str | None = None,
         teacher_weight: float = 0.5,
         teacher_temperature: float = 2.0,
+        entity_kinds: list[list[str | None]] | None = None,
     ) -> None:
         super().__init__()
         check_teaching(teacher_weight, teacher_temperature)
@@ -146,8 +166,21 @@ class IntentModule(PlainModule):
             encoder, len(labels), pooling=pooling, head="linear" if self.is_plain else head,
             weights="none" if start else weights, dropout=dropout, vocabulary_size=vocabulary_size, size=hidden_size,
         )  # fmt: skip
+        if entity_kinds and self.is_plain:
+            logger.warning(
+                "entities are not learned: %s. Choose an encoder and model.method fine_tune for them.",
+                "tfidf counts words" if encoder == TFIDF else f"model.method {method} learns intents alone",
+            )
+        elif entity_kinds:
+            self.network.add_entity_head(num_tags(len(entity_kinds)))
+        self.new_rows = list(range(len(labels)))
+        """Rows of the head that no earlier bundle has learned."""
         if start is not None:
-            load_start(self.network, start)
+            is_alike = (start.config.model_extra or {}).get("head") == head and not self.is_plain
+            self.new_rows = load_start(self.network, start, self.network.head, labels if is_alike else ())
+            self.new_rows = self.new_rows if is_alike else list(range(len(labels)))
+            if self.network.entity_head is not None:
+                start_entity_head(self.network.entity_head, self.kinds, start)
         if freeze_embeddings and encoder not in FROM_NOTHING:
             self.network.embeddings.requires_grad_(False)
         # Of the head's kind: a linear layer beside prototypes would only look at the features' lengths, in which mixed
@@ -161,18 +194,22 @@ class IntentModule(PlainModule):
         start_from_bundle(settings)
         settings.method = settings.method or default_method(settings.encoder)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return logits [N, C] and features [N, D], float32."""
-        logits, features = self.network(batch[INPUT_IDS], batch[ATTENTION_MASK])
-        return logits.float(), features.float()
+    @property
+    def kinds(self) -> list[Kind]:
+        """Kinds of entities in the order of their tags; none where none are learned."""
+        return [] if self.is_plain else kinds_of(self._kinds)
 
-    def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (loss, logits [N, C], logit of "none" less those of the intents [N])."""
+    def forward(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return logits [N, C], features [N, D] and, if there are any, logits of tags [N, T, E]; float32."""
+        return tuple(found.float() for found in self.network(batch[INPUT_IDS], batch[ATTENTION_MASK]))
+
+    def _shared_step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return (loss, logits [N, C], logit of "none" less those of the intents [N], logits of tags [N, T, E])."""
         values = self.hparams
         twice = bool(self.training and values["consistency_weight"])
         if twice:
             batch = {name: torch.cat([value, value]) for name, value in batch.items()}  # [2 * N, …]
-        logits, features = self(batch)
+        logits, features, *tags = self(batch)
         targets = batch["target"]
         smoothing = values["label_smoothing"] if self.training else 0.0
         loss = logits.new_zeros(())
@@ -194,13 +231,17 @@ class IntentModule(PlainModule):
             inside, outside = uniform_loss(all_logits, all_targets, smoothing)
             margin = -logits.logsumexp(dim=1)
         if "teacher_logits" in batch:
-            known = targets >= 0
+            known = (targets >= 0) & (batch["teacher_logits"] != 0).any(dim=1)  # nobody asked about some that are made
             temperature = values["teacher_temperature"]
             said = (batch["teacher_logits"][known] / temperature).softmax(dim=1)
             taught = soft_cross_entropy(logits[known], said, temperature).mean()
             inside = (1 - values["teacher_weight"]) * inside + values["teacher_weight"] * taught
         weight = 0.0 if values["out_of_scope"] == "none" or self.is_plain else values["out_of_scope_weight"]
-        return loss + inside + weight * outside, logits, margin
+        if "both" in batch:
+            loss = loss + values["out_of_scope_weight"] * two_wishes_loss(logits, batch["both"])
+        if tags and "tags" in batch:
+            loss = loss + values["entity_weight"] * entity_loss(tags[0], batch["tags"])
+        return loss + inside + weight * outside, logits, margin, tags[0] if tags else None
 
     def _head_logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.network.head(features)
@@ -211,13 +252,29 @@ class IntentModule(PlainModule):
         return self._shared_step(batch)[0]
 
     def examine(self, batch: Batch) -> tuple[Tensor, Iterable[Row]]:
-        """Return the loss, and a row (place, logits [C], margin, target) per utterance."""
-        loss, logits, margin = self._shared_step(batch)
-        kept = (batch["row"], logits, margin, batch["target"])
-        return loss, zip(*(values.cpu().numpy() for values in kept), strict=True)
+        """Return the loss, and a row (place, logits [C], margin, target) per utterance.
+
+        Where entities are learned, a row also has how many were found rightly, found, and marked, int [3].
+        """
+        loss, logits, margin, tags = self._shared_step(batch)
+        kept = [values.cpu().numpy() for values in (batch["row"], logits, margin, batch["target"])]
+        if tags is not None:
+            kept.append(self._entity_counts(batch["row"].tolist(), tags.cpu().numpy()))
+        return loss, zip(*kept, strict=True)
+
+    def _entity_counts(self, rows: Sequence[int], tags: np.ndarray) -> np.ndarray:
+        data: IntentData = self.data
+        counts = []
+        for row, logits in zip(rows, tags, strict=True):
+            encoding, marked = data.val_encodings[row], data.splits["val"][row].entities
+            if marked is None:
+                counts.append((0, 0, 0))
+                continue
+            counts.append(span_counts(found_spans(logits, encoding, self.kinds), fitted(marked, encoding)))
+        return np.array(counts)
 
     def summarise(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Return accuracy, and how well utterances that belong to no intent are told apart."""
+        """Return accuracy, how well utterances that belong to no intent are told apart, and the F1 of entities."""
         return validation_summary(*columns(rows))
 
     def trained(self, data: IntentData) -> Trained:
@@ -232,7 +289,7 @@ class IntentModule(PlainModule):
             network=network,
             model=inner if isinstance(network, FirstTokenEncoder) else network,
             example=encoder.batch(encoder.encode_batch(GOLDEN_UTTERANCES), NAMES),
-            outputs=(LOGITS, FEATURES),
+            outputs=(LOGITS, FEATURES, *([ENTITY_LOGITS] if network.entity_head is not None else [])),
             dynamic={name: {0: "batch", 1: "sequence"} for name in NAMES},
             labels=data.labels,
             fields={
@@ -303,27 +360,65 @@ class IntentModule(PlainModule):
 
     @torch.no_grad()
     def on_train_start(self) -> None:
-        """Put each prototype at the mean of its intent's utterances, as the encoder sees them before it learns."""
-        head = self.network.head
-        if self.is_plain or self.global_step > 0 or not (isinstance(head, Classifier) and head.is_prototype):
+        """Start what the head has not learned before at the mean of its intents, as the encoder sees them by now.
+
+        All prototypes that are new do, and new rows of a linear head beside rows that a bundle has learned.
+        """
+        head, rows = self.network.head, self.new_rows
+        if self.is_plain or self.global_step > 0 or not isinstance(head, nn.Linear | Classifier):
+            return
+        is_prototype = isinstance(head, Classifier) and head.is_prototype
+        if not rows or not (is_prototype or len(rows) < len(head.weight)):
             return
         if self.hparams["encoder"] == BILSTM or self.hparams["weights"] == "none":
             return
         self.network.eval()
         examples = [example for example in self.data.splits["train"] if example.label is not None]
         sums = torch.zeros_like(head.weight)
+        counts = torch.zeros(len(head.weight), 1, device=self.device)
         for batch in self.data.plain_dataloader(examples):
-            _, features = self({name: value.to(self.device) for name, value in batch.items()})
-            sums.index_add_(0, batch["target"].to(self.device), F.normalize(features))
-        head.weight.copy_(F.normalize(sums))
+            _, features, *_ = self({name: value.to(self.device) for name, value in batch.items()})
+            targets = batch["target"].to(self.device)
+            sums.index_add_(0, targets, F.normalize(features) if is_prototype else features)
+            counts.index_add_(0, targets, torch.ones(len(targets), 1, device=self.device))
+        if is_prototype:
+            head.weight[rows] = F.normalize(sums[rows])
+        else:
+            imprint(head.weight, head.bias, rows, sums / counts.clamp_min(1), sums.sum(dim=0) / counts.sum())
         self.network.train()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep labels and kinds of entities with the weights."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[KINDS] = self._kinds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other labels or other kinds of entities, even as many.
+
+        Raises:
+            ConfigError: names some.
+        """
+        super().on_load_checkpoint(checkpoint)
+        before, now = ([kind.name for kind in kinds_of(each)] for each in (checkpoint.get(KINDS), self._kinds))
+        if before != now:
+            raise ConfigError(
+                f"the checkpoint was trained with other entities: {', '.join(before[:SHOWN]) or 'none'} then, "
+                f"{', '.join(now[:SHOWN]) or 'none'} now. Resume with the data that it was trained on, or leave out "
+                "--ckpt_path to start anew."
+            )
+
+    @property
+    def _kinds(self) -> list[list[str | None]] | None:
+        kinds: list[list[str | None]] | None = self.hparams["entity_kinds"]
+        return kinds
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a rate for the encoder and one for the head, warm-up and linear decay over all steps."""
         if self.is_plain:
             return self.no_optimizer()
         values = self.hparams
-        fresh = nn.ModuleList([self.network.head, *([self.rejection] if self.rejection is not None else [])])
+        heads = (self.network.head, self.rejection, self.network.entity_head)
+        fresh = nn.ModuleList([head for head in heads if head is not None])
         optimizer = make_optimizer(
             nn.ModuleList([self.network, *fresh]),
             fresh,
@@ -332,6 +427,59 @@ class IntentModule(PlainModule):
             weight_decay=values["weight_decay"],
         )
         return with_schedule(optimizer, self.trainer.estimated_stepping_batches, values["warmup_share"], "line")
+
+
+def kinds_of(settings: Sequence[Sequence[str | None]] | None) -> list[Kind]:
+    """Return the kinds that settings hold as entity, role and group."""
+    return [Kind(str(entity), role, group) for entity, role, group in settings or ()]
+
+
+def two_wishes_loss(logits: Tensor, both: Tensor) -> Tensor:
+    """Return the cross-entropy of utterances that want two things with `OF_EACH` for both, and the rest for all.
+
+    Args:
+        logits: float32 [N, C].
+        both: int64 [N, 2], the two intents; -1 for other utterances.
+    """
+    rows = both[:, 0] >= 0
+    if not rows.any():
+        return 0.0 * logits.sum()
+    chances = logits[rows].log_softmax(dim=1)  # [M, C]
+    return -(OF_EACH * chances.gather(1, both[rows]).sum(dim=1) + (1 - 2 * OF_EACH) * chances.mean(dim=1)).mean()
+
+
+def entity_loss(logits: Tensor, tags: Tensor) -> Tensor:
+    """Return the cross-entropy of the words' tags; 0 if no word has one.
+
+    Args:
+        logits: float32 [N, T, E].
+        tags: int64 [N, T], `UNTAGGED` where a token begins no word, or nobody marked entities.
+    """
+    if not (tags != UNTAGGED).any():
+        return 0.0 * logits.sum()  # with several processes all must have a gradient
+    return F.cross_entropy(logits.flatten(0, 1), tags.flatten(), ignore_index=UNTAGGED)
+
+
+@torch.no_grad()
+def start_entity_head(head: Classifier, kinds: Sequence[Kind], start: Bundle) -> None:
+    """Keep in a head the tags of the kinds that a bundle knows, and start the others anew.
+
+    Args:
+        head: with the bundle's weights, if they are as many.
+        kinds: of the head's tags.
+        start: the bundle.
+    """
+    rule = read_entities(start)
+    if rule is None or list(rule.kinds) == list(kinds):
+        return
+    state = load_file(start.file(WEIGHTS)) if WEIGHTS in start.config.files else dequantise(start.file(ONNX))
+    names = [["", *(f"{kind.name} {part}" for kind in each for part in "BI")] for each in (kinds, rule.kinds)]
+    for part, own in head.named_parameters():
+        found = next((value for name, value in state.items() if name.endswith(f"entity_head.{part}")), None)
+        nn.init.normal_(own, std=0.02) if own.ndim > 1 else nn.init.zeros_(own)
+        carried = None if found is None else carried_rows(own, torch.from_numpy(np.array(found)), *names)
+        if carried is not None:
+            own.copy_(carried[0])
 
 
 def default_method(encoder: str) -> Method:

@@ -57,7 +57,10 @@ class Classifier(nn.Module):
 
 
 class IntentNetwork(nn.Module):
-    """Takes input_ids and attention_mask, int64 [N, T]; gives logits [N, C] and features [N, D]."""
+    """Takes input_ids and attention_mask, int64 [N, T]; gives logits [N, C] and features [N, D].
+
+    With a head for entities it also gives entity_logits [N, T, E].
+    """
 
     width: int
     """D."""
@@ -66,6 +69,9 @@ class IntentNetwork(nn.Module):
 
     kind: HeadKind = "linear"
     """Of the head."""
+
+    entity_head: Classifier | None
+    """Gives logits of the entities' tags for each token; None in networks that find none."""
 
     @property
     def embeddings(self) -> nn.Module:
@@ -77,11 +83,22 @@ class IntentNetwork(nn.Module):
         self.head = head
         self.kind = kind
 
+    def add_entity_head(self, num_tags: int) -> None:
+        """Add a fresh head that tells for each token what entity it belongs to.
+
+        Raises:
+            ConfigError: the network has no states of single tokens.
+        """
+        raise ConfigError("this network reads no single words, so it cannot find entities: choose another encoder.")
+
     def head_fields(self) -> dict[str, Any]:
-        """Return what config.json must say to build the head again."""
+        """Return what config.json must say to build the heads again."""
+        fields: dict[str, Any] = {"head": self.kind}
         if isinstance(self.head, Neighbours):
-            return {"head": self.kind, "bank": len(self.head.keys), "neighbours": self.head.neighbours}
-        return {"head": self.kind}
+            fields |= {"bank": len(self.head.keys), "neighbours": self.head.neighbours}
+        if self.entity_head is not None:
+            fields["entity_tags"] = len(self.entity_head.weight)
+        return fields
 
     def fields(self) -> dict[str, Any]:
         """Return what config.json must say to build the network again."""
@@ -97,17 +114,25 @@ class _MeanNetwork(IntentNetwork):
         self.kind = head
         self.dropout = nn.Dropout(dropout)
         self.head = Classifier(width, num_labels, head)
+        self.entity_head = None
+
+    def add_entity_head(self, num_tags: int) -> None:
+        """Add a fresh head that tells for each token what entity it belongs to."""
+        self.entity_head = Classifier(self.width, num_tags, "linear")
 
     def states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return [N, T, D]."""
         raise NotImplementedError
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (logits [N, C], features [N, D])."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Return (logits [N, C], features [N, D]), and entity_logits [N, T, E] if there is a head for them."""
         states = self.states(input_ids, attention_mask)
         states = states.to(next(chain(self.head.parameters(), self.head.buffers())).dtype)  # out of autocast's type
         features = mean_of_tokens(states, attention_mask)
-        return self.head(self.dropout(features)), features
+        logits = self.head(self.dropout(features))
+        if self.entity_head is None:
+            return logits, features
+        return logits, features, self.entity_head(self.dropout(states))
 
 
 class MeanEncoder(_MeanNetwork):
@@ -149,12 +174,25 @@ class FirstTokenEncoder(IntentNetwork):
         last.taken = []  # type: ignore[assignment]
         last.register_forward_pre_hook(_take_input)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (logits [N, C], features [N, D])."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Return (logits [N, C], features [N, D]), and entity_logits [N, T, E] if there is a head for them."""
         taken: list[Tensor] = self._parts[0].taken  # type: ignore[assignment]
         taken.clear()
-        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits, taken.pop()
+        finds_entities = self.entity_head is not None
+        said = self.model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=finds_entities)
+        if self.entity_head is None:
+            return said.logits, taken.pop()
+        states = said.hidden_states[-1].to(self.entity_head.weight.dtype)
+        return said.logits, taken.pop(), self.entity_head(states)
+
+    def add_entity_head(self, num_tags: int) -> None:
+        """Add a fresh head that tells for each token what entity it belongs to."""
+        # In the model itself, whose state is what the bundle holds; Hugging Face's own classes pass it over.
+        self.model.entity_head = Classifier(int(self.model.config.hidden_size), num_tags, "linear")
+
+    @property
+    def entity_head(self) -> Classifier | None:  # type: ignore[override]
+        return getattr(self.model, "entity_head", None)
 
     @property
     def head(self) -> nn.Module:  # type: ignore[override]
@@ -165,7 +203,7 @@ class FirstTokenEncoder(IntentNetwork):
         return self.model.get_input_embeddings()
 
     def fields(self) -> dict[str, Any]:
-        return {**hugging_face_fields(self.model.config), "pooling": "cls", "head": "linear"}
+        return {**hugging_face_fields(self.model.config), "pooling": "cls", **self.head_fields()}
 
 
 class Bilstm(_MeanNetwork):
@@ -199,7 +237,8 @@ class Bilstm(_MeanNetwork):
         return self.words
 
     def fields(self) -> dict[str, Any]:
-        return {"pooling": "mean", "head": self.kind, "vocabulary_size": self.vocabulary_size, "hidden_size": self.size}
+        sizes = {"vocabulary_size": self.vocabulary_size, "hidden_size": self.size}
+        return {"pooling": "mean", **self.head_fields(), **sizes}
 
 
 class TfIdf(IntentNetwork):
@@ -227,6 +266,7 @@ class TfIdf(IntentNetwork):
         self.register_buffer("idf", torch.zeros(places))
         self.register_buffer("projection", torch.zeros(places, width))
         self.head = Classifier(places, num_labels, "linear")
+        self.entity_head = None
 
     def places(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return where each piece and pair is counted, int64 [N, 2 * T - 1], and how often: 1, or 0 for padding."""
@@ -243,7 +283,7 @@ class TfIdf(IntentNetwork):
         counts = self.idf.new_zeros(input_ids.shape[0], len(self.idf)).scatter_add(1, places, counted)
         return F.normalize((counts > 0) * (1 + counts.clamp_min(1).log()) * self.idf)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Return (logits [N, C], features [N, D]), in full precision whatever autocast says."""
         if torch.is_autocast_enabled(input_ids.device.type):
             with torch.autocast(input_ids.device.type, enabled=False):
@@ -314,6 +354,8 @@ def load_network(bundle: Bundle) -> nn.Module:
     """
     try:
         network = _from_fields(bundle)
+        if num_tags := (bundle.config.model_extra or {}).get("entity_tags"):
+            network.add_entity_head(num_tags)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{bundle.path}/{CONFIG} describes no network: {error!r}") from error
     load_bundle_weights(network.model if isinstance(network, FirstTokenEncoder) else network, bundle)

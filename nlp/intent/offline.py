@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from nlp.intent.entities import Entity, Kind
 from nlp.intent.predictor import FEATURES, IntentPredictor
 from nlp.text import encoded_rows
 from shared.bundle.read import Bundle
@@ -24,6 +25,19 @@ BATCH = 16
 _AT_ONCE = 512
 """Texts between two steps of the progress bar."""
 _SCORE = pa.struct([("name", pa.string()), ("confidence", pa.float64())])
+_ENTITY = pa.struct(
+    [
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("entity", pa.string()),
+        ("value", pa.string()),
+        ("text", pa.string()),
+        ("score", pa.float64()),
+        ("role", pa.string()),
+        ("group", pa.string()),
+        ("extractor", pa.string()),
+    ]
+)
 
 
 def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: PredictOptions) -> Iterator[Predicted]:
@@ -49,7 +63,13 @@ def predict(bundle: Bundle, runtime: Runtime, inputs: Sequence[str], options: Pr
             continue
         ranking = ", ".join(f"{each.name} {each.confidence:.2f}" for each in result.ranking[: options.top_k or SHOWN])
         named = result.intent or f"(out of scope {result.out_of_scope_score:.2f})"
-        yield Predicted({"text": text, **asdict(result)}, f"{text}  {named}  [{ranking}]")
+        marked = "".join(f"  {each.text!r} is {_named(each)} {each.score:.2f}" for each in result.entities)
+        yield Predicted({"text": text, **asdict(result)}, f"{text}  {named}  [{ranking}]{marked}")
+
+
+def _named(entity: Entity) -> str:
+    value = "" if entity.value == entity.text else f" ({entity.value})"
+    return Kind(entity.entity, entity.role, entity.group).name + value
 
 
 class BatchClassifier:
@@ -64,6 +84,8 @@ class BatchClassifier:
             ("out_of_scope_score", pa.float64()),
             ("ranking", pa.list_(_SCORE)),
             ("truncated", pa.bool_()),
+            ("intents", pa.list_(pa.string())),
+            ("entities", pa.list_(_ENTITY)),
         ]
     )
 

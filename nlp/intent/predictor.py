@@ -14,16 +14,22 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from nlp.text import Encoding, TextEncoder
+from nlp.intent.entities import ENTITY_LOGITS, Entity, multi_intent, read_entities
+from nlp.text import Encoding, TextEncoder, parts_of
 from shared.bundle.calibration import probabilities_from_logits, probability_from_logit
 from shared.bundle.layout import IntentDecision
 from shared.bundle.read import Bundle, read_arrays
 from shared.errors import BundleError
+from shared.exploring.languages import is_foreign
 from shared.runtime.protocol import Runtime
 
 DETECTOR_FILE = "out_of_scope.npz"
 LOGITS = "logits"
 FEATURES = "features"
+MAX_WINDOWS = 8
+"""Parts of a long utterance that are read; of one that has more the middle is left out."""
+_ROWS = 32
+"""Windows in one call of the network."""
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -50,6 +56,10 @@ class IntentResult:
     """Best first."""
     truncated: bool = False
     """Whether the middle of the utterance was left out, because the network reads no more."""
+    intents: tuple[str, ...] = ()
+    """What it wants, several if the intent's name is `one+other`; none if it is out of scope."""
+    entities: tuple[Entity, ...] = ()
+    """What it names, in the utterance's order, also if it is out of scope."""
 
 
 class IntentPredictor:
@@ -61,25 +71,28 @@ class IntentPredictor:
             raise BundleError(f"{bundle.path} is a bundle for {bundle.config.task}; expected one for intent.")
         self.bundle = bundle
         self.runtime = runtime
-        self.encoder = TextEncoder.from_bundle(bundle)
+        self.encoder = TextEncoder.from_bundle(bundle, MAX_WINDOWS)
         self.labels = bundle.labels
         self.decision = decision
         self.detector = read_detector(bundle)
+        self.entities = read_entities(bundle)
+        self._is_foreign("loads what tells languages apart, before the first utterance")
         self._inputs = [spec.name for spec in bundle.config.signature.inputs]
 
     def infer(self, batch: Sequence[Encoding]) -> list[dict[str, np.ndarray]]:
-        """Return each utterance's row of the network's outputs: `logits` float32 [C], and `features` [D] if any."""
-        if not batch:
-            return []
-        outputs = self.runtime.run(self.encoder.batch(batch, self._inputs))
-        return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
+        """Return each utterance's row of the network's outputs.
+
+        They are `logits` float32 [C], `features` [D] if any, and `entity_logits` [T or more, E] if any.
+        """
+        return infer(self.runtime, self.encoder, batch, self._inputs)
 
     def decide(
         self, outputs: Mapping[str, np.ndarray], encoding: Encoding, *, top_k: int | None = None
     ) -> IntentResult:
         """Return what one utterance wants; "nothing that is known" is a normal answer.
 
-        An utterance without a word is out of scope, whatever the network makes of it, unless one was trained.
+        An utterance without a word is out of scope, whatever the network makes of it, unless one was trained. So is one
+        that is clearly in another language than those that the bundle knows.
 
         Args:
             outputs: an item of what `infer` returns.
@@ -96,7 +109,7 @@ class IntentPredictor:
         best = int(order[0])
         ranking = [IntentScore(self.labels[place], float(probabilities[place])) for place in order[:top_k].tolist()]
         is_out = 1 - score < decision.abstain_below
-        if encoding.is_wordless and not decision.knows_wordless:
+        if (encoding.is_wordless and not decision.knows_wordless) or (not is_out and self._is_foreign(encoding.text)):
             is_out, score = True, 1.0
         return IntentResult(
             intent=None if is_out else self.labels[best],
@@ -105,13 +118,66 @@ class IntentPredictor:
             out_of_scope_score=score,
             ranking=ranking,
             truncated=encoding.is_cut,
+            intents=() if is_out else multi_intent(self.labels[best]),
+            entities=self.entities.entities(outputs, encoding) if self.entities else (),
         )
+
+    def _is_foreign(self, text: str) -> bool:
+        return bool(self.decision.languages) and is_foreign(text, self.decision.languages)
 
     def predict(self, texts: Sequence[str], *, top_k: int | None = None) -> list[IntentResult]:
         """Return what each utterance wants, in their order; for notebooks and `percept predict`."""
         encodings = [self.encoder.encode(text) for text in texts]
         found = zip(self.infer(encodings), encodings, strict=True)
         return [self.decide(outputs, encoding, top_k=top_k) for outputs, encoding in found]
+
+
+def infer(
+    runtime: Runtime, encoder: TextEncoder, batch: Sequence[Encoding], inputs: Sequence[str]
+) -> list[dict[str, np.ndarray]]:
+    """Return each text's row of a network's outputs; of one that is read in windows what they say together.
+
+    Args:
+        runtime: of the network.
+        encoder: that encoded the texts.
+        batch: any number of them, of similar length.
+        inputs: names of the network's inputs.
+    """
+    if not batch:
+        return []
+    if not any(each.windows for each in batch):
+        outputs = runtime.run(encoder.batch(batch, inputs))
+        return [{name: values[row] for name, values in outputs.items()} for row in range(len(batch))]
+    read = [parts_of(each) for each in batch]
+    flat = [part for parts in read for part in parts]
+    rows: list[dict[str, np.ndarray]] = []
+    for start in range(0, len(flat), _ROWS):
+        found = runtime.run(encoder.batch(flat[start : start + _ROWS], inputs))
+        rows += [
+            {name: values[row] for name, values in found.items()} for row in range(len(flat[start : start + _ROWS]))
+        ]
+    left = iter(rows)
+    return [_together(each, [next(left) for _ in parts]) for each, parts in zip(batch, read, strict=True)]
+
+
+def _together(encoding: Encoding, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return what the windows of a text say together: of intents what the surest says, of each token the most central.
+
+    The surest window is the one with the least energy.
+    """
+    if not encoding.windows:
+        return rows[0]
+    surest = int(np.argmax([np.logaddexp.reduce(row[LOGITS].astype(np.float64)) for row in rows]))
+    outputs = {name: value for name, value in rows[surest].items() if name != ENTITY_LOGITS}
+    if ENTITY_LOGITS not in rows[0]:
+        return outputs
+    first = encoding.windows[0].start
+    tags = np.zeros((len(encoding), rows[0][ENTITY_LOGITS].shape[-1]), dtype=np.float32)
+    centres = np.array([(part.start + part.stop - 1) / 2 for part in encoding.windows])
+    for place in range(first, encoding.windows[-1].stop):
+        window = int(np.abs(centres - place).argmin())
+        tags[place] = rows[window][ENTITY_LOGITS][first + place - encoding.windows[window].start]
+    return {**outputs, ENTITY_LOGITS: tags}
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from nlp.distilling import read_teacher
 from nlp.intent import TASK
-from nlp.intent.predictor import LOGITS
-from nlp.text import TextEncoder
+from nlp.intent.entities import ENTITY_LOGITS
+from nlp.intent.predictor import LOGITS, MAX_WINDOWS, infer
+from nlp.text import Encoding, TextEncoder
 from shared.errors import ConfigError
 from shared.runtime.choose import choose_runtime
 from shared.runtime.protocol import Runtime
@@ -41,19 +42,39 @@ def teacher_logits(named: str, texts: Sequence[str], labels: Sequence[str], thre
             f"{', '.join(map(repr, unknown[:SHOWN]))}: train it on the same intents, or more."
         )
     runtime = choose_runtime(bundle, network=TASK.network, threads=threads)
-    found = judge_texts(runtime, TextEncoder.from_bundle(bundle), texts, f"asking {bundle.name}")
+    found = judge_texts(runtime, TextEncoder.from_bundle(bundle, MAX_WINDOWS), texts, f"asking {bundle.name}")
     return found[LOGITS][:, [place[label] for label in labels]]
 
 
-def judge_texts(runtime: Runtime, encoder: TextEncoder, texts: Sequence[str], title: str) -> dict[str, np.ndarray]:
-    """Return a runtime's outputs [N, …] for texts, computed in batches of similar length."""
+def judge_texts(
+    runtime: Runtime,
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    title: str,
+    keep: Callable[[int, dict[str, np.ndarray], Encoding], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return a runtime's outputs [N, …] for texts, computed in batches of similar length.
+
+    Args:
+        runtime: of the network.
+        encoder: of the network.
+        texts: any number.
+        title: of the progress bar.
+        keep: is called with the place of each text, its outputs and its encoding, before those outputs are dropped that
+            are as long as the text.
+    """
     encodings = encoder.encode_batch(texts)
     names = [spec.name for spec in runtime.inputs]
     order = sorted(range(len(texts)), key=lambda i: len(encodings[i]))
-    parts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in runtime.outputs}
+    whole = [spec.name for spec in runtime.outputs if spec.name != ENTITY_LOGITS]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in whole}
     for start in tqdm(range(0, len(order), BATCH_SIZE), desc=title, unit="batch"):
         rows = order[start : start + BATCH_SIZE]
-        for name, values in runtime.run(encoder.batch([encodings[row] for row in rows], names)).items():
-            parts[name].append(values)
+        found = infer(runtime, encoder, [encodings[row] for row in rows], names)
+        for row, outputs in zip(rows, found, strict=True):
+            if keep is not None:
+                keep(row, outputs, encodings[row])
+        for name in whole:
+            parts[name].append(np.stack([outputs[name] for outputs in found]))
     back = np.argsort(np.array(order), kind="stable")
     return {name: np.concatenate(found)[back] for name, found in parts.items()}

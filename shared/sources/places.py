@@ -30,6 +30,7 @@ from shared.sources.squad import squad_rows
 from shared.sources.steps import Done, Found, SetAside, SourceSpec, Step
 from shared.sources.stored import DATASET, has_split_column, split_column, splits_of, table_files
 from shared.sources.tables import ERROR, SUFFIXES, TableForm, as_text, open_table, read_json
+from shared.sources.tagged import TAGGED_SUFFIXES, read_tagged
 
 STEP_ROWS = 5_000
 STEP_PHOTOS = 50
@@ -150,7 +151,8 @@ class FilesReader:
             if whole is not None:
                 yield shown, None, whole, STEP_PHOTOS
                 return
-        files = table_files(place, (*SUFFIXES, *RASA_SUFFIXES)) if place.is_dir() else [place]
+        suffixes = (*SUFFIXES, *RASA_SUFFIXES, *TAGGED_SUFFIXES)
+        files = table_files(place, suffixes) if place.is_dir() else [place]
         if place.is_dir():
             files += sorted(file for file in walk(place) if file.suffix.lower() in _PACKED)
         others = [f for f in walk(place) if f not in files and f.name not in _OF_DATASETS] if place.is_dir() else []
@@ -212,6 +214,9 @@ class FilesReader:
             yield Found({"image": {"bytes": file.read_bytes(), "path": file.name}}, name, split)
         elif file.suffix.lower() in RASA_SUFFIXES:
             yield from self._rasa(file, name, split)
+        elif file.suffix.lower() in TAGGED_SUFFIXES:
+            for named, rows in read_tagged(file).splits.items():
+                yield from (Found(row, f"{name} example {i}", split or named) for i, row in enumerate(rows, start=1))
         elif file.suffix.lower() in _PACKED:
             yield from self._packed(file, name, split)
         else:
@@ -222,6 +227,9 @@ class FilesReader:
             yield SetAside(name, "has no section `nlu:`, so no examples of intents", is_malformed=False)
             return
         stored = read_rasa(file)
+        yield from map(_Note, stored.notes)
+        if stored.synonyms or stored.lookups:
+            yield _Note(f"{name}: synonyms and lookups are not collected; train on the file itself for them")
         for named, rows in stored.splits.items():
             for number, row in enumerate(rows, start=1):
                 yield Found(row, f"{name} example {number}", split or named)

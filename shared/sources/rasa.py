@@ -1,7 +1,8 @@
-"""Rasa's NLU training data: YAML with intents and their examples."""
+"""Rasa's NLU training data: YAML with intents and their examples, in which entities are marked."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ from shared.errors import DataError, shown
 from shared.sources.stored import StoredRows, splits_of, table_files
 from shared.sources.tables import Row
 
+_BLOCKS = ("intent", "synonym", "lookup", "regex")
 RASA_SUFFIXES = (".yml", ".yaml")
 _RASA_ENTITY = re.compile(
     r"\[(?P<text>[^\[\]]{1,500})\]"  # [text], then (entity), {"entity": …} or [{"entity": …}, …]; bounded, so that
-    r"(?:\([^()]{1,200}\)|\{[^{}]{1,500}\}|\[\s{0,9}\{[^\[\]]{1,1000}\}\s{0,9}\])"  # no text costs much
+    r"(?:\((?P<name>[^()]{1,200})\)|"  # no text costs much
+    r"(?P<said>\{[^{}]{1,500}\}|\[\s{0,9}\{[^\[\]]{1,1000}\}\s{0,9}\]))"
 )
 
 
@@ -34,11 +37,12 @@ def has_examples(file: Path) -> bool:
 
 
 def read_rasa(place: Path) -> StoredRows:
-    """Return rows of `text` and `label` of Rasa's NLU training data: a file, or all YAML files in a folder.
+    """Return rows of `text`, `label` and `entities` of Rasa's NLU training data: a file, or all YAML files in a folder.
 
     Scalars are read as text, so that `yes`, `no`, `on`, `off` and numbers are the words that they are in YAML 1.2.
-    Lookups, synonyms, regexes, stories, rules and domains are no examples and are ignored; files called after splits
-    are these, if all that have examples are. Source: https://rasa.com/docs/rasa/nlu-training-data/.
+    Rows without a marked entity have no `entities`. Synonyms and lookups are kept beside the rows; regexes are not
+    used, and named. Stories, rules and domains are ignored; files called after splits are these, if all that have
+    examples are. Source: https://rasa.com/docs/rasa/nlu-training-data/.
 
     Raises:
         DataError: a file is not YAML or not in Rasa's form, or there is no intent at all.
@@ -46,7 +50,7 @@ def read_rasa(place: Path) -> StoredRows:
     stored = StoredRows()
     by_file: dict[Path, list[Row]] = {}
     for file in _rasa_files(place):
-        rows = [{"text": text, "label": intent} for intent, text in _rasa_examples(file, stored.left_out)]
+        rows = list(_rasa_examples(file, stored))
         if rows:
             by_file[file] = rows
     if not by_file and stored.left_out:
@@ -68,14 +72,46 @@ def without_entities(text: str) -> str:
     return _RASA_ENTITY.sub(lambda found: found["text"], text)
 
 
+def marked_entities(text: str) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """Return an example without its marks, what was marked in it, and the marks that cannot be read.
+
+    A mark is as in Rasa: `[Paris](city)`, `[Paris](city:PAR)`, `[Paris]{"entity": "city", "role": "from"}`, or a list
+    of such objects. Source: https://rasa.com/docs/rasa/nlu-training-data/#entities.
+
+    >>> marked_entities("to [Oslo](city:OSL)")
+    ('to Oslo', [{'start': 3, 'end': 7, 'entity': 'city', 'value': 'OSL'}], [])
+    """
+    plain, marks, unread, last = "", [], [], 0
+    for found in _RASA_ENTITY.finditer(text):
+        plain += text[last : found.start()]
+        last = found.end()
+        place = {"start": len(plain), "end": len(plain) + len(found["text"])}
+        plain += found["text"]
+        if found["name"] is not None:
+            entity, _, value = found["name"].partition(":")
+            said: Any = [{"entity": entity.strip(), **({"value": value.strip()} if value.strip() else {})}]
+        else:
+            try:
+                said = json.loads(found["said"])
+            except ValueError:
+                said = None
+        said = said if isinstance(said, list) else [said]
+        if all(isinstance(each, dict) and isinstance(each.get("entity"), str) for each in said):
+            names = ("entity", "value", "role", "group")
+            marks += [{**place, **{name: each[name] for name in names if each.get(name) is not None}} for each in said]
+        else:
+            unread.append(found[0])
+    return plain + text[last:], marks, unread
+
+
 def _rasa_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place] if place.suffix.lower() in RASA_SUFFIXES else []
     return table_files(place, RASA_SUFFIXES)
 
 
-def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield (intent, example); lines without a dash are left out."""
+def _rasa_examples(file: Path, stored: StoredRows) -> Iterator[Row]:
+    """Yield the examples; lines without a dash and marks that cannot be read are left out."""
     try:
         content = yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # noqa: S506 it makes nothing but texts, lists and mappings
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -86,15 +122,34 @@ def _rasa_examples(file: Path, left_out: list[tuple[str, str]]) -> Iterator[tupl
     if not isinstance(blocks, list):
         raise DataError(f"{file}: `nlu` must be a list of blocks such as `- intent: greet`.")
     without_dash: list[str] = []
+    regexes: list[str] = []
     for block in blocks:
-        if not isinstance(block, dict) or "intent" not in block:
+        kind = next((kind for kind in _BLOCKS if kind in block), None) if isinstance(block, dict) else None
+        if kind is None:
             continue
-        if not isinstance(block["intent"], str):
-            raise DataError(f"{file}: an intent is {shown(block['intent'])}; expected its name.")
-        intent = block["intent"].strip()
-        for text in _examples_of(block.get("examples") or "", file, intent, without_dash):
-            yield intent, without_entities(text)
-    left_out += [("lines without a dash", f"{file.name}: {line!r} has no dash") for line in without_dash]
+        if not isinstance(block[kind], str):
+            what = "an intent" if kind == "intent" else f"a {kind}"
+            raise DataError(f"{file}: {what} is {shown(block[kind])}; expected its name.")
+        name = block[kind].strip()
+        if kind == "regex":
+            regexes.append(name)
+            continue
+        examples = _examples_of(block.get("examples") or "", file, name, without_dash)
+        if kind == "intent":
+            yield from (_row(text, name, file, stored.left_out) for text in examples)
+        elif kind == "synonym":
+            stored.synonyms |= dict.fromkeys(examples, name)
+        else:
+            stored.lookups.setdefault(name, []).extend(examples)
+    if regexes:
+        stored.notes.append(f"{file.name}: regexes are not used: {', '.join(regexes)}")
+    stored.left_out += [("lines without a dash", f"{file.name}: {line!r} has no dash") for line in without_dash]
+
+
+def _row(text: str, intent: str, file: Path, left_out: list[tuple[str, str]]) -> Row:
+    plain, marks, unread = marked_entities(text)
+    left_out += [("entities whose marks cannot be read", f"{file.name}: {mark!r}") for mark in unread]
+    return {"text": plain, "label": intent, **({"entities": marks} if marks else {})}
 
 
 def _examples_of(examples: Any, file: Path, intent: str, without_dash: list[str]) -> Iterator[str]:

@@ -31,6 +31,10 @@ class StoredRows:
     """How the set was understood, where that could be wrong, one line each."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """(reason, line) of what is no row."""
+    synonyms: dict[str, str] = field(default_factory=dict)
+    """What is written -> what it means, whatever entity it is."""
+    lookups: dict[str, list[str]] = field(default_factory=dict)
+    """Entity -> values that it may have."""
 
 
 def stored_files(place: Path, form: TableForm | None) -> StoredRows:

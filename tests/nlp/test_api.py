@@ -25,7 +25,9 @@ def test_one_utterance_gets_its_intent(client: TestClient, intent_bundle: Bundle
     assert set(body) == {"model", "results"}
     assert body["model"] == {"name": intent_bundle.name, "version": intent_bundle.version}
     (result,) = body["results"]
-    assert set(result) == {"intent", "confidence", "out_of_scope", "out_of_scope_score", "ranking", "truncated"}
+    scores = {"intent", "intents", "confidence", "out_of_scope", "out_of_scope_score", "ranking"}
+    assert set(result) == scores | {"entities", "truncated"}
+    assert (result["intents"], result["entities"]) == (["book_flight"], [])
     assert (result["intent"], result["out_of_scope"]) == ("book_flight", False)
     assert 0 <= result["out_of_scope_score"] < 0.5 < result["confidence"] <= 1
     assert result["ranking"][0] == {"name": "book_flight", "confidence": result["confidence"]}
@@ -185,17 +187,26 @@ def test_openapi_shows_bodies_answers_errors_and_keys(client: TestClient):
     paths = spec["paths"]
     assert {
         "/v1/intent",
+        "/v1/entities",
         "/v1/answer",
         "/v1/understand",
         "/model/parse",
         "/hf/text-classification",
+        "/hf/token-classification",
         "/hf/question-answering",
         "/v1/knowledge",
         "/v1/knowledge/{document}",
         "/v2/models/{name}/infer",
         "/readyz",
     } <= set(paths)
-    for path in ("/v1/intent", "/v1/answer", "/v1/understand", "/model/parse", "/hf/text-classification"):
+    for path in (
+        "/v1/intent",
+        "/v1/entities",
+        "/v1/answer",
+        "/v1/understand",
+        "/model/parse",
+        "/hf/text-classification",
+    ):
         route = paths[path]["post"]
         schema = route["requestBody"]["content"]["application/json"]["schema"]
         assert schema["examples"], path

@@ -16,6 +16,7 @@ from nlp.intent.module import (
     contrastive_loss,
     mixed_outliers,
     rejecting_loss,
+    two_wishes_loss,
     uniform_loss,
 )
 from shared.errors import ConfigError
@@ -45,7 +46,7 @@ def test_one_batch_can_be_learned_by_heart(kind: str, encoder_folder: Path, utte
     batch = next(iter(data.train_dataloader()))
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
     for _ in range(60):
-        loss, logits, margin = module._shared_step(batch)
+        loss, logits, margin, _ = module._shared_step(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -60,7 +61,7 @@ def test_every_way_of_learning_what_is_out_of_scope_has_a_loss(data: IntentData,
     module = make(
         data, "bilstm", out_of_scope=way, mixed_outliers=8, contrastive_weight=0.1, consistency_weight=1
     ).train()
-    loss, _, margin = module._shared_step(next(iter(data.train_dataloader())))
+    loss, _, margin, _ = module._shared_step(next(iter(data.train_dataloader())))
     loss.backward()
     assert loss.isfinite()
     assert margin.isfinite().all()
@@ -185,7 +186,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(utterances: Path, cache_di
     assert not known.all()
     optimizer = torch.optim.AdamW(module.parameters(), lr=5e-3)
     for _ in range(200):
-        loss, logits, _ = module._shared_step(batch)
+        loss, logits, _, _ = module._shared_step(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -201,3 +202,16 @@ def test_a_teacher_must_know_every_intent(utterances: Path, cache_dir: str):
     data = encoded_by("bilstm", utterances, cache_dir, teacher=str(starter.parent / "qa"))
     with pytest.raises(ConfigError, match="is a bundle for qa; expected one for intent"):
         data.train_dataloader()
+
+
+def test_two_wishes_are_learned_as_less_than_half_of_each():
+    both = torch.tensor([[0, 2], [-1, -1]])
+    logits = torch.zeros(2, 4, requires_grad=True)
+    optimizer = torch.optim.SGD([logits], lr=1.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        two_wishes_loss(logits, both).backward()
+        optimizer.step()
+    assert logits.softmax(dim=1)[0].tolist() == pytest.approx([0.45, 0.05, 0.45, 0.05], abs=0.01)
+    assert not logits[1].any(), "others are left alone"
+    assert two_wishes_loss(logits, both[1:].expand(2, 2)).item() == 0

@@ -136,15 +136,21 @@ nlu:
 """
 
 
-def test_intents_are_read_and_all_else_is_passed_over(tmp_path: Path):
+def test_intents_and_entities_are_read_and_synonyms_and_lookups_kept_beside_them(tmp_path: Path):
     (tmp_path / "nlu.yml").write_text(NLU)
     (tmp_path / "stories.yml").write_text('version: "3.1"\nstories:\n- story: one\n  steps: []\n')
-    assert read_rasa(tmp_path).splits["train"] == [
+    stored = read_rasa(tmp_path)
+    paris = {"start": 7, "end": 12, "entity": "city"}
+    new_york = {"start": 5, "end": 18, "entity": "city", "value": "NYC"}
+    assert stored.splits["train"] == [
         {"text": "hey", "label": "greet"},
         {"text": "good   morning", "label": "greet"},
-        {"text": "fly to Paris", "label": "book/flight"},
-        {"text": "from the big apple please", "label": "book/flight"},
+        {"text": "fly to Paris", "label": "book/flight", "entities": [paris]},
+        {"text": "from the big apple please", "label": "book/flight", "entities": [new_york]},
     ]
+    assert stored.synonyms == {"the big apple": "NYC"}
+    assert stored.lookups == {"city": ["Oslo"]}
+    assert stored.notes == ["nlu.yml: regexes are not used: zip"]
 
 
 @pytest.mark.parametrize(
