@@ -8,6 +8,7 @@ folder that all workers share (documents). Nothing contacts another host.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from pydantic import ValidationError
 
 from nlp.api import understand_text
 from nlp.engine import ANSWER_ITEM, LanguageEngine
@@ -25,12 +25,12 @@ from nlp.page import render
 from nlp.page.documents import MAX_FILE_BYTES, VisitorDocuments, document_folder, shown_name
 from nlp.page.render import Judged, ReplyView, documents, explain, notice
 from nlp.page.reply import Replier
-from shared.errors import InputError, Overloaded, PerceptError, ServiceError
+from shared.errors import Overloaded, PerceptError
 from shared.serving.page.kept_files import upload_folder
 from shared.serving.page.tabs import Page, Part
 from shared.serving.page.uploads import Uploads
-from shared.serving.recording.feedback import FeedbackRequest, keep_feedback
-from shared.serving.recording.notes import not_recording, noting
+from shared.serving.recording.notes import noting
+from shared.serving.recording.thumbs import keep_opinion
 
 _PAGE = Path(str(files("nlp.page")))
 MAX_READ = 8
@@ -110,24 +110,7 @@ class LanguagePage:
 
     async def judge(self, sent: object) -> dict[str, str]:
         """Keep what a person says of an answer: a thumb, `up`, or the `label` that it is rather."""
-        item, label = _field(sent, "item"), _field(sent, "label")
-        said = (
-            {"label": label}
-            if label is not None
-            else {"helpful" if item == ANSWER_ITEM else "right": _field(sent, "up")}
-        )
-        notes = noting()
-        try:
-            given = FeedbackRequest.model_validate({"request_id": _field(sent, "request"), "item": item, **said})
-            if notes is None:
-                raise not_recording()
-            await keep_feedback(notes.recorder, notes.scope, given)
-        except ValidationError:
-            return {"said": "This cannot be kept."}
-        except (InputError, ServiceError) as error:
-            _log.info("the page could not keep feedback: %s", type(error).__name__)
-            return {"said": "This could not be kept. Please try again later."}
-        return {"said": "Thank you."}
+        return {"said": await keep_opinion(sent, "helpful" if _field(sent, "item") == ANSWER_ITEM else "right")}
 
     async def add_file(self, visitor: object, path: object, name: object) -> dict[str, str]:
         """Keep an uploaded file for the visitor; return the list of kept documents, and a notice."""
@@ -192,6 +175,7 @@ def page(engine: Callable[[], LanguageEngine]) -> Page:
         calls=[shown.understand],
         max_file_bytes=min(MAX_FILE_BYTES, engine().settings.max_body_bytes),
         css=(_PAGE / "page.css").read_text("utf-8"),
+        french=json.loads((_PAGE / "french.json").read_text("utf-8")),
         kept=[folder],
     )
 

@@ -68,6 +68,29 @@ def load_config(encoder: str, **changes: Any) -> PretrainedConfig:
     return config
 
 
+def most_tokens(config: PretrainedConfig) -> int | None:
+    """Return how many tokens an encoder reads at once, special ones included; None where it says no bound.
+
+    RoBERTa and what comes from it, such as XLM-R and CamemBERT, count places from behind the padding's on: of 514 they
+    use 512.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    with torch.device("meta"):  # shapes alone: no weights are made
+        model = AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    places = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+    unused = [int(part.padding_idx) + 1 for part in places if getattr(part, "padding_idx", None) is not None]
+    return int(positions) - max(unused, default=0)
+
+
+def check_max_length(encoder: str, max_length: int) -> None:
+    """Refuse a length that an encoder does not read; raises ConfigError that says how many tokens it does."""
+    most = most_tokens(load_config(encoder))
+    if most is not None and max_length > most:
+        raise ConfigError(f"data.max_length must be at most {most} tokens for {encoder}; came {max_length}.")
+
+
 def _bundle_encoder(encoder: str) -> dict[str, Any] | None:
     """Return what a bundle's config.json says of its encoder where it does so under a name of its own, else None."""
     file = Path(encoder).expanduser() / CONFIG

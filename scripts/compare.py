@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
@@ -51,6 +49,7 @@ def command(
     data = options.read_data(bundle, recipes, data_options[len(others) :])
     from scripts.tasks import find_task
     from shared.bundle.read import read_bundle
+    from shared.exploring.languages import language_of
     from shared.runtime.choose import choose_runtime
     from shared.tuning.comparing import compare
     from shared.tuning.judged import judged_alike
@@ -65,9 +64,6 @@ def command(
     entries, warnings = judged_alike(task, read, runtimes, data, split)
     for line in warnings:
         click.echo(f"percept: {line}", err=True)
-    language_of: Callable[[str | None], str | None] | None = None
-    if find_spec("py3langid") is not None:  # of the extra `explore`
-        from shared.exploring.languages import language_of
     found = {"split": split, "notes": warnings, **compare(entries, language_of)}
     if output is not None:
         output.write_text(page_of(found), encoding="utf-8")

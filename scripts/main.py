@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -27,8 +28,11 @@ SUBCOMMANDS = {
     "tune": "Search for the settings with which a model becomes best.",
     "evaluate": "Measure a bundle on labelled data.",
     "compare": "Compare bundles on the same labelled data: which is better, and can the data tell.",
+    "improve": "Make a better model of reviewed records, beginning with the live one.",
     "promote": "Let a better model take the live one's place, if held-out data show that nothing is lost.",
     "registry": "Show a model's versions and who promoted which and why; go back to the one before.",
+    "shadow": "Compare what a candidate answered silently with what callers got.",
+    "review": "Make a dataset of what reviewers said of a service's answers, here or in Label Studio.",
     "monitor": "See from records whether what a service is asked has changed, and how good its answers are.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",
     "package": "Build a bento, test it, and write the Dockerfile of its image.",
@@ -54,7 +58,6 @@ EXTRA_OF = {
     "transformers": "train",
     "gradio": "demo",
     "protego": "collect",
-    "py3langid": "explore",
     "scipy": "explore",
     "sklearn": "explore",
     "sqlalchemy": "collect",
@@ -62,9 +65,13 @@ EXTRA_OF = {
     "python_calamine": "batch",
     "tqdm": "batch",
     "ray": "ray",
+    "wordfreq": "multilingual",
 }
 """Missing module -> the extra that installs it."""
 EXIT_USAGE = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SAID_OF_A_FULL_DISK = ("No space left on device", "PytorchStreamWriter failed writing")
+"""In messages of libraries that raise no OSError: safetensors and torch."""
 
 
 class LazyGroup(click.Group):
@@ -96,7 +103,31 @@ class LazyGroup(click.Group):
                 f"Run: pip install 'percept[{EXTRA_OF[missing]}]'",
                 err=True,
             )
+        except Exception as error:
+            if not is_full_disk(error):
+                raise
+            click.echo(
+                "percept: nothing more can be written: the disk is full, or over a quota. What was finished before is "
+                "kept. Make room, and run the command again.",
+                err=True,
+            )
         return ctx.exit(EXIT_USAGE)
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, is that a disk is full or a file as large as it may become.
+
+    >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(OSError(errno.EIO, "broken"))
+    (True, False)
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _FULL:
+            return True
+        if any(words in str(seen) for words in _SAID_OF_A_FULL_DISK):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _version() -> str:

@@ -16,6 +16,7 @@ from shared.errors import ConfigError
 if TYPE_CHECKING:
     from shared.bundle.read import Bundle
     from shared.improving.gate import Bounds
+    from shared.improving.promoting import Promotion
     from shared.improving.registry import Registry
     from shared.training.data import TaskData
 
@@ -98,10 +99,7 @@ def command(
     It ends with 0 if the candidate is live, 1 if it was refused, 3 if the examples are too few to tell, and 4 if a
     service's metrics moved and it was rolled back.
     """
-    if force and not (reason or "").strip():
-        raise ConfigError("--force needs --reason: whoever reads the history will ask why.")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"{output} is a folder. Name a file for the page, such as promoted.html.")
+    _check(output, reason, force=force)
     data = options.read_data(bundle, recipes, data_options)
     from shared.improving.gate import PASSES, UNDECIDED, Bounds
     from shared.improving.promoting import promote
@@ -142,18 +140,20 @@ def command(
         found["decision"] = "Rolled back"
     _write(found, output)
     if mlflow is not None:
-        from shared.improving.report import promotion_page
-        from shared.improving.tracking import log_change
-
-        outcome = "live" if promotion.is_live else "rolled back"
-        told = log_change(mlflow, candidate.name, promotion.change, page=promotion_page(found), outcome=outcome)[1]
-        click.echo(f"percept: {told}", err=True)
+        _log(mlflow, candidate.name, promotion, found)
     if not as_json:
         for line in promotion.told:
             click.echo(line[0].upper() + line[1:])
         if promotion.is_live:
             click.echo(f"{promotion.change.to} is live in {registry.folder}; before, it was {promotion.change.before}.")
     _end(context, found, as_json, output, 0 if promotion.is_live else EXIT_ROLLED_BACK)
+
+
+def _check(output: Path | None, reason: str | None, *, force: bool) -> None:
+    if force and not (reason or "").strip():
+        raise ConfigError("--force needs --reason: whoever reads the history will ask why.")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"{output} is a folder. Name a file for the page, such as promoted.html.")
 
 
 def _bundles(bundle: Path, over: Path, folder: Path | None) -> tuple[Registry, Bundle, Bundle]:
@@ -202,6 +202,15 @@ def _write(found: dict[str, Any], output: Path | None) -> None:
 
     if output is not None:
         output.write_text(promotion_page(found), encoding="utf-8")
+
+
+def _log(mlflow: str, name: str, promotion: Promotion, found: dict[str, Any]) -> None:
+    from shared.improving.report import promotion_page
+    from shared.improving.tracking import log_change
+
+    outcome = "live" if promotion.is_live else "rolled back"
+    told = log_change(mlflow, name, promotion.change, page=promotion_page(found), outcome=outcome)[1]
+    click.echo(f"percept: {told}", err=True)
 
 
 def _tell(report: dict[str, Any]) -> None:

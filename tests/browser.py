@@ -74,7 +74,9 @@ def served(factory: str, folder: Path, environment: Mapping[str, str]) -> Iterat
 
 
 @contextmanager
-def launched(profile: Path, permissions: Sequence[str] = (), key: str | None = None) -> Iterator[BrowserContext]:
+def launched(
+    profile: Path, permissions: Sequence[str] = (), key: str | None = None, locale: str | None = None
+) -> Iterator[BrowserContext]:
     """Give a browser, or skip the test where there is none; asked for a password, it gives the key."""
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome is installed")
@@ -85,6 +87,7 @@ def launched(profile: Path, permissions: Sequence[str] = (), key: str | None = N
             executable_path=CHROMIUM,
             args=FLAGS,
             permissions=list(permissions),
+            locale=locale,
             http_credentials={"username": "anybody", "password": key} if key else None,
         )
         context.set_default_timeout(SLOW_MS)

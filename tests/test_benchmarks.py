@@ -15,16 +15,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import load, soak, training
+from benchmarks.__main__ import main
 from benchmarks.load import Load, Request
 from benchmarks.measure import Plan, WrongAnswer, check, head, needed_s
 from benchmarks.pages import between_marks, publish
 from benchmarks.peers.documents import READ, WORDS, Documents, passages_of
 from benchmarks.plot import draw
 from benchmarks.process import Server, free_port
+from benchmarks.records import median_with_interval, render_records
 from benchmarks.report import render
 from benchmarks.stacks import STACKS, Setup
 from benchmarks.workloads import WORKLOADS, items, make_photo
@@ -256,3 +260,25 @@ def test_training_measures_lightning_and_the_bare_loop(task: str):
     assert row["lightning"] > 0
     assert row["bare"] > 0
     assert 0 <= row["waiting"] < 1
+
+
+def test_records_are_shown_as_ratios_of_the_same_turns_with_their_interval():
+    turns = np.array([0.90, 0.98, 1.00, 1.02, 1.30])
+    middle, low, high = median_with_interval(turns)
+    assert middle == 1.0
+    assert 0.9 <= low < 1.0 < high <= 1.3
+    row = {"title": "Intent", "level": "outcomes", "rate": [0.99, 0.97, 1.01], "cpu": [1.02, 1.0, 1.04],
+           "cpu_us": 1030.0, "cpu_us_without": 1000.0}  # fmt: skip
+    machine = {"cpu": "a processor", "cores": 2, "load_average_before": 0.1}
+    shown = render_records(
+        {"rows": [row], "turns": 5, "seconds": 3.0, "connections": 8, "date": "x", "machine": machine}
+    )
+    assert "| Intent, `outcomes` | 0.990 (0.970 to 1.010) | 1.020 (1.000 to 1.040) | 30 |" in shown
+    assert "Median of 5 turns of 3 s" in shown
+
+
+@pytest.mark.parametrize("name", ["records", "entities"])
+def test_records_and_entities_are_measured_by_themselves(name: str):
+    done = CliRunner().invoke(main, ["--only", f"{name},intent12"])
+    assert done.exit_code == 2
+    assert f"{name} is measured by itself" in done.output

@@ -31,10 +31,15 @@ def content(name: str) -> dict:
     return yaml.safe_load((ROOT / BENTOFILES[name]).read_text())
 
 
+def declared() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    return [*project["dependencies"], *extras["records"], *extras["postgres"]]
+
+
 @pytest.mark.parametrize("name", BENTOFILES)
-def test_a_bento_asks_for_the_core_dependencies_and_no_others(name: str):
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert content(name)["python"]["packages"] == declared
+def test_a_bento_asks_for_the_core_dependencies_and_what_records_need_and_no_others(name: str):
+    assert content(name)["python"]["packages"] == declared()
 
 
 def test_each_microservice_packs_what_the_whole_packs_but_for_the_other():
@@ -63,11 +68,10 @@ def test_the_lock_has_every_core_dependency_in_the_tested_version_with_its_hashe
     tested = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.M))
     same = {normalised(name): version for name, version in tested.items()}
     assert {name: version for name, version in locked if same.get(normalised(name)) != version} == {}
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     names = {normalised(name) for name, _ in locked}
-    assert {normalised(Requirement(each).name) for each in declared} <= names
+    assert {normalised(Requirement(each).name) for each in declared()} <= names
     for name, version in locked:
-        bounds = next((Requirement(each).specifier for each in declared if Requirement(each).name == name), None)
+        bounds = next((Requirement(each).specifier for each in declared() if Requirement(each).name == name), None)
         assert bounds is None or version in bounds
 
 

@@ -14,7 +14,21 @@ from pathlib import Path, PurePath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ["help", "demo", "test", "lint", "format", "train", "bench", "fuzz", "soak", "audit", "openapi", "clean"]
+TARGETS = [
+    "help",
+    "demo",
+    "test",
+    "lint",
+    "format",
+    "train",
+    "loop",
+    "bench",
+    "fuzz",
+    "soak",
+    "audit",
+    "openapi",
+    "clean",
+]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OWN = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"benchmarks", "service", "tests"}
 
@@ -27,14 +41,16 @@ EXTRAS_OF = {
     "shared/collecting/*": ["collect"],
     "shared/records/*": ["records"],
     "shared/tuning/*": ["train", "tune"],
-    "shared/improving/*": ["client", "train"],
+    "shared/improving/*": ["client", "mlflow", "train"],
     "shared/monitoring/*": ["monitor"],
     "shared/grouping/*": ["explore"],
     "shared/cleaning/*": ["explore"],
     "shared/exploring/*": ["explore"],
     "vision/images.py": ["heic"],
     "nlp/distilling.py": ["train"],
+    "nlp/embedding/multilingual.py": ["multilingual", "train"],
     "nlp/encoders.py": ["train", "gpu"],
+    "nlp/extracting/*": ["extractors"],
     "nlp/starting.py": ["train"],
     "nlp/tables.py": ["train"],
     "nlp/writing/module.py": ["writer"],
@@ -64,7 +80,16 @@ EXTRAS_OF = {
     "benchmarks/*": ["dev"],
 }
 # Declared, and yet imported nowhere here: uvicorn, FastAPI, Lightning, torch.onnx and transformers look for these.
-FOUND_BY_OTHERS = {"accelerate", "gguf", "httptools", "python-multipart", "uvloop", "onnxscript", "tensorboard"}
+FOUND_BY_OTHERS = {
+    "accelerate",
+    "gguf",
+    "httptools",
+    "python-multipart",
+    "uvloop",
+    "onnxscript",
+    "tensorboard",
+    "tzdata",
+}
 
 
 def normalised(name: str) -> str:

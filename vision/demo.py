@@ -7,6 +7,7 @@ events travels in the page (`answer`). Nothing on the page contacts another host
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -262,6 +263,7 @@ def page(engine: Callable[[], TaggingEngine]) -> Page:
         calls=[shown.tag],
         max_file_bytes=engine().settings.max_body_bytes,
         css=(_PAGE / "page.css").read_text("utf-8"),
+        french=json.loads((_PAGE / "french.json").read_text("utf-8")),
         js=(_PAGE / "page.js").read_text("utf-8"),
         sample_files=[sample.path for sample in SAMPLES],
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from transformers import AutoModel, PretrainedConfig
 
 from nlp.embedding.predictor import EMBEDDINGS
-from nlp.encoders import EmbeddingNetwork, hugging_face_fields, load_config, load_tokenizer, load_weights
+from nlp.encoders import EmbeddingNetwork, hugging_face_fields, load_config, load_tokenizer, load_weights, most_tokens
 from nlp.text import ATTENTION_MASK, INPUT_IDS, TextEncoder
 from shared.bundle.layout import TOKENIZER_CONFIG
 from shared.bundle.read import Bundle
@@ -47,7 +48,14 @@ SENTENCES = (
 
 
 def pack_encoder(
-    folder: Path, output: Path, *, name: str | None = None, int8: bool = False, max_int8_loss: float = MAX_INT8_LOSS
+    folder: Path,
+    output: Path,
+    *,
+    name: str | None = None,
+    int8: bool = False,
+    max_int8_loss: float = MAX_INT8_LOSS,
+    languages: Sequence[str] = (),
+    command: str | None = None,
 ) -> Bundle:
     """Return the bundle of a sentence encoder.
 
@@ -58,6 +66,8 @@ def pack_encoder(
         name: the model's name; the bundle's folder's if not given.
         int8: try a smaller and faster file; it ships where the similarities of sentences stay what they were.
         max_int8_loss: the most that a similarity may change on average.
+        languages: which it reads, if that is known.
+        command: that makes the folder again, if it is made by one.
 
     Raises:
         ConfigError: the folder is no encoder, or one with another pooling.
@@ -83,13 +93,16 @@ def pack_encoder(
             task="embedding",
             name=name or output.name,
             output=output,
-            provenance=describe_run([], seed=0, start_weights=source, command=f"percept import-encoder {source}"),
+            provenance=describe_run(
+                [], seed=0, start_weights=source, command=command or f"percept import-encoder {source}"
+            ),
             decision={},
             metrics={},
             card={
                 "summary": f"The mean of the tokens of {source}, scaled to length 1. Imported, not trained here.",
                 **_licence(folder),
             },
+            languages=languages,
             files={},
         )
 
@@ -177,8 +190,7 @@ def max_length_of(encoder: str, config: PretrainedConfig) -> int:
     folder = Path(encoder).expanduser()
     said = (_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
     ours = (_json(folder / TOKENIZER_CONFIG) or {}).get("max_length")
-    positions = getattr(config, "max_position_embeddings", None)
-    return min(int(length) for length in (said, ours, positions, MAX_LENGTH) if length)
+    return min(int(length) for length in (said, ours, most_tokens(config), MAX_LENGTH) if length)
 
 
 def _json(path: Path) -> Any:

@@ -44,7 +44,7 @@ const scrollTo = (turn) => {
 const addTurn = (text) => {
   const turn = document.createElement("div");
   turn.className = "l-turn";
-  const bubble = Object.assign(document.createElement("p"), { className: "l-mine", textContent: text });
+  const bubble = Object.assign(document.createElement("p"), { className: "l-mine", textContent: text, translate: false });
   const answer = Object.assign(document.createElement("div"), { className: "l-theirs" });
   answer.innerHTML = '<div class="l-pending" aria-hidden="true"><i></i><i></i><i></i></div>';
   turn.append(bubble, answer);
@@ -108,12 +108,12 @@ const judge = async (box, opinion) => {
   said.textContent = box.textContent;
 };
 log.addEventListener("click", (event) => {
-  const button = event.target.closest(".l-judge button");
-  if (button) judge(button.closest(".l-judge"), { up: button.dataset.up === "1" });
+  const button = event.target.closest(".p-judge button");
+  if (button) judge(button.closest(".p-judge"), { up: button.dataset.up === "1" });
 });
 log.addEventListener("change", (event) => {
-  const list = event.target.closest(".l-judge select");
-  if (list?.value) judge(list.closest(".l-judge"), { label: list.value });
+  const list = event.target.closest(".p-judge select");
+  if (list?.value) judge(list.closest(".p-judge"), { label: list.value });
 });
 
 // Documents ------------------------------------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from nlp.answering import SourcedAnswer
 from nlp.engine import ANSWER_ITEM, GIVEN_FROM, LanguageEngine
+from nlp.extracting import Extracted
+from nlp.intent.entities import Entity
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.knowledge.documents import SUFFIXES
 from nlp.page.documents import KEEP_S, MAX_DOCUMENTS, MAX_FILE_BYTES
@@ -33,6 +36,8 @@ IN_SCOPE = {
 }
 """Label -> a message that means it; shown if the model has the label."""
 MAX_IN_SCOPE = 4
+COLOURS = 6
+"""Of entities' names, in page.css; further names begin again."""
 OUT_OF_SCOPE = ("My cat prefers Mozart to Bach", "Write me a haiku about autumn rain")
 ABOUT_PERCEPT = ("What licence does Percept have?", "Which Python version does Percept need?")
 NOT_FOR = (
@@ -60,13 +65,64 @@ def readable(label: str) -> str:
 
 
 @dataclass(frozen=True)
+class Named:
+    """One entity as the page shows it."""
+
+    words: str
+    name: str
+    """What it is, as people read it."""
+    value: str | None
+    """What it means; None if that is the words."""
+    sure: str | None
+    """How sure that is; None for what rules found."""
+    colour: int
+    """One of `COLOURS`, the same for all with its name."""
+
+
+def named(found: Sequence[Entity | Extracted]) -> list[Named]:
+    """Return entities as the page shows them, in the text's order."""
+    kinds = list(dict.fromkeys(each.entity for each in _ordered(found)))
+    return [
+        Named(
+            words=each.text,
+            name=readable(each.entity) + "".join(f", {extra}" for extra in (each.role, each.group) if extra),
+            value=_meaning(each),
+            sure=None if each.score is None else percent(each.score),
+            colour=kinds.index(each.entity) % COLOURS,
+        )
+        for each in _ordered(found)
+    ]
+
+
+def marked(text: str, found: Sequence[Entity | Extracted]) -> list[tuple[str, Named | None]]:
+    """Return a text in pieces, each with the entity that it is; of entities over each other the first is marked."""
+    pieces: list[tuple[str, Named | None]] = []
+    place = 0
+    for each, shown in zip(_ordered(found), named(found), strict=True):
+        if each.start >= place:
+            pieces += [(text[place : each.start], None), (text[each.start : each.end], shown)]
+            place = each.end
+    return [piece for piece in (*pieces, (text[place:], None)) if piece[0]]
+
+
+def _ordered(found: Sequence[Entity | Extracted]) -> list[Entity | Extracted]:
+    return sorted(found, key=lambda each: (each.start, -each.end))
+
+
+def _meaning(entity: Entity | Extracted) -> str | None:
+    if isinstance(entity.value, dict):
+        return f"{entity.value['amount']} {entity.value['currency']}"
+    return None if str(entity.value) == entity.text else str(entity.value)
+
+
+@dataclass(frozen=True)
 class Judged:
     """What the thumbs of a card are about."""
 
     request_id: str
     item: int
-    labels: Sequence[str] = ()
-    """What it may be rather; none of an answer."""
+    labels: Sequence[tuple[str, str]] = ()
+    """What it may be rather, each with how people read it; none of an answer."""
 
     @property
     def is_intent(self) -> bool:
@@ -86,10 +142,12 @@ class Judged:
         has_answer = reply.lookup is not None and reply.lookup.answer is not None
         if reply.intent is None or has_answer:
             return cls(request_id, ANSWER_ITEM) if ANSWER_ITEM in kept else None
-        return cls(request_id, 0, sorted(labels, key=readable)) if 0 in kept else None
+        names = sorted(((label, readable(label)) for label in labels), key=itemgetter(1))
+        return cls(request_id, 0, names) if 0 in kept else None
 
 
 _TEMPLATES = templates("nlp.page", "shared.serving.page", percent=percent, readable=readable)
+_TEMPLATES.globals |= {"named": named, "marked": marked}
 _PAGE: Any = _TEMPLATES.get_template("page.html").module
 
 
@@ -113,6 +171,8 @@ class ReplyView:
                 parts.append("Out of scope: none of the known intents.")
             else:
                 parts.append(f"Intent: {readable(reply.intent.intent)}, {percent(reply.intent.confidence)}, in scope.")
+        if reply.entities:
+            parts.append("It names " + "; ".join(f"{each.name}: {each.words}" for each in named(reply.entities)) + ".")
         if reply.lookup is not None:
             best = reply.lookup.answer
             source = best and (best.passage.title or best.passage.document)
@@ -244,8 +304,10 @@ def how_to_call(engine: LanguageEngine) -> str:
 
 def knows(engine: LanguageEngine) -> str:
     """Return all intents, with a field to search them."""
-    labels = engine.intent.labels if engine.intent else []
-    return str(_PAGE.knows(sorted(labels, key=str.casefold)))
+    if engine.intent is None:
+        return str(_PAGE.knows([], []))
+    languages = engine.intent.bundle.config.languages
+    return str(_PAGE.knows(sorted(engine.intent.labels, key=str.casefold), languages))
 
 
 def limits(engine: LanguageEngine) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from nlp.answering import SourcedAnswer
 from nlp.engine import ANSWER_ITEM, Asked, LanguageEngine, is_question
+from nlp.extracting import Asking, Extracted
+from nlp.intent.entities import Entity
 from nlp.intent.predictor import IntentResult
 from nlp.knowledge import Passage
 from nlp.page.documents import VisitorDocuments
@@ -63,6 +65,10 @@ class Reply:
     """Whether an answer was wanted, but there is no document to search."""
     intent_ms: float
     answer_ms: float
+    text: str = ""
+    """The message, in which the entities are."""
+    entities: Sequence[Entity | Extracted] = ()
+    """What it names, in its order."""
 
 
 class Replier:
@@ -88,6 +94,7 @@ class Replier:
         message = checked_text(text, engine.settings.max_text_chars, "the message")
         start = time.perf_counter()
         before = previous if isinstance(previous, str) and len(previous) <= engine.settings.max_text_chars else None
+        [extracted] = await engine.extract([message], Asking())
         intent = await engine.intent.classify(message, top_k=RANKED) if engine.intent else None
         classified = time.perf_counter()
         lookup, wants_documents = None, False
@@ -96,7 +103,15 @@ class Replier:
             lookup = await self._ask(message, before, visitor, is_open=is_open)
             wants_documents = is_open and lookup is None
         answered = time.perf_counter()
-        return Reply(intent, lookup, wants_documents, (classified - start) * 1000, (answered - classified) * 1000)
+        return Reply(
+            intent,
+            lookup,
+            wants_documents,
+            intent_ms=(classified - start) * 1000,
+            answer_ms=(answered - classified) * 1000,
+            text=message,
+            entities=[*(intent.entities if intent else ()), *extracted],
+        )
 
     async def _ask(self, question: str, previous: str | None, visitor: object, *, is_open: bool) -> Lookup | None:
         """Return what the visitor's documents say or, if that is nothing sure, the service's; None if there are none.

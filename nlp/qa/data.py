@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from nlp.encoders import MINILM, load_tokenizer
+from nlp.encoders import MINILM, check_max_length, load_tokenizer
 from nlp.qa.sources import Example, LoadedSource, Source, load_source
 from nlp.qa.spans import NO_ANSWER
 from nlp.qa.teaching import SUFFIX, Said, Teacher
@@ -110,6 +110,7 @@ class AnswerData(TaskData):
         if hasattr(self, "encoder"):
             return
         self.read()
+        check_max_length(self.encoder_name, self.max_length)
         tokenizer, self.tokenizer_settings = load_tokenizer(self.encoder_name)
         self.encoder = TextEncoder(tokenizer, self.max_length, self.stride)
 

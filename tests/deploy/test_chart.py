@@ -6,6 +6,9 @@ No cluster runs it here. Objects of the Prometheus operator and of KServe have n
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+import scripts.improve
+import scripts.monitor
 from shared.packaging.dockerfile import PORT, SCRATCH, STATE, USER_ID
 from shared.serving.http.middleware import OPEN_ROUTES
 from shared.serving.settings import PREFIX, Settings
@@ -64,14 +69,19 @@ def merged(*parts: str | dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def render(*parts: str | dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the objects by their kind."""
+def render_all(*parts: str | dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all objects."""
     with helm.Chart.load(str(CHART)) as chart:
         values = merged(*parts)
         chart.validate_schema(values)
         files = chart.render(values, name="shop", namespace="prod")
     texts = [text for path, text in files.items() if path.endswith(".yaml")]
-    objects = [each for text in texts for each in yaml.safe_load_all(text) if each]
+    return [each for text in texts for each in yaml.safe_load_all(text) if each]
+
+
+def render(*parts: str | dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the objects by their kind, of values without the loop: there is one of each."""
+    objects = render_all(*parts)
     assert len({each["kind"] for each in objects}) == len(objects)
     return {each["kind"]: each for each in objects}
 
@@ -253,6 +263,9 @@ def test_a_digest_wins_over_a_tag(rendered: dict[str, Any]):
         ({"image": {"digest": "latest"}}, "digest"),
         ({"autoscaling": {"cpuUtilization": None}}, "autoscaling needs a metric"),
         ({"apiKeys": {"existingSecret": "keys"}, "serviceMonitor": {"enabled": True}}, "needs a key too"),
+        ({"loop": {"existingClaim": "models", "monitor": {"enabled": True}}}, "set records.existingSecret"),
+        ({"loop": {"retrain": {"enabled": True}}, "records": {"existingSecret": "records"}}, "set loop.existingClaim"),
+        ({"loop": {"retrain": {"data": "it's"}}}, "data"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], message: str):
@@ -289,3 +302,113 @@ def test_kserve_gets_a_pod_that_kubernetes_takes_and_routes_that_there_are():
     asked = [container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")]
     assert asked == ["/v2/health/ready", "/v2/health/live"]
     assert set(asked) <= OPEN_ROUTES  # probes have no key
+
+
+# The loop
+
+LOOP: dict[str, Any] = {
+    "records": {"existingSecret": "records"},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "networkPolicy": {"egress": [{"ports": [{"port": 5432}]}]},
+    "loop": {
+        "existingClaim": "models",
+        "image": {"repository": "registry.example/percept-loop", "tag": "1"},
+        "monitor": {"enabled": True, "every": "15m"},
+        "retrain": {"enabled": True, "task": "intent", "data": "intents"},
+    },
+}
+
+
+def looped() -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the objects of the loop by kind and part."""
+    objects = render_all(LOOP)
+    found = {(each["kind"], each["metadata"]["name"].removeprefix("shop-percept-")): each for each in objects}
+    assert len(found) == len(objects)
+    return {key: each for key, each in found.items() if key[1] in ("monitor", "retrain")}
+
+
+def loop_pods() -> dict[str, dict[str, Any]]:
+    objects = looped()
+    template = objects["CronJob", "retrain"]["spec"]["jobTemplate"]["spec"]["template"]
+    return {"monitor": objects["Deployment", "monitor"]["spec"]["template"], "retrain": template}
+
+
+def test_without_being_asked_nothing_of_the_loop_is_installed(rendered: dict[str, Any]):
+    for objects in rendered.values():
+        assert {"CronJob", "PodMonitor"} & set(objects) == set()
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_every_object_of_the_loop(version: str):
+    objects = looped()
+    assert set(objects) == {
+        ("Deployment", "monitor"), ("NetworkPolicy", "monitor"), ("PodMonitor", "monitor"), ("CronJob", "retrain"),
+        ("NetworkPolicy", "retrain"),
+    }  # fmt: skip
+    for (kind, _), each in objects.items():
+        if kind != "PodMonitor":
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_pods_of_the_loop_are_confined_read_the_url_from_the_secret_and_share_the_volume():
+    for part, template in loop_pods().items():
+        spec = template["spec"]
+        assert spec["securityContext"] == pod(render({}))["securityContext"]
+        (container,) = spec["containers"]
+        assert container["securityContext"] == pod(render({}))["containers"][0]["securityContext"]
+        assert container["image"] == "registry.example/percept-loop:1"
+        (url,) = container["env"]
+        assert url["name"] == f"{PREFIX}RECORDS"
+        assert url["valueFrom"]["secretKeyRef"] == {"name": "records", "key": "records-url"}
+        claims = [each["persistentVolumeClaim"] for each in spec["volumes"] if "persistentVolumeClaim" in each]
+        assert claims == [{"claimName": "models"}]
+        mounts = {each["mountPath"]: each.get("readOnly", False) for each in container["volumeMounts"]}
+        assert mounts == {SCRATCH: False, STATE: part == "monitor"}
+        assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+
+
+def test_no_request_to_the_service_goes_to_a_pod_of_the_loop():
+    everything = {(each["kind"], each["metadata"]["name"]): each for each in render_all(LOOP)}
+    selected = everything["Service", "shop-percept"]["spec"]["selector"]
+    assert selected == everything["Deployment", "shop-percept"]["spec"]["selector"]["matchLabels"]
+    for template in loop_pods().values():
+        assert not selected.items() <= template["metadata"]["labels"].items()
+
+
+def test_prometheus_finds_the_monitor_at_its_port():
+    objects = looped()
+    labels = loop_pods()["monitor"]["metadata"]["labels"]
+    (container,) = loop_pods()["monitor"]["spec"]["containers"]
+    spec = objects["PodMonitor", "monitor"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    assert container["ports"] == [{"name": spec["podMetricsEndpoints"][0]["port"], "containerPort": 9400}]
+    assert container["args"][-2:] == ["--port", "9400"]
+    policy = objects["NetworkPolicy", "monitor"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert policy["ingress"][0]["ports"] == [{"port": "metrics", "protocol": "TCP"}]
+    assert policy["egress"] == objects["NetworkPolicy", "retrain"]["spec"]["egress"] == [{"ports": [{"port": 5432}]}]
+    assert objects["NetworkPolicy", "retrain"]["spec"]["ingress"] == []
+
+
+@pytest.mark.parametrize(("status", "ends"), [(0, 0), (3, 0), (1, 1), (2, 1)])
+def test_a_retraining_that_found_no_new_review_is_no_failure(status: int, ends: int, tmp_path: Path):
+    (container,) = loop_pods()["retrain"]["spec"]["containers"]
+    program = tmp_path / "percept"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\nexit {status}\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [*container["command"], *container["args"]], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=False
+    )
+    assert done.returncode == ends
+    said = (tmp_path / "said").read_text()
+    assert re.fullmatch(r"improve intent candidates/\d{4}-\d\d-\d\d --data intents --over registry/live\n", said)
+
+
+def test_the_command_line_understands_what_the_pods_of_the_loop_run():
+    monitor = loop_pods()["monitor"]["spec"]["containers"][0]["args"]
+    improve = ["intent", "candidates/1", "--data", "intents", "--over", "registry/live"]
+    assert monitor[0] == "monitor"
+    with scripts.monitor.command.make_context("monitor", monitor[1:], default_map={"url": "sqlite:///x"}) as context:
+        assert context.params["port"] == 9400
+    with scripts.improve.command.make_context("improve", improve) as context:
+        assert context.invoked_subcommand is None or context.invoked_subcommand == "intent"

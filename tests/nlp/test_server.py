@@ -18,6 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from shared.bundle.read import Bundle
 from shared.project import PROJECT_ROOT
+from tests.language_bundles import make_intent_bundle
 from tests.nlp.conftest import ADMIN_KEY, DOCUMENT
 from tests.server import Answer, Server, command, environment, free_port, serving
 
@@ -29,12 +30,18 @@ HALF_PAIRS = b'{"text": "\\ud83d", "texts": ["\\ud83d"], "question": "\\ud83d"}'
 
 
 @pytest.fixture(scope="module")
+def intent_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_intent_bundle(tmp_path_factory.mktemp("bundles") / "intent", has_entities=True)
+
+
+@pytest.fixture(scope="module")
 def server(intent_bundle: Bundle, qa_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("server")
     settings = {
         "PERCEPT_KNOWLEDGE": str(folder / "knowledge.sqlite"),
         "PERCEPT_ADMIN_KEY": ADMIN_KEY,
         "PERCEPT_MAX_BODY_BYTES": str(1 << 20),
+        "PERCEPT_EXTRACTORS": "time,money",
     }
     bundles = [qa_bundle.path, intent_bundle.path]
     with serving(bundles, folder / "log.txt", "--no-ui", models=2, **settings) as server:
@@ -73,6 +80,28 @@ def test_a_single_answer_names_the_model_behind_it(server: Server):
     assert post(server, "/v1/intent", text="play").headers["x-model-name"] == "tiny-intent"
     assert post(server, "/v1/answer", question="qui", context="ada").headers["x-model-name"] == "tiny-qa"
     assert server.get("/v2/models/tiny-qa").headers["x-model-name"] == "tiny-qa"
+
+
+def test_hugging_faces_client_finds_entities(server: Server):
+    client = InferenceClient(model=f"{server.url}/hf/token-classification")
+    text = "🎶 play Marie Curie, then Ada"
+    for strategy in (None, "simple", "first", "average", "max"):
+        found = client.token_classification(text, aggregation_strategy=strategy)
+        assert [(each.entity_group, each.word) for each in found] == [
+            ("person.singer", "Marie Curie"),
+            ("person.singer", "Ada"),
+        ]
+        assert all(text[each.start : each.end] == each.word and 0 < each.score <= 1 for each in found)
+    words = client.token_classification(text, aggregation_strategy="none", ignore_labels=["O", "I-person.singer"])
+    assert [(each.entity, each.word) for each in words] == [("B-person.singer", "Marie"), ("B-person.singer", "Ada")]
+
+
+def test_entities_come_from_every_worker(server: Server):
+    body = {"text": "Ada, demain à 8 h", "now": "2026-11-24T10:15:00+01:00", "time_zone": "Europe/Paris"}
+    for _ in range(8):
+        [result] = post(server, "/v1/entities", **body).json["results"]
+        found = [(each["value"], each["extractor"]) for each in result["entities"]]
+        assert found == [("Ada", "percept"), ("2026-11-25T08:00:00+01:00", "built-in")]
 
 
 def test_hugging_faces_client_classifies_texts(server: Server):

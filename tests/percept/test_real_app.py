@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -30,11 +32,13 @@ from percept import (
     Tag,
     traced,
 )
+from percept.answers import read
 from shared.bundle.read import Bundle
 from shared.serving.app import with_edge
 from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from tests.bundles import make_tagger_bundle
+from tests.language_bundles import make_intent_bundle
 from tests.percept.conftest import KEY
 from tests.pictures import BLUE, GREEN, plain
 from tests.server import Server
@@ -123,6 +127,39 @@ def test_utterances_questions_and_documents(intent_bundle: Bundle, qa_bundle: Bu
                 await client.put_document("a.md", b"# A")
 
     asyncio.run(run())
+
+
+def test_entities_come_with_intents_and_alone(tmp_path: Path):
+    bundle = make_intent_bundle(tmp_path / "intent", has_entities=True)
+    settings = Settings(intent=bundle.path, qa="none", extractors=["time", "money"], **SETTINGS)
+    when = datetime(2026, 11, 24, 10, 15, tzinfo=ZoneInfo("Europe/Paris"))
+
+    async def run() -> None:
+        async with asking("language", settings) as client:
+            text = "play 🎶 Ada tomorrow at 8 for 20 euros"
+            found = await client.entities(text, now=when, extract=["time"])
+            person, moment = found.entities
+            assert (person.value, text[person.start : person.end], person.role) == ("Ada", "Ada", "singer")
+            assert (moment.value, moment.score, moment.extractor) == ("2026-11-25T08:00:00+01:00", None, "built-in")
+            assert found.model is not None
+            intent = await client.intent(text, now=when, extract=["time"])
+            assert intent.entities == found.entities
+            assert intent.intents == ("play_music",)
+            understood = await client.understand(text, now=when, extract=["time"])
+            assert understood.intent is not None
+            assert understood.intent.entities == found.entities
+            several = await client.intents([text, ""], language="en")
+            assert isinstance(several[0], Intent)
+            assert several[0].entities[-1].value == {"amount": 20, "currency": "EUR"}
+            assert isinstance(several[1], ItemError)
+
+    asyncio.run(run())
+
+
+def test_an_older_services_answer_has_no_entities():
+    old = {"intent": "a", "confidence": 1, "out_of_scope": False, "out_of_scope_score": 0, "ranking": []}
+    found = read(Intent, {**old, "model": {"name": "m", "version": "1"}})
+    assert (found.intents, found.entities) == ((), ())
 
 
 def test_feedback_is_kept_for_an_answer_by_its_request_id(intent_bundle: Bundle, tmp_path: Path):

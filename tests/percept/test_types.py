@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 USE = """
 from typing import assert_type
 
-from percept import Answer, AsyncClient, Client, DocumentText, ImageTags, Intent, ItemError, ServedModels
+from percept import Answer, AsyncClient, Client, DocumentText, Entities, Entity
+from percept import ImageTags, Intent, ItemError, ServedModels
 
 client = Client("http://localhost:3000")
 assert_type(client.tag("photo.jpg"), ImageTags)
@@ -23,6 +24,8 @@ assert_type(client.tag(b"")  .tags[0].parents, tuple[str, ...])
 assert_type(client.tag_many(["photo.jpg", b""]), list[ImageTags | ItemError])
 assert_type(client.intent("hello"), Intent)
 assert_type(client.intents(["hello"]), list[Intent | ItemError])
+assert_type(client.entities("hello"), Entities)
+assert_type(client.intent("hello").entities, tuple[Entity, ...])
 assert_type(client.answer("who?").answer, Answer | None)
 assert_type(client.understand("hello").intent, Intent | None)
 assert_type(client.document("a.md"), DocumentText)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from scripts.main import main
+from shared.project import PROJECT_ROOT
 
 INTENT = ["fit", "intent", "-c", "configs/nlp/intent_smoke.yaml"]
 ROWS = "text,label\n" + "".join(f"{verb} {n},{verb}\n" for n in range(12) for verb in ("book", "play", "pay"))
@@ -70,3 +74,20 @@ def test_a_run_without_a_logger_ends_in_a_bundle_and_goes_on_only_with_the_same_
     result = run(*INTENT, "--data.source", "other.csv", *options, "--ckpt_path", "last", "--trainer.max_epochs", "9")
     assert (result.exit_code, "trained with other labels" in result.output) == (2, True), result.output
     assert "gone: pay; new: dance" in result.output
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_in_one_line(tmp_path: Path):
+    """Files may have no more than so many bytes: the same error as a full disk, where no disk has to be filled."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from scripts.main import main; main(sys.argv[1:])"
+    )
+    words = [*INTENT, "--data.source", str(tmp_path / "good.csv"), "--run_dir", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT_ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("percept: nothing more can be written: the disk is full, or over a quota.") == 1
+    assert "Traceback" not in done.stderr

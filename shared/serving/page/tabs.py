@@ -13,9 +13,10 @@ Only a package's `demo` may import this module, because it imports Gradio, which
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -82,6 +83,8 @@ class Page:
     """Its own styles, for its own ids and classes only: other pages may be beside it."""
     js: str = ""
     """Runs once, when the heading is drawn, in its own scope."""
+    french: Mapping[str, str] = field(default_factory=dict)
+    """What it says in English -> in French, as `translate.js` reads it."""
     sample_files: Sequence[Path] = ()
     """Files that the page may serve, each as `samples/NAME` below its own address."""
     calls: Sequence[Call] = ()
@@ -207,7 +210,7 @@ def build_blocks(pages: Sequence[Page], *, has_docs: bool = True, has_review: bo
         if is_alone:
             parts = _draw(pages[0], is_alone=True, has_docs=has_docs, has_review=has_review)
         else:
-            gr.HTML(str(_PARTS.bar(BRAND, has_docs, has_review)), js_on_load=_text("look.js"))
+            gr.HTML(str(_PARTS.bar(BRAND, has_docs, has_review)), js_on_load=_look(pages))
             parts = []
             with gr.Tabs(selected=pages[0].address, elem_id="pages"):
                 for page in pages:
@@ -227,12 +230,20 @@ def build_blocks(pages: Sequence[Page], *, has_docs: bool = True, has_review: bo
 
 
 def _draw(page: Page, *, is_alone: bool, has_docs: bool, has_review: bool) -> list[Part]:
-    scripts = ([_text("look.js")] if is_alone else []) + [page.js]
     top = Part(
         partial(heading, page, is_alone=is_alone, has_docs=has_docs, has_review=has_review),
-        js_on_load="\n".join(f"{{\n{script}\n}}" for script in scripts),
+        js_on_load="\n".join([_look([page]) if is_alone else "", f"{{\n{page.js}\n}}"]),
     )
     return [top, *page.fill()]
+
+
+def _look(pages: Sequence[Page]) -> str:
+    """Return the scripts that all pages share, with the dictionary of these."""
+    french = json.loads(_text("french.json"))
+    for page in pages:
+        french |= page.french
+    scripts = [f"const FRENCH = {json.dumps(french)};\n{_text('translate.js')}", _text("look.js")]
+    return "\n".join(f"{{\n{script}\n}}" for script in scripts)
 
 
 def heading(page: Page, *, is_alone: bool, has_docs: bool = True, has_review: bool = False) -> str:

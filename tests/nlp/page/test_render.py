@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +10,8 @@ import pytest
 
 from nlp.answering import SourcedAnswer
 from nlp.engine import LanguageEngine
+from nlp.extracting import Extracted
+from nlp.intent.entities import Entity
 from nlp.intent.predictor import IntentResult, IntentScore
 from nlp.knowledge import DocumentInfo, Passage
 from nlp.page.render import ReplyView, documents, explain, notice
@@ -85,7 +88,7 @@ def test_answer_is_marked_where_it_stands(view: ReplyView):
     html = view.reply(replied(lookup=lookup))
     assert "An image may have <mark>40 megapixels</mark>." in html
     assert "90% sure" in html
-    assert "<cite>Guide <i>›</i> Limits</cite>" in html  # the title is not said twice
+    assert '<cite translate="no">Guide <i>›</i> Limits</cite>' in html  # the title is not said twice
     assert "1 other passage that I looked at" in html
     assert "yours" not in html
 
@@ -118,6 +121,36 @@ def test_no_passage_and_no_document_are_said_kindly(view: ReplyView):
     assert "Drop a document" in view.reply(replied(wants=True))
 
 
+def entity(text: str, words: str, name: str, value: str | None = None, **more: Any) -> Entity:
+    start = text.index(words)
+    return Entity(start, start + len(words), name, words if value is None else value, words, 0.93, **more)
+
+
+def test_entities_are_marked_in_the_sentence_with_their_names(view: ReplyView):
+    text = "👋 from Paris to Nice, tomorrow"
+    cities = [entity(text, "Nice", "home_city", role="to"), entity(text, "Paris", "home_city", "PAR", role="from")]
+    day = Extracted(text.index("tomorrow"), len(text), "date", "2026-11-25", "tomorrow")
+    html = view.reply(Reply(None, None, False, 1.0, 1.0, text, [*cities, day]))
+    assert '👋 from <mark class="l-e0">Paris<small>home city, from</small></mark> to <mark class="l-e0">Nice' in html
+    assert '<mark class="l-e1">tomorrow<small>date</small></mark></p>' in html
+    sentence = re.search(r'<p class="l-marked"[^>]*>(.*?)</p>', html)[1]
+    assert re.sub("<small>.*?</small>|<[^>]*>", "", sentence) == text
+    assert 'Paris</td><td translate="no">PAR</td><td>93%</td>' in html
+    assert 'tomorrow</td><td translate="no">2026-11-25</td><td>by rule</td>' in html
+    said = view.summary(Reply(None, None, False, 1.0, 1.0, text, [*cities, day]))
+    assert said == "It names home city, from: Paris; home city, to: Nice; date: tomorrow."
+
+
+def test_of_entities_over_each_other_the_longest_is_marked_and_all_are_listed(view: ReplyView):
+    text = "in two hours"
+    over = [entity(text, "two", "count"), Extracted(0, 12, "money", {"amount": 2, "currency": "EUR"}, text)]
+    html = view.reply(Reply(None, None, False, 1.0, 1.0, text, over))
+    assert html.count("<mark") == 1
+    assert "in two hours<small>money" in html
+    assert ">2 EUR</td>" in html
+    assert ">two</td>" in html
+
+
 def test_everything_is_escaped_wherever_it_stands(view: ReplyView):
     text = f"It is {HOSTILE} indeed."
     hostile = answer(text, HOSTILE, title=HOSTILE, headings=(HOSTILE, HOSTILE + "2"), document=HOSTILE)
@@ -127,6 +160,7 @@ def test_everything_is_escaped_wherever_it_stands(view: ReplyView):
         view.reply(replied(intent(HOSTILE, HOSTILE))),
         view.reply(replied(lookup=found(hostile, other, is_own=True))),
         view.reply(replied(lookup=Lookup(None, hostile, [other], []))),
+        view.reply(Reply(None, None, False, 1.0, 1.0, HOSTILE, [entity(HOSTILE, HOSTILE, HOSTILE, role=HOSTILE)])),
         documents([info]),
         notice(HOSTILE, HOSTILE),
     ]

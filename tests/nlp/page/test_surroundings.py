@@ -16,8 +16,10 @@ from nlp.page import render
 HOSTILE = '<img src=x onerror="window.wasRun=1">'
 
 
-def engine(*labels: str, answers: bool = True, documents: str = "own", limits: Any = None) -> LanguageEngine:
-    bundle = SimpleNamespace(config=SimpleNamespace(card={"limits": limits}))
+def engine(
+    *labels: str, answers: bool = True, documents: str = "own", limits: Any = None, languages: tuple[str, ...] = ()
+) -> LanguageEngine:
+    bundle = SimpleNamespace(config=SimpleNamespace(card={"limits": limits}, languages=list(languages)))
     intent = SimpleNamespace(labels=list(labels), bundle=bundle) if labels else None
     made = SimpleNamespace(
         intent=intent,
@@ -77,3 +79,9 @@ def test_labels_and_the_card_are_escaped():
     for html in (render.chat(made), render.knows(made), render.limits(made)):
         assert HOSTILE not in html
         assert HOSTILE in unescape(html)
+
+
+def test_the_languages_that_the_model_reads_are_shown_if_it_says_them():
+    html = render.knows(engine("timer", languages=("en", "fr")))
+    assert 'data-languages="en fr">en, fr</b>' in html
+    assert "Languages" not in render.knows(engine("timer"))

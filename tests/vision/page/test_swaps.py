@@ -87,7 +87,7 @@ def test_a_replaced_model_is_freed_though_the_page_has_used_it(visit: Callable[.
     ) -> None:
         photo = await visitor.upload()
         for version in range(1, 25):
-            answer, tags, _ = await visitor.send("photo-address", "change", photo, True, 50)
+            answer, tags, *_ = await visitor.send("photo-address", "change", photo, True, 50)
             assert ">cat<" in tags
             assert json.loads(answer)["version"] == str(version - 1)
             old.append(weakref.ref(lifecycle()))
@@ -104,7 +104,7 @@ def test_what_the_page_kept_of_another_model_is_not_read_with_the_labels_of_this
         visitor: Visitor, lifecycle: Lifecycle[TaggingEngine], engine: Callable[[int], TaggingEngine]
     ) -> None:
         photo = await visitor.upload()
-        kept, _, _ = await visitor.send("photo-address", "change", photo, True, 50)
+        kept, *_ = await visitor.send("photo-address", "change", photo, True, 50)
         pressed = {"event_data": {"index": 0}}
         assert "p-heat" in (await visitor.send("tags", "select", photo, kept, **pressed))[0]
         await lifecycle.replace(engine(1))
