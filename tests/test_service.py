@@ -48,6 +48,7 @@ def test_the_routes_that_services_live_by_take_the_short_way():
     assert photos == {"/v1/tag", "/hf/image-classification"}
     assert texts == {
         "/v1/intent",
+        "/v1/entities",
         "/v1/answer",
         "/v1/understand",
         "/v1/embed",
@@ -56,6 +57,7 @@ def test_the_routes_that_services_live_by_take_the_short_way():
         "/model/parse",
         "/hf/text-classification",
         "/hf/question-answering",
+        "/hf/token-classification",
     }
 
 

@@ -117,7 +117,7 @@ def test_the_page_shows_the_sentence_above_the_marked_quote(
             await engine.close()
 
     shown = asyncio.run(run())
-    assert f"<h2>{SENTENCE}</h2>" in shown
+    assert f">{SENTENCE}</h2>" in shown
     assert "<mark>Ada</mark>" in shown
 
 
