@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,9 +18,7 @@ import onnx
 from onnx import helper, numpy_helper
 from tqdm import tqdm
 
-from benchmarks.load import generator
-from benchmarks.measure import machine
-from benchmarks.records import CONNECTIONS, in_turns, median_with_interval, shown
+from benchmarks.records import begun, beside, in_turns, table_of
 from benchmarks.stacks import PERCEPT, STACKS, Setup
 from benchmarks.workloads import WORKLOADS, items
 from nlp.intent.entities import ENTITY_LOGITS, EntityRule, Kind, num_tags
@@ -42,10 +39,7 @@ _NOT_FILES = {"config.json", "golden.npz", "model.onnx", "README.md"}
 
 def measure_entities(turns: int, seconds: float) -> dict[str, Any]:
     """Return the figures, ready for JSON; arguments as `measure_records`."""
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "load": generator(), "turns": turns,
-        "seconds": seconds, "connections": CONNECTIONS, "rows": [],
-    }  # fmt: skip
+    result = begun(turns, seconds)
     setup = Setup(workers=1)
     with tempfile.TemporaryDirectory(prefix="percept-bench-") as folder:
         headed = with_head(setup.bundles["intent"], Path(folder) / "headed")
@@ -62,20 +56,7 @@ def measure_entities(turns: int, seconds: float) -> dict[str, Any]:
 
 def render_entities(result: dict[str, Any]) -> str:
     """Return a table."""
-    lines = [
-        "| | answers a second, of those of intents alone | CPU time per answer, of that | µs more per answer |",
-        "|---|---:|---:|---:|",
-    ]
-    for row in result["rows"]:
-        more = row["cpu_us"] - row["cpu_us_without"]
-        lines.append(f"| {row['title']}, {row['variant']} | {shown(row['rate'])} | {shown(row['cpu'])} | {more:.0f} |")
-    lines.append("")
-    lines.append(
-        f"Median of {result['turns']} turns of {result['seconds']:g} s, with the 95 % interval of the median; one "
-        f"worker, {result['connections']} connections; {result['date']}, {result['machine']['cpu']}, "
-        f"{result['machine']['cores']} cores, load average before {result['machine']['load_average_before']}."
-    )
-    return "\n".join(lines)
+    return table_of(result, f"of {NONE}", lambda row: row["variant"])
 
 
 def with_head(bundle: Path, folder: Path) -> Path:
@@ -128,12 +109,7 @@ def _rows(name: str, setups: Mapping[str, Setup], turns: int, seconds: float, ba
             "workload": name,
             "title": workload.title,
             "variant": variant,
-            "rate": median_with_interval(np.array(rates[variant]) / np.array(rates[NONE])),
-            "cpu": median_with_interval(np.array(cpu[variant]) / np.array(cpu[NONE])),
-            "cpu_us": 1e6 * float(np.median(cpu[variant])),
-            "cpu_us_without": 1e6 * float(np.median(cpu[NONE])),
-            "rates": rates[variant],
-            "rates_without": rates[NONE],
+            **beside(rates, cpu, variant, NONE),
         }
         for variant in setups
         if variant != NONE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -50,10 +50,7 @@ def measure_records(turns: int = TURNS, seconds: float = SECONDS) -> dict[str, A
         turns: of each service.
         seconds: of one load.
     """
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "load": generator(), "turns": turns,
-        "seconds": seconds, "connections": CONNECTIONS, "rows": [],
-    }  # fmt: skip
+    result = begun(turns, seconds)
     with tqdm(total=sum(len(each.levels) + 1 for each in SUBJECTS) * turns, desc="records", unit="load") as bar:
         for subject in SUBJECTS:
             result["rows"] += _compared(subject, turns, seconds, bar)
@@ -62,14 +59,45 @@ def measure_records(turns: int = TURNS, seconds: float = SECONDS) -> dict[str, A
 
 def render_records(result: dict[str, Any]) -> str:
     """Return a table."""
+    return table_of(result, "without records", lambda row: f"`{row['level']}`")
+
+
+def begun(turns: int, seconds: float) -> dict[str, Any]:
+    """Return a result without rows yet: when, where and how it is measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(), "machine": machine(), "load": generator(), "turns": turns,
+        "seconds": seconds, "connections": CONNECTIONS, "rows": [],
+    }  # fmt: skip
+
+
+def beside(rates: Mapping[str, list[float]], cpu: Mapping[str, list[float]], name: str, other: str) -> dict[str, Any]:
+    """Return the figures of one service, as `in_turns` gives them, beside those of another in the same turns."""
+    return {
+        "rate": median_with_interval(np.array(rates[name]) / np.array(rates[other])),
+        "cpu": median_with_interval(np.array(cpu[name]) / np.array(cpu[other])),
+        "cpu_us": 1e6 * float(np.median(cpu[name])),
+        "cpu_us_without": 1e6 * float(np.median(cpu[other])),
+        "rates": rates[name],
+        "rates_without": rates[other],
+    }
+
+
+def table_of(result: dict[str, Any], other: str, named: Callable[[dict[str, Any]], str]) -> str:
+    """Return a table of figures.
+
+    Args:
+        result: as `begun`, with rows as `beside`.
+        other: what all rows are beside, such as "without records".
+        named: returns what a row is called behind its workload's title.
+    """
     lines = [
-        "| | answers a second, of those without records | CPU time per answer, of that without | µs more per answer |",
+        f"| | answers a second, of those {other} | CPU time per answer, of that {other} | µs more per answer |",
         "|---|---:|---:|---:|",
     ]
     for row in result["rows"]:
-        rate, cpu = row["rate"], row["cpu"]
+        rate, cpu = shown(row["rate"]), shown(row["cpu"])
         more = row["cpu_us"] - row["cpu_us_without"]
-        lines.append(f"| {row['title']}, `{row['level']}` | {shown(rate)} | {shown(cpu)} | {more:.0f} |")
+        lines.append(f"| {row['title']}, {named(row)} | {rate} | {cpu} | {more:.0f} |")
     lines.append("")
     lines.append(
         f"Median of {result['turns']} turns of {result['seconds']:g} s, with the 95 % interval of the median; one "
@@ -143,18 +171,12 @@ def _compared(subject: Subject, turns: int, seconds: float, bar: tqdm[Any]) -> l
             for level in subject.levels
         }  # fmt: skip
         rates, cpu = in_turns(setups, workload.family, requests, turns, seconds, bar)
-    without = np.array(cpu[NONE])
     return [
         {
             "workload": subject.workload,
             "title": workload.title,
             "level": level,
-            "rate": median_with_interval(np.array(rates[level]) / np.array(rates[NONE])),
-            "cpu": median_with_interval(np.array(cpu[level]) / without),
-            "cpu_us": 1e6 * float(np.median(cpu[level])),
-            "cpu_us_without": 1e6 * float(np.median(without)),
-            "rates": rates[level],
-            "rates_without": rates[NONE],
+            **beside(rates, cpu, level, NONE),
         }
         for level in subject.levels
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from nlp import compatible, knowledge_api, openai
 from nlp.answering import SourcedAnswer
@@ -54,8 +55,17 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _moment(given: object) -> datetime:
+    if isinstance(given, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(given)
+    raise ValueError(f"it should be a moment such as 2026-12-01T10:15:00+01:00, and is {given!r:.60}")
+
+
 Moment = Annotated[
-    datetime, Field(strict=False), WithJsonSchema({"type": "string", "examples": ["2026-12-01T10:15:00+01:00"]})
+    datetime,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-12-01T10:15:00+01:00"]}),
 ]
 
 
@@ -329,6 +339,9 @@ class UnderstandResponse(BaseModel):
 
     models: UnderstandModels
     intent: IntentOut | None = Field(description="Null if the service has no intent model.")
+    entities: list[EntityOut] = Field(
+        default=[], description="What the text names: those of `intent`, or without an intent model of rules alone."
+    )
     is_question: bool = Field(description="Whether it reads like a question.")
     answer: AnswerOut | None = Field(description="Null if nothing was looked up, or nothing was sure enough.")
     sentence: str | None = Field(description=_SENTENCE)
@@ -395,9 +408,9 @@ def _make_router(engine: Callable[[], LanguageEngine]) -> APIRouter:
         Nothing of it is recorded. A text that cannot be read is told as for /v1/intent.
         """
         current = engine()
-        current.needed_entities()
-        if current.intent is not None and current.intent.predictor.entities is not None:
-            answered_by(request, current.intent)
+        model = current.needed_entities()
+        if model is not None:
+            answered_by(request, model)
         asked = await read_json(request, EntitiesRequest)
         if asked.texts is not None:
             return await find_entities(current, asked.texts, asking=asked.asking)
@@ -482,15 +495,16 @@ async def find_entities(
         is_single: whether the error of a text is raised instead.
 
     Raises:
+        NotFound: nothing finds entities.
         InputError: what is asked of built-in extractors is wrong, or the single text cannot be read.
         TooLarge: too many.
         ServiceError: the service cannot answer now.
     """
+    model = engine.needed_entities()
     errors = _errors(engine, texts)
     items = [place for place in range(len(texts)) if place not in errors]
     readable = [texts[place] for place in items]
     extracted = await engine.extract(readable, asking)
-    model = engine.intent if engine.intent is not None and engine.intent.predictor.entities is not None else None
     named: Sequence[tuple[tuple[Entity, ...], bool] | InputError] = [((), False) for _ in readable]
     if model is not None:
         named = await model.entities(readable)
@@ -585,10 +599,14 @@ async def understand_text(
     found = await engine.understand(text, previous=previous, top_k=top_k, passages=passages)
     looked_up = await _looked_up(engine, found.asked, style) if found.asked else _NOTHING
     models = {"intent": engine.intent, "qa": engine.qa}
-    intent = None if found.intent is None else _with(found.intent, extracted)
-    return UnderstandResponse.model_validate(
-        {"models": models, "intent": intent, "is_question": found.is_question, **looked_up}, from_attributes=True
-    )
+    understood = {
+        "models": models,
+        "intent": None if found.intent is None else _with(found.intent, extracted),
+        "entities": _in_order(found.intent.entities if found.intent else (), extracted),
+        "is_question": found.is_question,
+        **looked_up,
+    }
+    return UnderstandResponse.model_validate(understood, from_attributes=True)
 
 
 _NOTHING: Mapping[str, Any] = {"answer": None, "sentence": None, "others": [], "passages": []}

@@ -488,8 +488,7 @@ def _token_tags(
     if not words:
         return []
     logits = np.asarray(outputs[named.ENTITY_LOGITS], dtype=np.float64)[[word.token for word in words]]  # [W, E]
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
+    chances = probabilities_from_logits(logits, 1.0, "single_label_classification")
     tags = ["O", *(f"{mark}-{kind.name}" for kind in rule.kinds for mark in "BI")]
     found = [
         TokenTag(

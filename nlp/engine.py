@@ -371,14 +371,12 @@ class LanguageEngine:
                 )
             return [() for _ in texts]
         extractors.check(asking)
-
-        def read() -> list[tuple[Extracted, ...]]:
-            return [extractors.read(text, asking) for text in texts]
-
         async with self._extracting.admitted(len(texts)):
             if sum(map(len, texts)) <= _SHORT_TEXT:
-                return read()
-            return await asyncio.get_running_loop().run_in_executor(self._extractor_thread, read)
+                return [extractors.read(text, asking) for text in texts]
+            # One text at a time: callers take turns, and of one who gave up no further text is read.
+            loop = asyncio.get_running_loop()
+            return [await loop.run_in_executor(self._extractor_thread, extractors.read, text, asking) for text in texts]
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return float32 [len(texts), d], rows of length 1.
@@ -403,13 +401,16 @@ class LanguageEngine:
             raise _missing("no intent model, so it understands no utterances. Start it with an intent bundle")
         return self.intent
 
-    def needed_entities(self) -> None:
-        """Raise NotFound if nothing finds entities."""
-        if self.extractors is None and (self.intent is None or self.intent.predictor.entities is None):
+    def needed_entities(self) -> IntentEngine | None:
+        """Return the intent model if it finds entities, None if rules alone do; raise NotFound if nothing does."""
+        if self.intent is not None and self.intent.predictor.entities is not None:
+            return self.intent
+        if self.extractors is None:
             raise NotFound(
                 "this service finds no entities: its intent model has learned none, and no built-in extractors are "
                 "switched on. Start it with a bundle that was trained on marked entities, or PERCEPT_EXTRACTORS=date,…"
             )
+        return None
 
     def needed_qa(self) -> AnswerEngine:
         """Return the question-answering model, or raise NotFound."""

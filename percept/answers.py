@@ -179,6 +179,8 @@ class Understood:
     answered_by: Model | None
     """The model for answers, if the service has one."""
     passages: tuple[Passage, ...]
+    entities: tuple[Entity, ...] = ()
+    """Those of the intent, or without an intent model of rules alone."""
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ def command(
     bundles = [bundle, *others]
     if len(bundles) < 2:
         raise ConfigError("name two bundles or more: percept compare BUNDLE BUNDLE --data.source …")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"{output} is a folder. Name a file for the page, such as compared.html.")
+    options.check_writable(output)
     data = options.read_data(bundle, recipes, data_options[len(others) :])
     from scripts.tasks import find_task
     from shared.bundle.read import read_bundle

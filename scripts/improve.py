@@ -45,8 +45,7 @@ def _improve(task: Task) -> click.Command:
         context_settings={"ignore_unknown_options": True},
     )
     @click.argument("output", metavar="OUT", type=PATH)
-    @click.option("--records", "url", required=True, envvar="PERCEPT_RECORDS", metavar="URL",
-                  help="The store, as the service has it; PERCEPT_RECORDS if not given.")  # fmt: skip
+    @options.records
     @click.option("--data", required=True, type=PATH, metavar="DATASET",
                   help="What the live bundle was trained on, or the folder of an earlier improvement.")  # fmt: skip
     @click.option("--over", required=True, type=PATH, metavar="LIVE",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import threading
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,28 +16,19 @@ from shared.errors import ConfigError
 
 STATUS_OF = {"quiet": 0, "alarm": 1, "too few": 3}
 LEAST_EVERY_S = 10
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"(\d{1,5}(?:\.\d{1,3})?)([mhd])")
-_URL = re.compile(r"sqlite:///.+|postgresql(\+psycopg)?://.+")
-
-
-def _duration(context: click.Context, option: click.Parameter, value: str | None) -> timedelta | None:
-    found = _DURATION.fullmatch(value) if value is not None else None
-    if value is not None and (found is None or float(found[1]) == 0):
-        raise click.BadParameter(f"{value!r} is no duration: write 90m, 24h or 7d.", context, option)
-    return timedelta(**{_UNITS[found[2]]: float(found[1])}) if found is not None else None
 
 
 @click.command()
 @click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--records", "url", required=True, envvar="PERCEPT_RECORDS", metavar="URL",
-              help="The store, as the service has it; PERCEPT_RECORDS if not given.")  # fmt: skip
-@click.option("--since", callback=_duration, metavar="24h", help="How far back, such as 90m, 24h or 7d. Default: 24h.")
+@options.records
+@click.option(
+    "--since", callback=options.duration, metavar="24h", help="How far back, such as 90m, 24h or 7d. Default: 24h."
+)
 @click.option("--last", type=click.IntRange(1, 100_000), metavar="N", help="The newest N records instead.")
 @click.option("--against-hours", type=click.FloatRange(0, 87_600, min_open=True), metavar="HOURS",
               help="Compare with the records of so many hours before, not with the validation data.")  # fmt: skip
 @click.option("--same-version", is_flag=True, help="Only records of the bundle's own version.")
-@click.option("--every", callback=_duration, metavar="30m", help="Look again so often until stopped.")
+@click.option("--every", callback=options.duration, metavar="30m", help="Look again so often until stopped.")
 @click.option("--port", type=click.IntRange(1, 65_535), help="With --every: answer Prometheus on this port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where --port is opened; 0.0.0.0 for everywhere.")
 @click.option("--no-write", is_flag=True, help="Keep nothing of what is found in the store.")
@@ -74,20 +63,20 @@ def command(
     What it finds is kept in the store, where `GET /v1/quality` of the service reads it. It ends with 0 if there is no
     alarm, 1 if there is one, and 3 if the records are too few to tell; with --every it goes on until it is stopped.
     """
-    _check(url, (output, metrics), every, port, as_json)
+    options.check_writable(output, metrics)
+    _check(every, port, as_json)
     from shared.bundle.read import read_bundle
-    from shared.monitoring.report import TOO_FEW, Wanted, lines
+    from shared.monitoring.report import TOO_FEW, Wanted
+    from shared.monitoring.sentences import lines
     from shared.monitoring.watching import Monitor
-    from shared.records.store import Store, StoreError, check_url
+    from shared.records.store import opened
 
-    check_url(url)
     bundle = read_bundle(folder)
     if since is None and last is None:
         since = timedelta(hours=24)
     wanted = Wanted(since, last, against_hours, bundle.config.version if same_version else None)
-    store = Store(url)
-    look = Monitor(bundle, store, wanted, keeps=not no_write, page=output, metrics=metrics, say=_say)
-    try:
+    with opened(url) as store:
+        look = Monitor(bundle, store, wanted, keeps=not no_write, page=output, metrics=metrics, say=_say)
         if every is not None:
             look.check()
             if port is not None:
@@ -96,10 +85,6 @@ def command(
             look.run(every.total_seconds(), _stopped(context))
             return
         found = look.look()
-    except StoreError as error:
-        raise ConfigError(f"the records in {store.place} cannot be read ({error.reason}): {error}") from error
-    finally:
-        store.close()
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -110,13 +95,8 @@ def command(
     context.exit(STATUS_OF[found["state"]])
 
 
-def _check(url: str, written: Sequence[Path | None], every: timedelta | None, port: int | None, as_json: bool) -> None:
+def _check(every: timedelta | None, port: int | None, as_json: bool) -> None:
     """Refuse what the options say, before anything is loaded; raises ConfigError."""
-    for file in written:
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise ConfigError(f"{file} cannot be written: name a file in a folder that is there.")
-    if _URL.fullmatch(url) is None:
-        raise ConfigError("--records takes sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE.")
     if every is None and port is not None:
         raise ConfigError("--port is for a monitor that goes on: say how often it looks, such as --every 30m.")
     if every is not None and as_json:

@@ -73,6 +73,30 @@ records = click.option(
     callback=_records_url,
     help="The store, as the service has it; PERCEPT_RECORDS if not given.",
 )
+
+
+def check_writable(*files: Path | None) -> None:
+    """Refuse files that cannot be written, before anything is loaded; None is one that nobody asked for.
+
+    Raises:
+        ConfigError: it is a folder, or nothing can be made in its own: there is none, or it is read only.
+    """
+    import tempfile
+
+    for file in files:
+        if file is None:
+            continue
+        folder = file.absolute().parent
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder. Name a file.")
+        if not folder.is_dir():
+            raise ConfigError(f"{file} cannot be written: name a file in a folder that is there.")
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be written: {error.strerror}. Name a file in another folder.") from error
+
+
 recipes = click.option(
     "-c",
     "--config",

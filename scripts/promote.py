@@ -99,7 +99,9 @@ def command(
     It ends with 0 if the candidate is live, 1 if it was refused, 3 if the examples are too few to tell, and 4 if a
     service's metrics moved and it was rolled back.
     """
-    _check(output, reason, force=force)
+    if force and not (reason or "").strip():
+        raise ConfigError("--force needs --reason: whoever reads the history will ask why.")
+    options.check_writable(output)
     data = options.read_data(bundle, recipes, data_options)
     from shared.improving.gate import PASSES, UNDECIDED, Bounds
     from shared.improving.promoting import promote
@@ -147,13 +149,6 @@ def command(
         if promotion.is_live:
             click.echo(f"{promotion.change.to} is live in {registry.folder}; before, it was {promotion.change.before}.")
     _end(context, found, as_json, output, 0 if promotion.is_live else EXIT_ROLLED_BACK)
-
-
-def _check(output: Path | None, reason: str | None, *, force: bool) -> None:
-    if force and not (reason or "").strip():
-        raise ConfigError("--force needs --reason: whoever reads the history will ask why.")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"{output} is a folder. Name a file for the page, such as promoted.html.")
 
 
 def _bundles(bundle: Path, over: Path, folder: Path | None) -> tuple[Registry, Bundle, Bundle]:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from scripts import options
 from shared.errors import ConfigError
-
-if TYPE_CHECKING:
-    from shared.records.store import Store
 
 _SHOWN_IDS = 20
 _bundle = click.argument("folder", metavar="BUNDLE", type=click.Path(path_type=Path))
@@ -47,10 +41,11 @@ def dataset(folder: Path, url: str, out: Path) -> None:
     from shared.dataset.columns import to_table
     from shared.dataset.write import check_target, write_dataset
     from shared.improving.examples import counted, examples_of
+    from shared.records.store import opened
 
     check_target(out)
     bundle = read_bundle(folder)
-    with _opened(url) as store:
+    with opened(url, must_exist=True) as store:
         found = examples_of(store, bundle)
     for line in counted(found.left_out):
         click.echo(f"left out: {line}")
@@ -81,15 +76,14 @@ def dataset(folder: Path, url: str, out: Path) -> None:
 @click.option("--limit", type=click.IntRange(1, 20_000), default=1000, show_default=True, help="At most so many tasks.")
 def export_tasks(folder: Path, url: str, tasks: Path, config: Path | None, limit: int) -> None:
     """Write what is worth a look as tasks for Label Studio, with the model's answers as predictions."""
-    for file in (tasks, config):
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise ConfigError(f"{file} cannot be written: name a file in a folder that is there.")
+    options.check_writable(tasks, config)
     from shared.bundle.read import read_bundle
     from shared.improving.label_studio import config_of, tasks_of
+    from shared.records.store import opened
     from shared.staging import write_whole
 
     bundle = read_bundle(folder)
-    with _opened(url) as store:
+    with opened(url, must_exist=True) as store:
         found, labels = tasks_of(store, bundle, limit)
     if not found:
         raise ConfigError(
@@ -112,9 +106,10 @@ def import_annotations(folder: Path, url: str, annotations: Path) -> None:
     from shared.bundle.read import read_bundle
     from shared.improving.examples import counted
     from shared.improving.label_studio import keep_annotations, read_tasks
+    from shared.records.store import opened
 
     bundle, tasks = read_bundle(folder), read_tasks(annotations)
-    with _opened(url) as store:
+    with opened(url, must_exist=True) as store:
         found = keep_annotations(store, bundle, tasks)
     for reviewer, count in sorted((+found.kept).items()):
         click.echo(f"{count:,} reviews of {reviewer} were kept")
@@ -128,20 +123,3 @@ def import_annotations(folder: Path, url: str, annotations: Path) -> None:
         click.echo(f"new labels, which the model does not know: {', '.join(found.new_labels)}")
     if not found.kept.total():
         raise ConfigError(f"no annotation of {annotations} became a review.")
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[Store]:
-    """Give the store; what is wrong with it becomes a ConfigError."""
-    from shared.records.store import Store, StoreError, check_url
-
-    check_url(url)
-    store = Store(url)
-    try:
-        if not store.is_there():
-            raise ConfigError(f"there are no records in {store.place}. Name the store of the service.")
-        yield store
-    except StoreError as error:
-        raise ConfigError(f"the records in {store.place} cannot be used ({error.reason}): {error}") from error
-    finally:
-        store.close()

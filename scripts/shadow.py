@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from scripts import options
-from shared.errors import ConfigError
 
 EXIT_NOTHING = 3
 
@@ -41,23 +40,16 @@ def command(
 
     It ends with 3 if it has answered nothing yet.
     """
-    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise ConfigError(f"{output} cannot be written: name a file in a folder that is there.")
+    options.check_writable(output)
     from shared.bundle.read import read_bundle
     from shared.improving.shadowing import compare_silent, shadow_page
     from shared.records.shadowed import pairs
-    from shared.records.store import Store, StoreError, check_url
+    from shared.records.store import opened
 
-    check_url(url)
     bundle = read_bundle(folder)
     begin = (datetime.now(UTC) - since).replace(tzinfo=None) if since is not None else None
-    store = Store(url)
-    try:
+    with opened(url) as store:
         found = pairs(store, bundle.name, bundle.version, last, since=begin) if store.is_there() else []
-    except StoreError as error:
-        raise ConfigError(f"the records in {store.place} cannot be read ({error.reason}): {error}") from error
-    finally:
-        store.close()
     if not found:
         click.echo(
             f"percept: the records have nothing that {bundle.name} {bundle.version} answered silently. Start the "

@@ -23,3 +23,12 @@ def wilson(share: np.ndarray | float, count: np.ndarray | float) -> tuple[np.nda
     centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
+
+
+def effective(weights: np.ndarray) -> float:
+    """Return how many equal weights say as much as these. Source: Kish 1965, "Survey Sampling".
+
+    >>> effective(np.array([1.0, 1.0, 1.0])), effective(np.array([1.0, 1.0, 4.0]))
+    (3.0, 2.0)
+    """
+    return float(weights.sum() ** 2 / (weights**2).sum())

@@ -11,10 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
-from nlp.knowledge import KnowledgeBase
-from tests.browser import ROOT, launched, opened, served
-from tests.bundles import make_tagger_bundle
-from tests.language_bundles import make_intent_bundle, make_qa_bundle
+from tests.browser import ROOT, launched, opened
+from tests.pages import all_served
 
 DICTIONARIES = [ROOT / folder / "french.json" for folder in ("shared/serving/page", "nlp/page", "vision/page")]
 FRENCH: dict[str, str] = {key: value for file in DICTIONARIES for key, value in json.loads(file.read_text()).items()}
@@ -43,14 +41,7 @@ SAME = r"Percept|ada|PERCEPT|Accordion.*|v?\d[\d.]*|.* ms|[\d.]+ .*px|ms|px"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page")
-    make_tagger_bundle(folder / "tagger", ("cat", "dog", "car"))
-    make_intent_bundle(folder / "intent")
-    make_qa_bundle(folder / "qa")
-    knowledge = KnowledgeBase(folder / "knowledge.sqlite")
-    knowledge.put("guide.md", b"# Answer\n\nThe engine is by ada.")
-    knowledge.close()
-    with served("tests.page_server:create", folder, {"PAGE_FOLDER": str(folder)}) as address:
+    with all_served(tmp_path_factory.mktemp("page"), "Answer") as address:
         yield address
 
 

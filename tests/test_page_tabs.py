@@ -12,10 +12,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
-from nlp.knowledge import KnowledgeBase
-from tests.browser import NAMELESS, dropped, launched, opened, served
-from tests.bundles import make_tagger_bundle
-from tests.language_bundles import make_intent_bundle, make_qa_bundle
+from tests.browser import NAMELESS, dropped, launched, opened
+from tests.pages import all_served
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 
@@ -24,14 +22,7 @@ TABS = "#pages [role=tab]"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page")
-    make_tagger_bundle(folder / "tagger", ("cat", "dog", "car"))
-    make_intent_bundle(folder / "intent")
-    make_qa_bundle(folder / "qa")
-    knowledge = KnowledgeBase(folder / "knowledge.sqlite")
-    knowledge.put("guide.md", b"# Guide\n\nThe engine is by ada.")
-    knowledge.close()
-    with served("tests.page_server:create", folder, {"PAGE_FOLDER": str(folder)}) as address:
+    with all_served(tmp_path_factory.mktemp("page"), "Guide") as address:
         yield address
 
 

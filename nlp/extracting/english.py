@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from datetime import date
+from typing import ClassVar
 
 from nlp.extracting.amounts import APART, S0, Amounts, S, Wording
-from nlp.extracting.moments import Calendar, Clock, Match, Unit, duration
+from nlp.extracting.language import Groups, Language
+from nlp.extracting.moments import Calendar, Clock, Unit
 
 WORDING = Wording(
     code="en",
@@ -50,7 +51,6 @@ _N = WORDING.number
 _UNIT = "|".join(_UNITS)
 _MONTH = "|".join(_MONTHS)
 _DAY = "|".join(_DAYS)
-_LATE = ("afternoon", "evening", "night", "tonight")
 _PART = "morning|afternoon|evening|night"
 _SMALL = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 _CLOCK = (
@@ -81,7 +81,7 @@ _PATTERNS = {
     "now": rf"\b(?:right{S})?now\b",
     "month": rf"(?<=\b(?:in|by) )(?P<month>{_MONTH})\b(?:{S}(?P<year>\d{{4}})\b)?",
     "month_year": rf"\b(?P<month>{_MONTH}){S}(?P<year>\d{{4}})\b",
-    "period": rf"\b(?P<which>this|next|last){S}(?P<unit>week|month|year|weekend)\b|\b(?:the|at){S}(?P<end>weekend)\b",
+    "period": rf"\b(?P<which>this|next|last){S}(?P<unit>week|month|year|weekend)\b|\b(?:the|at){S}(?P<unit2>weekend)\b",
     "ahead": rf"\bin{S}(?P<n>{_N}|an?){S}(?P<unit>{_UNIT})\b(?!{S}(?:and|{_N}))",
     "ago": rf"(?P<n>{_N}|\ban?){S}(?P<unit>{_UNIT}){S}ago\b",
     "compact": r"(?<![\w.,:])(?P<h>\d{1,2})h(?P<m>\d{2})(?![\w:])",
@@ -92,147 +92,64 @@ _PATTERNS = {
 }
 
 
-class English:
+class English(Language):
     """Finds what is said of time in English."""
 
     amounts = Amounts(WORDING)
+    patterns = _PATTERNS
+    months = _MONTHS
+    units = _UNITS
+    late = frozenset({"afternoon", "evening", "night", "tonight"})
+    ahead: ClassVar[Mapping[str, int]] = {"next": 1, "last": -1}
 
-    def __init__(self) -> None:
-        self._patterns = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in _PATTERNS.items()}
-        self._readers: dict[str, Callable[[re.Match[str], Calendar], tuple[str, object]]] = {
-            "day_clock": _moment, "day_bare": _moment, "clock_day": _moment, "clock": _moment, "at": _moment,
-            "day": _date, "now": lambda _, when: ("time", when.present()), "month": _month,
-            "month_year": _month, "period": _period,
-            "ahead": _ahead, "ago": _ahead, "compact": _lasting, "half_hour": _lasting, "and_half": _lasting,
-            "lasting": _lasting,
-        }  # fmt: skip
+    def count(self, text: str) -> float:
+        """Return the number of units; "an hour" is one, though "an" is no number."""
+        return 1.0 if text in ("a", "an") else super().count(text)
 
-    def matches(self, text: str, when: Calendar) -> Iterator[Match]:
-        """Yield all that is found, some of it inside of other things."""
-        for name, pattern in self._patterns.items():
-            for found in pattern.finditer(text):
-                try:
-                    entity, value = self._readers[name](found, when)
-                except (ValueError, OverflowError):
-                    continue
-                yield Match(*found.span(), entity, value)
+    def clock(self, groups: Groups) -> Clock:
+        """Return the time of day that is said."""
+        word = groups.get("word")
+        if word:
+            return Clock(0 if word == "midnight" else 12)
+        half = groups.get("half") or groups.get("half2")
+        hour_text = groups.get("h") or groups.get("h2") or groups.get("h3") or groups.get("bare")
+        assert hour_text is not None
+        hour, minute = int(WORDING.value(hour_text)), int(groups.get("m") or groups.get("m2") or 0)
+        lean = groups.get("lean")
+        if lean:
+            minute = 30 if lean == "half" else 15 if lean.endswith("quarter") else int(WORDING.value(lean))
+            if groups["to"] == "to":
+                if lean == "half":
+                    raise ValueError(lean)
+                hour, minute = (hour - 1) % 24, 60 - minute
+        if half:
+            if not 1 <= hour <= 12:
+                raise ValueError(hour)
+            return Clock(hour % 12 + (12 if half.startswith("p") else 0), minute)
+        return Clock(hour, minute, is_half_day=1 <= hour <= 12)
 
-
-def _groups(found: re.Match[str]) -> dict[str, str | None]:
-    return {name: value.casefold() if value else None for name, value in found.groupdict().items()}
-
-
-def _count(text: str) -> float:
-    return 1.0 if text in ("a", "an") else WORDING.value(text)
-
-
-def _unit(text: str) -> Unit:
-    return next(unit for pattern, unit in _UNITS.items() if re.fullmatch(pattern, text, re.IGNORECASE))
-
-
-def _number_of(names: tuple[str, ...], text: str) -> int:
-    return next(place for place, name in enumerate(names) if text in name.split("|"))
-
-
-def _is_late(groups: dict[str, str | None]) -> bool:
-    said = (groups.get("dpart"), groups.get("part"), groups.get("simple"))
-    return any(each in _LATE for each in said)
-
-
-def _clock(groups: dict[str, str | None]) -> Clock:
-    word = groups.get("word")
-    if word:
-        return Clock(0 if word == "midnight" else 12)
-    half = groups.get("half") or groups.get("half2")
-    hour_text = groups.get("h") or groups.get("h2") or groups.get("h3") or groups.get("bare")
-    assert hour_text is not None
-    hour, minute = int(WORDING.value(hour_text)), int(groups.get("m") or groups.get("m2") or 0)
-    lean = groups.get("lean")
-    if lean:
-        minute = 30 if lean == "half" else 15 if lean.endswith("quarter") else int(WORDING.value(lean))
-        if groups["to"] == "to":
-            if lean == "half":
-                raise ValueError(lean)
-            hour, minute = (hour - 1) % 24, 60 - minute
-    if half:
-        if not 1 <= hour <= 12:
-            raise ValueError(hour)
-        return Clock(hour % 12 + (12 if half.startswith("p") else 0), minute)
-    return Clock(hour, minute, is_half_day=1 <= hour <= 12)
-
-
-def _day(groups: dict[str, str | None], when: Calendar) -> date | None:  # noqa: PLR0911
-    if groups.get("after") or groups.get("before"):
-        return when.days(2 if groups["after"] else -2)
-    if groups.get("simple") or groups.get("part"):
-        return when.days({"tomorrow": 1, "yesterday": -1}.get(groups.get("simple") or "", 0))
-    if weekday := groups.get("weekday"):
-        number, which = _DAYS.index(weekday), groups["which"]
-        if which == "last":
-            return when.last_weekday(number)
-        if which == "next":
-            return when.weekday_in(number, 1)
-        return when.weekday_in(number, 0) if which == "this" else when.next_weekday(number)
-    if iso := groups.get("iso"):
-        return date.fromisoformat(iso)
-    if numeric := groups.get("numeric"):
-        first, second, year = map(int, numeric.split("/"))
-        if first <= 12 and second <= 12 and first != second:
-            raise ValueError("3/4 is in March or in April")
-        return date(year, min(first, second), max(first, second)) if first != second else date(year, first, first)
-    day, month = groups.get("day") or groups.get("day2"), groups.get("month") or groups.get("month2")
-    if day and month:
-        year_text = groups.get("year") or groups.get("year2")
-        return when.day_of(_number_of(_MONTHS, month) + 1, int(day), int(year_text) if year_text else None)
-    return None
-
-
-def _moment(found: re.Match[str], when: Calendar) -> tuple[str, object]:
-    groups = _groups(found)
-    return "time", when.at(_day(groups, when), _clock(groups), is_late=_is_late(groups))
-
-
-def _date(found: re.Match[str], when: Calendar) -> tuple[str, object]:
-    day = _day(_groups(found), when)
-    assert day is not None
-    return "date", day.isoformat()
-
-
-def _month(found: re.Match[str], when: Calendar) -> tuple[str, object]:
-    groups = _groups(found)
-    return "date", when.month(
-        _number_of(_MONTHS, groups["month"] or "") + 1, int(groups["year"]) if groups["year"] else None
-    )
-
-
-def _period(found: re.Match[str], when: Calendar) -> tuple[str, object]:
-    groups = _groups(found)
-    ahead = {"next": 1, "last": -1}.get(groups["which"] or "", 0)
-    if groups["end"] or groups["unit"] == "weekend":
-        return "date", when.weekend(ahead)
-    return "date", when.period(_unit(groups["unit"] or ""), ahead)
-
-
-def _ahead(found: re.Match[str], when: Calendar) -> tuple[str, object]:
-    groups = _groups(found)
-    sign = -1 if found[0].casefold().endswith("ago") else 1
-    return when.moved(sign * _count(groups["n"] or ""), _unit(groups["unit"] or ""))
-
-
-def _lasting(found: re.Match[str], _: Calendar) -> tuple[str, object]:
-    groups = _groups(found)
-    if groups.get("m"):
-        return "duration", duration({"hour": int(groups["h"] or 0), "minute": int(groups["m"] or 0)})
-    if groups.get("half") or groups.get("quarter"):
-        return "duration", duration({"minute": 30 if groups["half"] else 15})
-    count = _count(groups["n"] or "")
-    if "unit" not in groups:
-        return "duration", duration({"hour": count, "minute": 30})
-    unit = _unit(groups["unit"] or "")
-    parts: dict[Unit, float] = {unit: count}
-    if groups["n2"]:
-        second = _unit(groups["unit2"] or "")
-        if second == unit:
-            raise ValueError("the same unit twice")
-        parts[second] = WORDING.value(groups["n2"])
-    return "duration", duration(parts)
+    def day(self, groups: Groups, when: Calendar) -> date | None:  # noqa: PLR0911
+        """Return the day that is said."""
+        if groups.get("after") or groups.get("before"):
+            return when.days(2 if groups["after"] else -2)
+        if groups.get("simple") or groups.get("part"):
+            return when.days({"tomorrow": 1, "yesterday": -1}.get(groups.get("simple") or "", 0))
+        if weekday := groups.get("weekday"):
+            number, which = _DAYS.index(weekday), groups["which"]
+            if which == "last":
+                return when.last_weekday(number)
+            if which == "next":
+                return when.weekday_in(number, 1)
+            return when.weekday_in(number, 0) if which == "this" else when.next_weekday(number)
+        if iso := groups.get("iso"):
+            return date.fromisoformat(iso)
+        if numeric := groups.get("numeric"):
+            first, second, year = map(int, numeric.split("/"))
+            if first <= 12 and second <= 12 and first != second:
+                raise ValueError("3/4 is in March or in April")
+            return date(year, min(first, second), max(first, second)) if first != second else date(year, first, first)
+        day, month = groups.get("day") or groups.get("day2"), groups.get("month") or groups.get("month2")
+        if day and month:
+            year_text = groups.get("year") or groups.get("year2")
+            return when.day_of(self.month(month), int(day), int(year_text) if year_text else None)
+        return None

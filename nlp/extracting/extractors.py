@@ -14,12 +14,13 @@ import phonenumbers
 from nlp.extracting.asking import Asking, Extracted
 from nlp.extracting.english import English
 from nlp.extracting.french import French
+from nlp.extracting.language import Language
 from nlp.extracting.moments import Calendar, Match
 from shared.errors import ConfigError, InputError
 
 _ORDER = ("url", "email", "phone", "money", "time", "date", "duration", "number")
 """Of two that are as long, the first is given."""
-_LANGUAGES: dict[str, type[English | French]] = {"en": English, "fr": French}
+_LANGUAGES: dict[str, type[Language]] = {"en": English, "fr": French}
 _FUNCTION_WORDS = {
     "en": "the an to at in for of is are my i you it please from with by and was what this that next last tomorrow",
     "fr": "le la les un une de du des à au aux et je tu il elle mon ma mes pour dans est en sur avec par ce cette que",
@@ -51,7 +52,7 @@ class Extractors:
 
     def __init__(self, entities: Collection[str], languages: Sequence[str], time_zone: str, region: str | None) -> None:
         self.entities = frozenset(entities)
-        self.languages: dict[str, English | French] = {code: _LANGUAGES[code]() for code in languages}
+        self.languages: dict[str, Language] = {code: _LANGUAGES[code]() for code in languages}
         self._words: dict[str, frozenset[str]] = {code: frozenset(_FUNCTION_WORDS[code].split()) for code in languages}
         self.region = region
         if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nlp.text import Encoding, is_joined, is_unspaced
-from shared.bundle.calibration import probability_from_logit
+from shared.bundle.calibration import probabilities_from_logits, probability_from_logit
 from shared.bundle.read import Bundle
 from shared.errors import BundleError
 
@@ -269,10 +269,11 @@ def bounds_of(text: str) -> list[tuple[int, int]]:
     if text.isascii():
         return [found.span() for found in _PLAIN.finditer(text)]
     found: list[tuple[int, int]] = []
-    start, in_word = -1, False
+    start, in_word, flags = -1, False, 0
     for place, character in enumerate(text):
+        flags = flags + 1 if "\U0001f1e6" <= character <= "\U0001f1ff" else 0
         is_word = (character.isalnum() or character == "_") and not is_unspaced(character)
-        if place and _belongs(text, place) and (start >= 0 or not (is_word or character in _AHEAD)):
+        if place and _belongs(text, place, flags) and (start >= 0 or not (is_word or character in _AHEAD)):
             in_word |= is_word  # what is behind a blank, such as a mark, belongs to the blank
             continue
         if start >= 0 and not (in_word and is_word):
@@ -290,18 +291,21 @@ def bounds_of(text: str) -> list[tuple[int, int]]:
     return found
 
 
-def _belongs(text: str, place: int) -> bool:
-    """Whether the character at `place` is part of what people see as one character with that before it."""
+def _belongs(text: str, place: int, flags: int) -> bool:
+    """Whether the character at `place` is part of what people see as one character with that before it.
+
+    Args:
+        text: of any length.
+        place: above 0.
+        flags: how many letters of flags stand in a row up to this place; a flag is two of them.
+    """
     here, before = text[place], text[place - 1]
     if here.isspace():
         return False
     if before in _AHEAD or is_joined(text, place):
         return True
-    if "\U0001f1e6" <= here <= "\U0001f1ff":  # a flag is two of these letters
-        first = place
-        while first and "\U0001f1e6" <= text[first - 1] <= "\U0001f1ff":
-            first -= 1
-        return (place - first) % 2 == 1
+    if flags:
+        return flags % 2 == 0
     return here in _BEHIND or "\U000e0020" <= here <= "\U000e007f"
 
 
@@ -358,8 +362,7 @@ def found_spans(logits: np.ndarray, encoding: Encoding, kinds: Sequence[Kind]) -
     tags = best_tags(scores)
     if not tags.any():
         return []
-    chances = np.exp(scores - scores.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
+    chances = probabilities_from_logits(scores, 1.0, "single_label_classification")
     sure = np.clip(chances[np.arange(len(tags)), tags], _SURE, 1 - _SURE)
     found: list[Span] = []
     start = 0

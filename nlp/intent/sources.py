@@ -173,7 +173,7 @@ def read_marks(marks: Any, text: str, skip: Callable[[str, str], None]) -> tuple
     if isinstance(marks, str):
         try:
             marks = json.loads(marks) if marks.strip() else []
-        except ValueError:
+        except (ValueError, RecursionError):
             skip("entities that are no marks", f"{marks[:60]!r} is not JSON")
             return ()
     if not isinstance(marks, list | tuple):

@@ -118,7 +118,7 @@ def _example(row: dict[str, Any], source: int, fallback_id: str, name: str) -> E
     if isinstance(answers, str):  # as a dataset has them
         try:
             answers = json.loads(answers)
-        except ValueError:
+        except (ValueError, RecursionError):
             answers = None  # said below
     if isinstance(answers, list):  # a list of {text, answer_start}
         answers = {"text": [a["text"] for a in answers], "answer_start": [a["answer_start"] for a in answers]}

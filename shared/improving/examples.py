@@ -16,6 +16,7 @@ from shared.bundle.read import Bundle
 from shared.dataset.layout import LICENCE, PLACE, SHA256, SOURCE, TIME
 from shared.errors import ConfigError
 from shared.personal import masked
+from shared.records.judging import agreed, opinion_of
 from shared.records.reviewing import reviewed
 from shared.records.store import Store
 from shared.sources.tables import Row, normalised
@@ -97,9 +98,7 @@ def examples_of(store: Store, bundle: Bundle, *, since: datetime | None = None) 
         StoreError: the store cannot be read.
     """
     task = bundle.config.task
-    if task not in TASKS:
-        raise ConfigError(f"{bundle.path} is a bundle for {task}, of which no records are kept. Name one for "
-                          f"{', '.join(TASKS)}.")  # fmt: skip
+    check_task(bundle)
     rows = reviewed(store, bundle.config.name, since=since)
     rows = [row for row in rows if row["task"] == task]
     found = Examples(task, [], len(rows))
@@ -134,6 +133,13 @@ def examples_of(store: Store, bundle: Bundle, *, since: datetime | None = None) 
     return found
 
 
+def check_task(bundle: Bundle) -> None:
+    """Refuse a bundle of whose task no records are kept; raises ConfigError."""
+    if bundle.config.task not in TASKS:
+        raise ConfigError(f"{bundle.path} is a bundle for {bundle.config.task}, of which no records are kept. Name one "
+                          f"for {', '.join(TASKS)}.")  # fmt: skip
+
+
 def counted(left_out: Mapping[str, int]) -> list[str]:
     """Return how many were left out and why, the most frequent reason first.
 
@@ -143,17 +149,14 @@ def counted(left_out: Mapping[str, int]) -> list[str]:
     return [f"{count:,} {reason}" for reason, count in sorted(left_out.items(), key=lambda each: -each[1])]
 
 
-def _agreed(reviews: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...] | None, str | None] | str:
+def _agreed(reviews: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...] | None, str | None] | str:
     """Return labels and answer that more than half of the reviewers gave, or why there are none."""
-    votes = Counter(
-        (None if said["labels"] is None else tuple(sorted(set(said["labels"]))), said["answer"])
-        for said in reviews
-        if said["labels"] is not None or said["answer"] is not None
-    )
-    if not votes:
+    if all(opinion_of(said) is None for said in reviews):
         return "set aside"
-    best, count = votes.most_common(1)[0]
-    return best if 2 * count > votes.total() else "on which reviewers do not agree"
+    best = agreed(reviews)
+    if best is None:
+        return "on which reviewers do not agree"
+    return opinion_of(best) if best["labels"] is not None else None, best["answer"]
 
 
 def _provenance(record: Mapping[str, Any], group: str | None) -> Row:

@@ -18,7 +18,7 @@ from shared.dataset.read import Dataset
 from shared.errors import ConfigError
 from shared.improving.examples import counted, examples_of
 from shared.improving.version import Version, next_version
-from shared.records.store import Store, StoreError, check_url
+from shared.records.store import opened
 from shared.staging import write_whole
 from shared.training.recipe import read_recipe
 
@@ -79,18 +79,10 @@ def prepare(wanted: Improvement, url: str, args: Sequence[str]) -> dict[str, Any
             shutil.rmtree(wanted.output / part, ignore_errors=True)
     elif wanted.output.exists() and any(wanted.output.iterdir()):
         raise ConfigError(f"{wanted.output} is not empty. Name a new folder.")
-    check_url(url)
-    store = Store(url)
-    try:
-        if not store.is_there():
-            raise ConfigError(f"there are no records at {store.place}. Name the store as the service has it.")
+    with opened(url, must_exist=True) as store:
         start = None if wanted.since is None else (datetime.now(UTC) - wanted.since).replace(tzinfo=None)
         reviews = examples_of(store, wanted.live, since=start)
         forgotten = store.forgotten()
-    except StoreError as error:
-        raise ConfigError(f"the records at {store.place} cannot be read: {error}") from error
-    finally:
-        store.close()
     wanted.output.mkdir(parents=True, exist_ok=True)
     _write_begun(begun, mine, None)
     version = next_version(

@@ -18,7 +18,8 @@ from xml.sax.saxutils import quoteattr
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from shared.bundle.read import Bundle
-from shared.errors import ConfigError, DataError
+from shared.errors import DataError
+from shared.improving.examples import check_task
 from shared.records.inputs import photos_of
 from shared.records.queue import REASONS, Item, queue
 from shared.records.record import redacted
@@ -80,7 +81,7 @@ def tasks_of(store: Store, bundle: Bundle, limit: int) -> tuple[list[dict[str, A
         ConfigError: the bundle's task has no records.
         StoreError: the store cannot be read.
     """
-    _check_task(bundle)
+    check_task(bundle)
     parents = bundle.config.label_parents
     found = queue(store, bundle.config.name, REVIEWER, limit=limit, parents=parents)
     photos = photos_of(store, [item.record["id"] for item in found.items if item.record["has_photo"]])
@@ -97,7 +98,7 @@ def config_of(bundle: Bundle, labels: Sequence[str]) -> str:
     Raises:
         ConfigError: the bundle's task has no records.
     """
-    _check_task(bundle)
+    check_task(bundle)
     if bundle.config.task == "qa":
         lines = [
             '<Text name="text" value="$text"/>',
@@ -141,7 +142,7 @@ def keep_annotations(store: Store, bundle: Bundle, tasks: Sequence[_Task]) -> Im
         ConfigError: the bundle's task has no records.
         StoreError: the store cannot be written; what is counted as kept before is.
     """
-    _check_task(bundle)
+    check_task(bundle)
     imported = Imported()
     of_reviewer: dict[str, dict[int, Review]] = {}
     for task in tasks:
@@ -161,7 +162,8 @@ def keep_annotations(store: Store, bundle: Bundle, tasks: Sequence[_Task]) -> Im
     for reviewer, reviews in of_reviewer.items():
         for some in _parts(list(reviews.values())):
             unknown, _ = keep_reviews(store, bundle.config.name, reviewer, some)
-            there = [each for each in some if each.record not in set(unknown)]
+            gone = set(unknown)
+            there = [each for each in some if each.record not in gone]
             if unknown and there:  # nothing was kept
                 keep_reviews(store, bundle.config.name, reviewer, there)
             imported.unknown += unknown
@@ -170,12 +172,6 @@ def keep_annotations(store: Store, bundle: Bundle, tasks: Sequence[_Task]) -> Im
     imported.unknown = sorted(set(imported.unknown))
     imported.new_labels = sorted(set(imported.new_labels))
     return imported
-
-
-def _check_task(bundle: Bundle) -> None:
-    if bundle.config.task not in ("intent", "tagging", "qa"):
-        raise ConfigError(f"{bundle.path} is a bundle for {bundle.config.task}, of which no records are kept. Name one "
-                          "for intent, tagging or qa.")  # fmt: skip
 
 
 def _task(item: Item, photo: bytes | None) -> dict[str, Any]:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from shared.bundle.read import Bundle
-from shared.intervals import wilson
+from shared.intervals import effective, wilson
 from shared.pages import render
+from shared.records.judging import NO_ANSWER, is_right
 from shared.tuning.paired import SURE, difference
 
 MAX_CHANGES = 200
 """Kinds of changes that are listed."""
 _NOTHING = {"intent": "out of scope", "tagging": "no tag", "qa": "no answer"}
-_UNANSWERED = frozenset({"out_of_scope", "untagged", "unanswerable"})
 Pair = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The live record with its `feedback` and `reviews`, and the candidate's of the same item."""
 
@@ -37,7 +37,7 @@ def compare_silent(bundle: Bundle, found: Sequence[Pair]) -> dict[str, Any]:
     weights = np.array([1 / candidate["share"] for _, candidate in found], dtype=np.float64)
     is_same = np.array([_answer(live) == _answer(candidate) for live, candidate in found])
     agreement = float(np.average(is_same, weights=weights))
-    low, high = map(float, wilson(agreement, weights.sum() ** 2 / (weights**2).sum()))
+    low, high = map(float, wilson(agreement, effective(weights)))
     sides = [_side([pair[place] for pair in found], weights) for place in (0, 1)]
     compared = {
         "model": bundle.name,
@@ -73,7 +73,7 @@ def _side(rows: Sequence[Mapping[str, Any]], weights: np.ndarray) -> dict[str, f
         return float(np.average([float(values[place] or 0) for place in given], weights=weights[given]))
 
     return {
-        "without_answer": mean([float(row["outcome"] in _UNANSWERED) for row in rows]),
+        "without_answer": mean([float(row["outcome"] in NO_ANSWER) for row in rows]),
         "confidence": mean([row["confidence"] for row in rows]),
         "out_of_scope_score": mean([row["out_of_scope_score"] for row in rows]),
     }
@@ -81,7 +81,7 @@ def _side(rows: Sequence[Mapping[str, Any]], weights: np.ndarray) -> dict[str, f
 
 def _changes(task: str, found: Sequence[Pair]) -> list[dict[str, Any]]:
     def shown(row: Mapping[str, Any]) -> str:
-        if row["outcome"] in _UNANSWERED:
+        if row["outcome"] in NO_ANSWER:
             return _NOTHING[task]
         return ", ".join(sorted(row["labels"])) or "an answer"
 
@@ -139,31 +139,7 @@ def _is_right(bundle: Bundle, row: Mapping[str, Any], live: Mapping[str, Any], s
             return None  # the words of the two are not kept
         is_same = _answer(row) == _answer(live)
         return is_same if said["right"] else False if is_same else None
-    if is_question:
-        return _is_right_answer(row, said.get("answer"))
-    if said.get("labels") is None:
-        return None
-    return _with_parents(bundle, said["labels"]) == _with_parents(bundle, row["labels"])
-
-
-def _is_right_answer(row: Mapping[str, Any], wanted: str | None) -> bool | None:
-    """Return whether an answer is right, as far as that can be told without its words; else None."""
-    if wanted is None:
-        return None
-    is_given = row["outcome"] not in _UNANSWERED
-    if is_given != bool(wanted.strip()):
-        return False
-    return None if is_given else True
-
-
-def _with_parents(bundle: Bundle, labels: Sequence[str]) -> set[str]:
-    found, waiting = set[str](), list(labels)
-    while waiting:
-        label = waiting.pop()
-        if label not in found:
-            found.add(label)
-            waiting += bundle.config.label_parents.get(label, [])
-    return found
+    return is_right({**row, "answer": None}, said, bundle.config.label_parents)
 
 
 def _sentence(found: Mapping[str, Any]) -> str:

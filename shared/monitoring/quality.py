@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from shared.bundle.read import Bundle
-from shared.intervals import wilson
-from shared.monitoring.windows import NO_ANSWER, Sample, effective, weights_of
+from shared.intervals import effective, wilson
+from shared.monitoring.windows import NO_ANSWER, Sample, weights_of
+from shared.records.judging import agreed, is_right
 
 AUDIT = "audit"
 """Reason of a review whose record was drawn at random."""
@@ -36,13 +36,14 @@ def quality(
         that somebody found helpful, of those that somebody judged so; `expected`: mean confidence of what was given,
         None if nothing was.
     """
-    said = [(row, verdict) for row in rows if (verdict := _verdict(bundle, row)) is not None]
+    parents = bundle.config.label_parents
+    said = [(row, verdict) for row in rows if (verdict := _verdict(row, parents)) is not None]
     thumbs = [newest for row in rows if (newest := _newest(row, "helpful")) is not None]
     outcome, _ = NO_ANSWER[bundle.config.task]
     given = [row for row in rows if row["outcome"] != outcome and row["confidence"] is not None]
     expected = np.average([row["confidence"] for row in given], weights=weights_of(given)) if given else None
     return {
-        "audited": _audited(bundle, audits),
+        "audited": _audited(audits, parents),
         **_share(said),
         "corrected": corrected(rows, said, outcome),
         "thumbs": len(thumbs),
@@ -88,40 +89,13 @@ def corrected(
     return {"value": float(value), "low": low, "high": high}
 
 
-def is_right(bundle: Bundle, row: Mapping[str, Any], said: Mapping[str, Any]) -> bool | None:
-    """Return whether an answer is right by one person's word; None if it does not tell.
-
-    Args:
-        bundle: of the model that answered.
-        row: the record.
-        said: one entry of its feedback.
-    """
-    if said["right"] is not None:
-        return bool(said["right"])
-    if said["labels"] is not None:
-        return _with_parents(bundle, said["labels"]) == _with_parents(bundle, row["labels"])
-    if said["answer"] is None:
-        return None
-    is_given = row["outcome"] != NO_ANSWER["qa"][0]
-    wanted = _words(said["answer"])
-    if is_given != bool(wanted):
-        return False
-    if not is_given:
-        return True
-    return None if row["answer"] is None else _words(row["answer"]) == wanted  # the words may not have been kept
-
-
-def _audited(bundle: Bundle, audits: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the share right by the newest audit of each record; None if there is none that tells."""
+def _audited(audits: Sequence[Mapping[str, Any]], parents: Mapping[str, Sequence[str]]) -> dict[str, Any] | None:
+    """Return the share right by what most reviewers say of each record; None if there is none that tells."""
     said = []
     for row in audits:
-        told = [
-            verdict
-            for review in row["reviews"]
-            if review["reason"] == AUDIT and not (review["labels"] is None and review["answer"] is None)
-            and (verdict := is_right(bundle, row, {**review, "right": None})) is not None
-        ]  # fmt: skip
-        said += [(row, told[-1])] if told else []
+        told = agreed([review for review in row["reviews"] if review["reason"] == AUDIT])
+        verdict = is_right(row, told, parents) if told is not None else None
+        said += [(row, verdict)] if verdict is not None else []
     return _share(said) if said else None
 
 
@@ -158,28 +132,12 @@ def _bands(
             yield in_window & (nearest[of_rows] == band), with_said & (of_said == band)
 
 
-def _verdict(bundle: Bundle, row: Mapping[str, Any]) -> bool | None:
+def _verdict(row: Mapping[str, Any], parents: Mapping[str, Sequence[str]]) -> bool | None:
     """Return what the newest feedback that tells says."""
-    told = [verdict for said in row["feedback"] if (verdict := is_right(bundle, row, said)) is not None]
+    told = [verdict for said in row["feedback"] if (verdict := is_right(row, said, parents)) is not None]
     return told[-1] if told else None
 
 
 def _newest(row: Mapping[str, Any], name: str) -> bool | None:
     told = [bool(said[name]) for said in row["feedback"] if said[name] is not None]
     return told[-1] if told else None
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
-
-
-def _with_parents(bundle: Bundle, labels: Sequence[str]) -> set[str]:
-    """Return labels with all that they are kinds of: whoever says cat need not say animal."""
-    found: set[str] = set()
-    waiting = list(labels)
-    while waiting:
-        label = waiting.pop()
-        if label not in found:
-            found.add(label)
-            waiting += bundle.config.label_parents.get(label, [])
-    return found

@@ -89,7 +89,10 @@ class Monitor:
             if not self._store.is_there():
                 return
             for newest in newest_findings(self._store, self.bundle.config.name):
-                self.gauges.show(newest.found, newest.time.replace(tzinfo=UTC))
+                looked = min(
+                    newest.time.replace(tzinfo=UTC), self._clock()
+                )  # the clock of that time may have been wrong
+                self.gauges.show(newest.found, looked)
         except (StoreError, KeyError, TypeError) as error:  # another version of Percept may have written it
             self._say(f"what was found before cannot be read: {error}")
 

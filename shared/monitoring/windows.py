@@ -11,6 +11,7 @@ import numpy as np
 from shared.bundle.layout import AnswerDecision, IntentDecision, TagDecision
 from shared.bundle.read import Bundle
 from shared.bundle.reference import Reference
+from shared.intervals import effective
 
 NO_ANSWER = {
     "intent": ("out_of_scope", "out of scope"),
@@ -71,15 +72,6 @@ class Sample:
 def plain(values: np.ndarray) -> Sample:
     """Return numbers that count for one each."""
     return Sample(np.asarray(values, dtype=np.float64), np.ones(len(values)))
-
-
-def effective(weights: np.ndarray) -> float:
-    """Return how many equal weights say as much as these. Source: Kish 1965, "Survey Sampling".
-
-    >>> effective(np.array([1.0, 1.0, 1.0])), effective(np.array([1.0, 1.0, 4.0]))
-    (3.0, 2.0)
-    """
-    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,8 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from shared.records.store import Store
+from shared.records.store import Store, rows_in
 from shared.records.tables import RECORDS
-
-_AT_ONCE = 1000
-"""Databases limit the parameters of a query."""
 
 
 def texts_of(store: Store, ids: Sequence[int]) -> dict[int, str]:
@@ -25,9 +22,7 @@ def photos_of(store: Store, ids: Sequence[int]) -> dict[int, bytes]:
 
 
 def _read(store: Store, ids: Sequence[int], column: Literal["text", "photo"]) -> dict[int, object]:
-    wanted, found = RECORDS.c[column], {}
+    wanted = RECORDS.c[column]
+    query = sa.select(RECORDS.c.id, wanted).where(wanted.is_not(None))
     with store.reading() as connection:
-        for start in range(0, len(ids), _AT_ONCE):
-            some = sa.select(RECORDS.c.id, wanted).where(RECORDS.c.id.in_(ids[start : start + _AT_ONCE]))
-            found.update({row[0]: row[1] for row in connection.execute(some.where(wanted.is_not(None)))})
-    return found
+        return {row.id: row._mapping[wanted] for row in rows_in(connection, query, RECORDS.c.id, ids)}

@@ -7,9 +7,6 @@ Records with identical inputs are one item.
 from __future__ import annotations
 
 import hashlib
-import math
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import sqlalchemy as sa
 
-from shared.intervals import wilson
+from shared.intervals import effective, wilson
+from shared.records.judging import NO_ANSWER, agreed, is_right, opinion_of
 from shared.records.store import Store
 from shared.records.tables import FEEDBACK, FINDINGS, RECORDS, REVIEWS
 
@@ -36,7 +34,6 @@ LOW_CONFIDENCE = 0.6
 NEAR = 0.2
 """No answer is uncertain where the score was at most so much below the least with which one was given."""
 _EVERY = round(1 / AUDIT_SHARE)
-_NO_ANSWER = frozenset({"out_of_scope", "untagged", "unanswerable"})
 _SHOWN = tuple(column for column in RECORDS.c if column.name not in ("features", "photo"))
 
 
@@ -220,47 +217,6 @@ def audited(store: Store, model: str, *, since: datetime | None = None) -> list[
     ]
 
 
-def opinion_of(review: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return what a review says in a form that can be compared; None where it was set aside.
-
-    >>> opinion_of({"labels": ["b", "a"], "answer": None}), opinion_of({"labels": None, "answer": "At nine. "})
-    (('a', 'b'), ('at', 'nine'))
-    """
-    if review["labels"] is not None:
-        return tuple(sorted(set(review["labels"])))
-    return None if review["answer"] is None else tuple(_words(review["answer"]))
-
-
-def agreed(reviews: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the review that more than half of those that say something agree with; None without such a majority."""
-    told = [(each, opinion) for each in reviews if (opinion := opinion_of(each)) is not None]
-    counts = Counter(opinion for _, opinion in told)
-    best = [each for each, opinion in told if 2 * counts[opinion] > len(told)]
-    return best[-1] if best else None
-
-
-def is_right(row: Any, said: Mapping[str, Any], parents: Mapping[str, Sequence[str]]) -> bool | None:
-    """Return whether an answer is as somebody says; None if that does not tell.
-
-    Args:
-        row: of the record: `outcome`, `labels` and `answer`.
-        said: `labels` or `answer`, and `right` of feedback.
-        parents: label -> the labels that it is a kind of.
-    """
-    if said.get("right") is not None:
-        return bool(said["right"])
-    if said["labels"] is not None:
-        return _with_parents(said["labels"], parents) == _with_parents(row.labels, parents)
-    if said["answer"] is None:
-        return None
-    wanted, is_given = _words(said["answer"]), row.outcome not in _NO_ANSWER
-    if is_given != bool(wanted):
-        return False
-    if not is_given:
-        return True
-    return None if row.answer is None else _words(row.answer) == wanted
-
-
 def _rows(connection: sa.Connection, model: str) -> tuple[tuple[int, str | None], list[Any]]:
     """Return how many records there are with their task, and small columns of those that have an input."""
     columns = [RECORDS.c[name] for name in ("id", "request_id", "item", "version", "outcome", "labels", "confidence",
@@ -328,7 +284,7 @@ def _reasons(
     for row in rows:
         said = feedback.get(row.id)
         other = candidates.get((row.request_id, row.item, row.version))
-        if said is not None and is_right(row, said, parents) is False:
+        if said is not None and is_right(row._mapping, said, parents) is False:
             told = {"labels": said["labels"], "answer": said["answer"], "by": "feedback"}
             found[row.id] = _Found("disagreed", -row.id, said=told)
         elif row.id in groups:
@@ -353,7 +309,7 @@ def _doubts(rows: Sequence[Any]) -> dict[int, float]:
         score = _deciding(row)
         if score is None:
             continue
-        if row.outcome in _NO_ANSWER:
+        if row.outcome in NO_ANSWER:
             without.append((row.id, score))
             continue
         edge = score if edge is None else min(edge, score)
@@ -405,7 +361,7 @@ def _candidates(connection: sa.Connection, model: str, oldest: int) -> dict[tupl
     found: dict[tuple[str, int, str], dict[str, Any]] = {}
     for row in connection.execute(query.order_by(RECORDS.c.id.desc()).limit(MOST_RECORDS)):
         is_qa = row.task == "qa"
-        is_given = row.outcome not in _NO_ANSWER
+        is_given = row.outcome not in NO_ANSWER
         answer = (row.answer if is_given else "") if is_qa else None
         said = {"labels": None if is_qa else row.labels, "answer": answer, "version": row.version, "is_given": is_given}
         found.setdefault((row.request_id, row.item, row.shadow_of), said)
@@ -414,7 +370,7 @@ def _candidates(connection: sa.Connection, model: str, oldest: int) -> dict[tupl
 
 def _differs(row: Any, other: Mapping[str, Any]) -> bool:
     """Return whether a candidate answered otherwise; its words may not have been kept."""
-    return other["is_given"] != (row.outcome not in _NO_ANSWER) or is_right(row, other, {}) is False
+    return other["is_given"] != (row.outcome not in NO_ANSWER) or is_right(row._mapping, other, {}) is False
 
 
 def _ordered(
@@ -496,18 +452,11 @@ def _items(connection: sa.Connection, chosen: Sequence[tuple[Why, _Same]], found
 
 
 def _sample(sames: Iterable[_Same]) -> list[tuple[Any, list[dict[str, Any]]]]:
-    """Return the records of the random sample, each with what reviewers said of it."""
-    drawn = [
-        (draw(row.id), row, same.reviews) for same in sames if same.reviews for row in same.rows
-    ]  # all that were judged, for whatever reason
-    last = max(
-        (place for place, row, reviews in drawn if any(_is_audit_of(each, row.id) for each in reviews)), default=-1.0
-    )
-    return [(row, reviews) for place, row, reviews in drawn if place <= last]
-
-
-def _is_audit_of(review: Mapping[str, Any], record: int) -> bool:
-    return bool(review["record"] == record and review["reason"] == "audit")
+    """Return the records of the random sample, each with what reviewers said of it for whatever reason."""
+    judged = [(draw(row.id), row, same.reviews) for same in sames if same.reviews for row in same.rows]
+    as_drawn = {each["record"] for _, _, reviews in judged for each in reviews if each["reason"] == "audit"}
+    last = max((place for place, row, _ in judged if row.id in as_drawn), default=-1.0)
+    return [(row, reviews) for place, row, reviews in judged if place <= last]
 
 
 def _audit(sames: Iterable[_Same], parents: Mapping[str, Sequence[str]]) -> Audit:
@@ -516,28 +465,12 @@ def _audit(sames: Iterable[_Same], parents: Mapping[str, Sequence[str]]) -> Audi
     weights: list[float] = []
     for row, reviews in _sample(sames):
         said = agreed(reviews)
-        verdict = is_right(row, {**said, "right": None}, parents) if said is not None else None
+        verdict = is_right(row._mapping, said, parents) if said is not None else None
         if verdict is not None:
             verdicts.append(verdict)
             weights.append(1 / row.share if row.share else 1.0)
     if not verdicts:
         return Audit(0, None, None, None)
     share = float(np.average(verdicts, weights=weights))
-    size = sum(weights) ** 2 / math.fsum(weight**2 for weight in weights)  # Kish's effective sample size
-    low, high = map(float, wilson(share, size))
+    low, high = map(float, wilson(share, effective(np.array(weights))))
     return Audit(len(verdicts), share, low, high)
-
-
-def _with_parents(labels: Iterable[str], parents: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(labels)
-    while waiting:
-        label = waiting.pop()
-        if label not in found:
-            found.add(label)
-            waiting += parents.get(label, ())
-    return found
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())

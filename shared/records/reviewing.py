@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from shared.records.store import Store
+from shared.records.store import Store, rows_in
 from shared.records.tables import RECORDS, REVIEWS
 
 
@@ -107,25 +107,11 @@ def reviewed(store: Store, model: str, *, since: datetime | None = None) -> list
         query = sa.select(REVIEWS).join(RECORDS, REVIEWS.c.record == RECORDS.c.id).where(*wanted)
         for row in connection.execute(query.order_by(REVIEWS.c.time, REVIEWS.c.id)).mappings():
             reviews.setdefault(row["record"], []).append(dict(row))
-        ids = [id_ for id_, said in reviews.items() if since is None or _newest(said) >= since]
-        found = _records_of(connection, ids)
-    return [row | {"reviews": reviews[row["id"]]} for row in found]
+        ids = [id_ for id_, said in reviews.items() if since is None or said[-1]["time"] >= since]
+        found = [dict(row._mapping) for row in rows_in(connection, sa.select(RECORDS), RECORDS.c.id, ids)]
+    return [row | {"reviews": reviews[row["id"]]} for row in sorted(found, key=lambda row: (row["time"], row["id"]))]
 
 
 def _of_model(connection: sa.Connection, model: str, ids: Sequence[int]) -> list[int]:
     query = sa.select(RECORDS.c.id).where(RECORDS.c.id.in_(ids), RECORDS.c.model == model)
     return list(connection.scalars(query.where(RECORDS.c.shadow_of.is_(None))))
-
-
-def _newest(said: Sequence[dict[str, Any]]) -> datetime:
-    newest: datetime = said[-1]["time"]
-    return newest
-
-
-def _records_of(connection: sa.Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Return records by their ids, the oldest first; a thousand at a time, since databases limit parameters."""
-    rows: list[dict[str, Any]] = []
-    for start in range(0, len(ids), 1000):
-        some = sa.select(RECORDS).where(RECORDS.c.id.in_(ids[start : start + 1000]))
-        rows += [dict(row) for row in connection.execute(some).mappings()]
-    return sorted(rows, key=lambda row: (row["time"], row["id"]))

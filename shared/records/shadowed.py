@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from shared.records.store import Store
+from shared.records.store import Store, rows_in
 from shared.records.tables import FEEDBACK, RECORDS, REVIEWS
 
 _LARGE = frozenset({"features", "text", "context", "answer", "photo"})
-_AT_ONCE = 500
-"""Ids of one query: databases limit parameters."""
 
 
 def pairs(
@@ -50,25 +47,13 @@ def pairs(
     with store.reading() as connection:
         ids = [(candidate, of_live) for candidate, of_live in connection.execute(query)]
         columns = [column for column in RECORDS.c if column.name not in _LARGE]
-        rows = _by(connection, sa.select(*columns), RECORDS.c.id, [each for both in ids for each in both])
-        found = {row["id"]: row for row in rows}
-        lives = [of_live for _, of_live in ids]
-        said: dict[str, list[dict[str, Any]]] = {}
+        rows = rows_in(connection, sa.select(*columns), RECORDS.c.id, [each for both in ids for each in both])
+        found = {row.id: dict(row._mapping) for row in rows}
+        lives = list(dict.fromkeys(live for _, live in ids if live in found))  # others were deleted meanwhile
         for name, table in (("feedback", FEEDBACK), ("reviews", REVIEWS)):
-            said[name] = sorted(
-                _by(connection, sa.select(table), table.c.record, lives), key=lambda row: (row["time"], row["id"])
-            )
-    for of_live in lives:
-        for name, rows in said.items():
-            found[of_live][name] = [row for row in rows if row["record"] == of_live] if rows else []
+            for of_live in lives:
+                found[of_live][name] = []
+            said = rows_in(connection, sa.select(table), table.c.record, lives)
+            for row in sorted(said, key=lambda row: (row.time, row.id)):
+                found[row.record][name].append(dict(row._mapping))
     return [(found[of_live], found[candidate]) for candidate, of_live in ids if {of_live, candidate} <= found.keys()]
-
-
-def _by(
-    connection: sa.Connection, query: sa.Select[Any], column: sa.Column[Any], ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for start in range(0, len(ids), _AT_ONCE):
-        some = query.where(column.in_(ids[start : start + _AT_ONCE]))
-        rows += [dict(row) for row in connection.execute(some).mappings()]
-    return rows

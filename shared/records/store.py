@@ -40,6 +40,8 @@ CONNECT_S = 3
 _STATEMENT_S = 10
 _SWEEP_ROWS = 500
 """Deleted at once: others get their turn in between."""
+_AT_ONCE = 1000
+"""Parameters of one query."""
 _WRITES = "percept_writes"
 _LARGE = frozenset({"features", "text", "context", "photo"})
 """Columns that are read only where they are needed."""
@@ -77,6 +79,40 @@ def shown_place(url: URL) -> str:
     hidden = {name: "***" for name in url.query if re.search("pass|pwd|secret|token|key", name, re.IGNORECASE)}
     shown = url.update_query_dict(hidden) if hidden else url
     return shown.render_as_string(hide_password=True).replace("%2A", "*")
+
+
+@contextmanager
+def opened(url: str, *, must_exist: bool = False) -> Iterator[Store]:
+    """Give a command the store, and close it.
+
+    Args:
+        url: of the store.
+        must_exist: refuse one that no service has made yet.
+
+    Raises:
+        ConfigError: it is no URL, there is no such store, or it did not do what it was asked: a StoreError becomes one.
+    """
+    check_url(url)
+    store = Store(url)
+    try:
+        if must_exist and not store.is_there():
+            raise ConfigError(f"there are no records in {store.place}. Name the store as the service has it.")
+        yield store
+    except StoreError as error:
+        raise ConfigError(f"the records in {store.place} cannot be used ({error.reason}): {error}") from error
+    finally:
+        store.close()
+
+
+def rows_in(
+    connection: Connection, query: sa.Select[Any], column: sa.Column[Any], values: Sequence[Any]
+) -> Iterator[sa.Row[Any]]:
+    """Yield the rows of a query whose column has one of these values, in no order; some values at a time.
+
+    Databases limit the parameters of a query.
+    """
+    for start in range(0, len(values), _AT_ONCE):
+        yield from connection.execute(query.where(column.in_(values[start : start + _AT_ONCE])))
 
 
 class StoreError(Exception):

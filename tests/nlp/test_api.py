@@ -104,7 +104,7 @@ def test_understanding_gives_intent_and_answer_in_one_call(
     client: TestClient, intent_bundle: Bundle, qa_bundle: Bundle
 ):
     body = post(client, "/v1/understand", text="Combien coûte le moteur ?", top_k=2)
-    assert set(body) == {"models", "intent", "is_question", "answer", "sentence", "others", "passages"}
+    assert set(body) == {"models", "intent", "entities", "is_question", "answer", "sentence", "others", "passages"}
     assert [body["models"][task]["name"] for task in ("intent", "qa")] == [intent_bundle.name, qa_bundle.name]
     assert (body["is_question"], body["intent"]["out_of_scope"], len(body["intent"]["ranking"])) == (True, True, 2)
     assert body["answer"]["text"] == "42"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nlp.engine import LONG_TEXT, LanguageEngine, TextModel
+from nlp.extracting import Asking
 from nlp.text import INPUT_IDS
 from shared.errors import DeadlineExceeded, InputError, NotReady, Overloaded
 from shared.serving.settings import Settings
@@ -155,3 +156,28 @@ def test_closing_answers_what_is_in_hand_and_refuses_what_comes(with_engine):
         await closing
 
     with_engine(use)
+
+
+def test_of_a_caller_who_gave_up_rules_read_no_further_text(with_engine):
+    async def use(engine: LanguageEngine) -> None:
+        begun, opened, read = threading.Event(), threading.Event(), []
+        read_one = engine.extractors.read
+
+        def held(text: str, asking: Asking):
+            begun.set()
+            assert opened.wait(30)
+            read.append(text)
+            return read_one(text, asking)
+
+        engine.extractors.read = held
+        texts = [f"{place} " * 200 for place in range(5)]
+        job = asyncio.ensure_future(engine.extract(texts, Asking()))
+        await asyncio.to_thread(begun.wait, 30)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        opened.set()
+        await engine.extract(["tomorrow " * 200], Asking())  # on the same thread, behind what is left
+        assert [text[0] for text in read] == ["0", "t"]
+
+    with_engine(use, extractors=["date"])

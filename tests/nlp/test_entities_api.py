@@ -142,6 +142,17 @@ def test_rules_read_beside_the_network(found_by_both: TestClient):
     assert [each["start"] for each in result["entities"]] == sorted(each["start"] for each in result["entities"])
 
 
+@pytest.mark.parametrize("with_intents", [True, False])
+def test_what_is_understood_has_entities_with_and_without_an_intent_model(
+    open_client: OpenClient, bundle: Bundle, *, with_intents: bool
+):
+    intent = bundle.path if with_intents else "none"
+    with open_client(intent=intent, extractors=["date"]) as client:
+        body = post(client, "/v1/understand", text="play Ada tomorrow", **NOW)
+        assert [each["text"] for each in body["entities"]] == (["Ada"] if with_intents else []) + ["tomorrow"]
+        assert (body["intent"] and body["intent"]["entities"]) == (body["entities"] if with_intents else None)
+
+
 def test_a_request_chooses_among_the_extractors(found_by_both: TestClient):
     text = "20 dollars tomorrow"
     for extract, expected in ((["money"], ["money"]), ([], []), (None, ["money", "date"])):
@@ -183,7 +194,9 @@ def test_what_is_not_there_is_refused_by_name(found_by_rules: TestClient, sent: 
         assert (status, message in said) == (400, True), said
 
 
-@pytest.mark.parametrize("sent", [{"extract": ["colour"]}, {"language": "de"}, {"now": "yesterday"}, {"texts": ["a"]}])
+@pytest.mark.parametrize(
+    "sent", [{"extract": ["colour"]}, {"language": "de"}, {"now": "yesterday"}, {"now": 0}, {"texts": ["a"]}]
+)
 def test_a_field_that_does_not_fit_is_422(found_by_rules: TestClient, sent: dict):
     assert refused(found_by_rules, "/v1/entities", text="tomorrow", **sent)[0] == 422
 

@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from shared.errors import DataError
+from shared.labels import with_parents
 
 LIKELY = 0.5
 """A score from which a tag is likelier than not."""
@@ -44,14 +45,7 @@ def all_labels(labels: Iterable[str], parents: Mapping[str, Sequence[str]]) -> l
     >>> all_labels(["tabby"], {"tabby": ["cat"], "cat": ["animal"], "car": ["vehicle"]})
     ['animal', 'cat', 'tabby']
     """
-    found: set[str] = set()
-    waiting = list(labels)
-    while waiting:
-        label = waiting.pop()
-        if label not in found:
-            found.add(label)
-            waiting.extend(parents.get(label, ()))
-    return sorted(found)
+    return sorted(with_parents(labels, parents))
 
 
 class Hierarchy:

@@ -90,6 +90,23 @@ def route_path(scope: Scope) -> str:
     return path.removeprefix(scope.get("app_root_path", scope.get("root_path", "")))
 
 
+async def check_size(request: Request, most: int, of: str) -> None:
+    """Refuse a body that is larger than its route takes, which is less than the service does.
+
+    Args:
+        request: whose body is not read yet.
+        most: bytes.
+        of: what such a body is, as the message has it.
+
+    Raises:
+        TooLarge: it is larger, by what it declares or once it is read.
+    """
+    declared = header(request.scope, b"content-length")
+    size = int(declared) if declared.isdecimal() else len(await request.body())
+    if size > most:
+        raise TooLarge(f"{of} of {size} bytes came; the limit is {most}. Send less at once.")
+
+
 async def read_json(request: Request, schema: type[Body]) -> Body:
     """Return the body as its schema reads it, whatever the content type says.
 

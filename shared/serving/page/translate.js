@@ -43,10 +43,17 @@ const turn = (owner, name, read, write) => {
 const turnText = (node) => {
   if (!node.parentElement?.closest(KEPT)) turn(node, "text", () => node.data, (text) => { node.data = text; });
 };
+const nameOf = (names, tag) => {
+  try {
+    return names.of(tag);
+  } catch {  // a model card may say anything, such as en_US
+    return tag;
+  }
+};
 const turnElement = (element) => {
   if (element.dataset.languages) {
     const names = new Intl.DisplayNames(isFrench ? "fr" : "en", { type: "language" });
-    const shown = element.dataset.languages.split(" ").map((tag) => names.of(tag)).join(", ");
+    const shown = element.dataset.languages.split(" ").map((tag) => nameOf(names, tag)).join(", ");
     if (element.textContent !== shown) element.textContent = shown;
   }
   if (element.closest("[translate=no]")) return;

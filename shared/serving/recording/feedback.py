@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -86,6 +87,17 @@ class FeedbackResponse(BaseModel):
     item: int
     task: str = Field(description="Of the answer.")
     replaced: bool = Field(description="Whether it took the place of earlier feedback with the same key.")
+
+
+class CallerSaid(BaseModel):
+    """What a caller said."""
+
+    time: datetime
+    right: bool | None
+    helpful: bool | None
+    labels: list[str] | None
+    answer: str | None
+    comment: str | None
 
 
 async def keep_feedback(recorder: Recorder, scope: Scope, said: FeedbackRequest) -> FeedbackResponse:

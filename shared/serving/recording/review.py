@@ -15,14 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.responses import HTMLResponse, Response
 
 from shared.bundle.read import Bundle
-from shared.errors import InputError, NotFound, TooLarge
+from shared.errors import InputError, NotFound
 from shared.records.record import redacted
 from shared.serving.access.keys import ADMIN_NAME
 from shared.serving.access.policy import admin_only
 from shared.serving.http.browser import headers_of
 from shared.serving.http.errors import error_responses
-from shared.serving.http.requests import CALLER, Whole, examples, header, json_body, read_json
-from shared.serving.recording.feedback import MAX_ANSWER_CHARS, MAX_COMMENT_CHARS, MAX_LABEL_CHARS, MAX_LABELS
+from shared.serving.http.requests import CALLER, Whole, check_size, examples, json_body, read_json
+from shared.serving.recording.feedback import (
+    MAX_ANSWER_CHARS,
+    MAX_COMMENT_CHARS,
+    MAX_LABEL_CHARS,
+    MAX_LABELS,
+    CallerSaid,
+)
 from shared.serving.recording.notes import Recorder, needed, recorder_of
 from shared.serving.settings import PREFIX, Settings
 
@@ -111,17 +117,6 @@ class SaidOut(BaseModel):
     by: str = Field(description="feedback, or the version of the candidate that answered beside.")
     labels: list[str] | None
     answer: str | None
-
-
-class CallerSaid(BaseModel):
-    """What a caller said."""
-
-    time: datetime
-    right: bool | None
-    helpful: bool | None
-    labels: list[str] | None
-    answer: str | None
-    comment: str | None
 
 
 class ReviewOut(BaseModel):
@@ -257,7 +252,7 @@ def make_review_router(settings: Settings, models: Callable[[], Sequence[Reviewe
         place of what was said before.
         """
         keeping = needed(recorder)
-        await _check_size(request)
+        await check_size(request, MAX_BODY_BYTES, "reviews")
         said = await read_json(request, ReviewsIn)
         return await _keep(keeping, models(), _reviewer(request), said)
 
@@ -431,10 +426,3 @@ def _reviewer(request: Request) -> str:
     """Return the name of the administrator's key."""
     caller = request.scope.get(CALLER)
     return caller.name if caller is not None else ADMIN_NAME
-
-
-async def _check_size(request: Request) -> None:
-    declared = header(request.scope, b"content-length")
-    size = int(declared) if declared.isdecimal() else len(await request.body())
-    if size > MAX_BODY_BYTES:
-        raise TooLarge(f"the reviews have {size} bytes; the limit is {MAX_BODY_BYTES}. Send fewer at once.")

@@ -10,11 +10,12 @@ import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 
-from shared.errors import InputError, TooLarge
+from shared.errors import InputError
 from shared.serving.access.policy import admin_only
 from shared.serving.http.errors import error_responses
-from shared.serving.http.requests import examples, header, json_body, read_json
+from shared.serving.http.requests import check_size, examples, json_body, read_json
 from shared.serving.recording.feedback import (
+    CallerSaid,
     FeedbackRequest,
     FeedbackResponse,
     is_request_id,
@@ -27,16 +28,10 @@ from shared.serving.settings import Settings
 MAX_BODY_BYTES = 128 << 10
 
 
-class FeedbackOut(BaseModel):
+class FeedbackOut(CallerSaid):
     """What was said of an item."""
 
-    time: datetime
     key: str = Field(description="Name of the key that it came with; empty if the service needs none.")
-    right: bool | None
-    helpful: bool | None
-    labels: list[str] | None
-    answer: str | None
-    comment: str | None
 
 
 class RecordOut(BaseModel):
@@ -105,7 +100,7 @@ def make_records_router(settings: Settings) -> APIRouter:
         404 if there is no record of the answer: it was not kept, is too old, or was never given.
         """
         keeping = needed(recorder)
-        await _check_size(request)
+        await check_size(request, MAX_BODY_BYTES, "feedback")
         said = await read_json(request, FeedbackRequest)
         return await keep_feedback(keeping, request.scope, said)
 
@@ -146,13 +141,6 @@ def make_records_router(settings: Settings) -> APIRouter:
         return DeletedResponse(records=deleted.records, feedback=deleted.feedback)
 
     return router
-
-
-async def _check_size(request: Request) -> None:
-    declared = header(request.scope, b"content-length")
-    size = int(declared) if declared.isdecimal() else len(await request.body())
-    if size > MAX_BODY_BYTES:
-        raise TooLarge(f"the feedback has {size} bytes; the limit is {MAX_BODY_BYTES}. Send a shorter one.")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

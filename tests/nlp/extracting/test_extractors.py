@@ -166,3 +166,16 @@ def test_the_first_and_the_last_day_are_read_or_refused(extractors: Extractors, 
 
 def test_behind_the_limit_nothing_is_read(extractors: Extractors):
     assert found(extractors, "x " * (MAX_CHARS // 2) + "tomorrow") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("5 APRİL 2027", "date", "2027-04-05"),
+        ("dans 5 mınutes", "time", "2026-11-24T10:20:00+01:00"),
+        ("for 3 mİnutes", "duration", "PT3M"),
+        ("demain à mİnuit", "time", "2026-11-25T00:00:00+01:00"),
+    ],
+)
+def test_a_turkish_i_is_an_i(extractors: Extractors, text: str, kind: str, value: str):
+    assert (kind, value) in [(entity, meant) for entity, _, meant in found(extractors, text)]

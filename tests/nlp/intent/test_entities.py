@@ -94,6 +94,10 @@ def test_words_are_the_texts_own(text: str, words: list[str]):
     assert [text[start:end] for start, end in bounds_of(text)] == words
 
 
+def test_flags_in_a_row_are_read_in_one_go():
+    assert bounds_of("🇫🇷" * 5000 + "🇫") == [(place, min(place + 2, 10_001)) for place in range(0, 10_001, 2)]
+
+
 def test_the_best_tags_are_those_of_a_search_through_all():
     numbers = np.random.default_rng(0)
     for _ in range(50):

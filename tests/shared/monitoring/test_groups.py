@@ -16,7 +16,7 @@ from scripts.main import main
 from shared.bundle.read import Bundle
 from shared.monitoring.diagnosis import brightness, languages
 from shared.monitoring.groups import MOST_GROUPS, MOST_RECORDS, new_groups
-from shared.monitoring.report import lines
+from shared.monitoring.sentences import lines
 from tests.shared.monitoring.conftest import FEATURES, Write, answers
 
 PARKING = [f"parking for my {what} please" for what in ("car", "van", "bike", "bus")]

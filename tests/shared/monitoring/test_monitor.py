@@ -79,7 +79,7 @@ def test_a_file_that_is_no_database_is_named(bundle: Bundle, tmp_path: Path):
     (tmp_path / "text.sqlite").write_text("no database at all\n" * 100)
     result = monitor(bundle, f"sqlite:///{tmp_path / 'text.sqlite'}")
     assert result.exit_code == 2
-    assert "text.sqlite cannot be read (broken)" in result.output
+    assert "text.sqlite cannot be used (broken)" in result.output
 
 
 @pytest.mark.parametrize("url", ["records.sqlite", "mysql://db/x", "sqlite://"])

@@ -192,7 +192,15 @@ def test_a_clock_that_was_wrong_is_told_and_the_last_look_stays_the_newest(bundl
         fast = Monitor(bundle, store, Wanted(), clock=lambda: tomorrow)
         fast.look()
         found = Monitor(bundle, store, Wanted()).look()
+        restarted = Monitor(bundle, store, Wanted())
         [newest] = newest_findings(store)
+        keep_finding(store, Finding(tomorrow.replace(tzinfo=None), newest.model, "1", "quiet", newest.found))
+        restarted.recall()
+    last_look = restarted.gauges.registry.get_sample_value(
+        "percept_monitor_last_look_timestamp_seconds", {"model": newest.model}
+    )
+    assert last_look is not None
+    assert last_look <= datetime.now(UTC).timestamp()
     assert found["window"]["records"] == 150
     assert any("a clock is or was wrong" in note for note in found["notes"])
     assert newest.time < tomorrow.replace(tzinfo=None) - timedelta(hours=23)
@@ -245,6 +253,8 @@ def test_what_a_look_no_longer_finds_is_gone_from_the_gauges(bundle: Bundle):
         (("--every", "30m", "--json"), "Leave out one"),
         (("--every", "0.1m"), "10 seconds or more"),
         (("--every", "soon"), "no duration"),
+        (("--every", "30m", "--metrics", "/proc/percept.prom"), "/proc/percept.prom cannot be written"),
+        (("--every", "30m", "-o", "/no/such/folder/monitor.html"), "a folder that is there"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(bundle: Bundle, url: str, options: tuple[str, ...], says: str):

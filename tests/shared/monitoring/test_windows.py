@@ -11,10 +11,10 @@ import pytest
 
 from shared.bundle.read import Bundle
 from shared.bundle.reference import Reference, read_reference
-from shared.monitoring.quality import is_right, quality, wilson
+from shared.monitoring.quality import quality, wilson
 from shared.monitoring.windows import Sample, of_records, of_reference, plain
+from shared.records.judging import is_right
 from tests.bundles import make_tagger_bundle
-from tests.language_bundles import make_qa_bundle
 from tests.shared.monitoring.conftest import answers
 
 NOTHING: dict[str, Any] = {"right": None, "helpful": None, "labels": None, "answer": None}
@@ -89,7 +89,7 @@ def test_labels_and_features_of_other_versions_are_left_out(bundle: Bundle):
 )
 def test_tags_are_right_if_all_are_said_but_for_what_they_are_kinds_of(given, said, right, tmp_path):
     tagger = make_tagger_bundle(tmp_path / "tagger", labels=["cat", "car"], parents={"cat": ["animal"]})
-    assert is_right(tagger, row(outcome="tagged", labels=given), {**NOTHING, **said}) is right
+    assert is_right(row(outcome="tagged", labels=given), {**NOTHING, **said}, tagger.config.label_parents) is right
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,8 @@ def test_tags_are_right_if_all_are_said_but_for_what_they_are_kinds_of(given, sa
         ("unanswerable", None, "at nine", False),
     ],
 )
-def test_answers_are_right_if_their_words_are(outcome, answer, said, right, tmp_path):
-    qa = make_qa_bundle(tmp_path / "qa")
-    assert is_right(qa, row(outcome=outcome, answer=answer), {**NOTHING, "answer": said}) is right
+def test_answers_are_right_if_their_words_are(outcome, answer, said, right):
+    assert is_right(row(outcome=outcome, answer=answer), {**NOTHING, "answer": said}, {}) is right
 
 
 def test_quality_has_wilsons_interval_and_the_newest_word_counts(bundle: Bundle):
