@@ -34,11 +34,11 @@ def content(name: str) -> dict:
 def declared() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    return [*project["dependencies"], *extras["records"], *extras["postgres"]]
+    return [*project["dependencies"], *extras["records"], *extras["postgres"], *extras["extractors"]]
 
 
 @pytest.mark.parametrize("name", BENTOFILES)
-def test_a_bento_asks_for_the_core_dependencies_and_what_records_need_and_no_others(name: str):
+def test_a_bento_asks_for_the_core_dependencies_and_what_settings_switch_on_and_no_others(name: str):
     assert content(name)["python"]["packages"] == declared()
 
 
