@@ -12,31 +12,11 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import ROOT, launched, opened
-from tests.pages import all_served
+from tests.pages import DICTIONARIES, all_served, untranslated
 
-DICTIONARIES = [ROOT / folder / "french.json" for folder in ("shared/serving/page", "nlp/page", "vision/page")]
-FRENCH: dict[str, str] = {key: value for file in DICTIONARIES for key, value in json.loads(file.read_text()).items()}
-SHOWN = """() => {
-    const kept = '[translate=no], script, style, code, pre, textarea, svg';
-    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    const found = [];
-    while (walker.nextNode()) {
-        const parent = walker.currentNode.parentElement;
-        if (!parent.closest(kept) && parent.offsetParent) found.push(walker.currentNode.data);
-    }
-    for (const each of document.querySelectorAll('#pages [placeholder], #pages [aria-label], #pages [title]')) {
-        if (each.closest(kept) || !each.offsetParent) continue;
-        for (const name of ['placeholder', 'aria-label', 'title']) found.push(each.getAttribute(name) ?? '');
-    }
-    return found.map((text) => text.trim().replace(/\\s+/g, ' ')).filter((text) => /[a-z]{2}/i.test(text));
-}"""
-"""Script that returns what the page says in its own words."""
 WORDS = re.compile(r"[A-Za-z]{3,}")
 GRADIO = set(re.findall(r"\w+", "Upload file Capture from camera Paste clipboard Reset default value input slider"))
 """Words that Gradio's own parts say."""
-SENTENCES = re.compile(r"(?<=[.!?]) ")
-SAME = r"Percept|ada|PERCEPT|Accordion.*|v?\d[\d.]*|.* ms|[\d.]+ .*px|ms|px"
-"""What is the same in French: names, and units."""
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +40,6 @@ def page(browser: BrowserContext, server: str) -> Iterator[Page]:
         page.evaluate("localStorage.clear()")
 
 
-def untranslated(page: Page) -> list[str]:
-    """Return what the page says in its own words and that is in no dictionary."""
-    holes = [re.sub(r"\\\{\d?\\\}", "(.+?)", re.escape(value.replace("\u00a0", " "))) for value in FRENCH.values()]
-    known = re.compile("|".join([*holes, SAME]))
-    # Sentences of one paragraph are translated one by one.
-    texts = [
-        part for text in page.evaluate(SHOWN) for part in ([text] if known.fullmatch(text) else SENTENCES.split(text))
-    ]
-    return [text for text in texts if not known.fullmatch(text)]
-
-
 def say(page: Page, text: str) -> None:
     page.locator("#l-message").fill(text)
     page.keyboard.press("Enter")
@@ -86,7 +55,7 @@ def test_the_chat_speaks_french_to_a_french_browser_and_leaves_nothing_in_englis
         say(page, text)
     expect(page.locator(".l-ask button")).to_have_text("Envoyer")
     expect(page.locator(".l-mark.l-in").first).to_have_text("dans le domaine")
-    assert "\n".join(untranslated(page)) == ""
+    assert "\n".join(untranslated(page, "#pages")) == ""
 
 
 @pytest.mark.browser
@@ -108,7 +77,7 @@ def test_the_photo_page_speaks_french_and_leaves_nothing_in_english(page: Page, 
     for button in page.locator(".label-wrap:visible").all():
         button.click()
     expect(page.get_by_role("heading", name=re.compile("Que voit-on sur cette photo"))).to_be_visible()
-    assert "\n".join(untranslated(page)) == ""
+    assert "\n".join(untranslated(page, "#pages")) == ""
 
 
 @pytest.mark.browser

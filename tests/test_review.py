@@ -28,6 +28,7 @@ from shared.serving.lifecycle.engine import Lifecycle
 from shared.serving.settings import Settings
 from tests.browser import NAMELESS, launched
 from tests.browser import opened as browser_page
+from tests.pages import untranslated
 from tests.server import Server, serving
 from tests.shared.records.test_reviewing import _now
 from tests.shared.records.test_store import record, rows
@@ -299,7 +300,11 @@ def test_the_page_runs_its_own_script_alone_and_holds_no_data(opened: Open, stor
         assert "frame-ancestors 'self'" in policy
         assert "<script>" not in page.text
         assert "style=" not in page.text
-        for name, kind in (("review.js", "text/javascript"), ("review.css", "text/css")):
+        for name, kind in (
+            ("review.js", "text/javascript"),
+            ("french.js", "text/javascript"),
+            ("review.css", "text/css"),
+        ):
             asset = client.get(f"/ui/review/{name}")
             assert asset.headers["content-type"].startswith(kind)
             assert asset.headers["x-content-type-options"] == "nosniff"
@@ -318,8 +323,8 @@ def running(bundle: Bundle, folder: Path, file: Path) -> Iterator[Server]:
         yield server
 
 
-def enter(tab: Page, key: str = "kéy ✓") -> None:
-    tab.get_by_label("Administrator's key").fill(key)
+def enter(tab: Page, key: str = "kéy ✓", label: str = "Administrator's key") -> None:
+    tab.get_by_label(label).fill(key)
     tab.keyboard.press("Enter")
 
 
@@ -409,6 +414,54 @@ def test_a_person_reviews_on_the_page_with_keys(intent_bundle: Bundle, tmp_path:
         "bitcoin 1": ["buy_crypto"], "unsure 0": [], "unsure 1": None, "unsure 2": ["no such thing"],
     }  # fmt: skip
     assert problems == []
+
+
+@pytest.mark.browser
+@pytest.mark.server
+def test_the_page_speaks_french_and_leaves_nothing_in_english(
+    intent_bundle: Bundle, tmp_path: Path, store: Store, file: Path
+):
+    ids = write(
+        store,
+        wrong("a", "Undo", labels=["weather"]),
+        *(record(f"g{n}", text=f"bitcoin {n}", outcome="out_of_scope", **SURE) for n in range(3)),
+        wrong("u", "All done", confidence=0.2),
+    )
+    kept = store.find("a", 0, None)
+    assert kept is not None
+    store.give_feedback(kept, "a", 0, "Boutique", labels=["play_music"], comment="zut")
+    with store.writing() as connection:
+        found = {"groups": [{"name": "crypto", "size": 3, "records": ids[1:4]}]}
+        values = {"time": _now(), "model": "tiny-intent", "version": "1", "state": "alarm", "found": found}
+        connection.execute(sa.insert(FINDINGS).values(**values))
+    said: list[str] = []
+    with (
+        running(intent_bundle, tmp_path, file) as server,
+        launched(tmp_path / "profile", locale="fr-FR") as browser,
+        browser_page(browser, f"{server.url}/ui/review", "#enter") as tab,
+    ):
+        expect(tab.locator("html")).to_have_attribute("lang", "fr")
+        said += untranslated(tab)
+        enter(tab, label="Clé d’administrateur")
+        expect(tab.locator(".why")).to_have_text("Un client dit que c’est faux : play_music")
+        expect(tab.locator(".input")).to_have_text("Undo")  # what people wrote is never translated
+        tab.get_by_text("Commentaire").click()
+        tab.locator("#filter").fill("neu")
+        said += untranslated(tab)
+        tab.locator("#filter").fill("")
+        tab.get_by_role("button", name="Rien ne convient").click()
+        expect(tab.get_by_role("status")).to_have_text("Enregistré : rien ne convient.")
+        expect(tab.get_by_role("heading", name="crypto : 3 éléments")).to_be_visible()
+        said += untranslated(tab)
+        tab.get_by_role("button", name="Donner cette étiquette à 3 sur 3").click()
+        expect(tab.locator(".input")).to_have_text("All done")
+        expect(tab.get_by_role("status")).to_contain_text("crypto est une nouvelle étiquette")
+        tab.keyboard.press("s")
+        expect(tab.get_by_role("heading", name="Tout est fait")).to_be_visible()
+        said += untranslated(tab)
+        tab.get_by_role("button", name="English").click()
+        expect(tab.get_by_role("heading", name="All done")).to_be_visible()
+    assert "\n".join(said) == ""
 
 
 def closing_read(file: Path, query: str) -> list[tuple[Any, ...]]:

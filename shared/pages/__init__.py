@@ -1,7 +1,8 @@
-"""Pages that need no network and no service: what a command found, in one file that draws itself."""
+"""Pages that need no network and no service: what a command found, in one file that draws itself; pages in French."""
 
 from __future__ import annotations
 
 from shared.pages.page import render
+from shared.pages.translating import translating
 
-__all__ = ["render"]
+__all__ = ["render", "translating"]

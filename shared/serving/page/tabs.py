@@ -30,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, StreamingResponse
 
 from shared.errors import InputError, NotFound, TooLarge
+from shared.pages import translating
 from shared.serving.http.errors import install_error_handlers
 from shared.serving.http.requests import read_form
 from shared.serving.page.calls import Call, Calls, result_folder
@@ -242,8 +243,7 @@ def _look(pages: Sequence[Page]) -> str:
     french = json.loads(_text("french.json"))
     for page in pages:
         french |= page.french
-    scripts = [f"const FRENCH = {json.dumps(french)};\n{_text('translate.js')}", _text("look.js")]
-    return "\n".join(f"{{\n{script}\n}}" for script in scripts)
+    return f"{translating(french)}\n{{\n{_text('look.js')}\n}}"
 
 
 def heading(page: Page, *, is_alone: bool, has_docs: bool = True, has_review: bool = False) -> str:

@@ -5,9 +5,11 @@ The page is a file that holds no data and asks for the key; what it shows comes 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -16,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 
 from shared.bundle.read import Bundle
 from shared.errors import InputError, NotFound
+from shared.pages import translating
 from shared.records.record import redacted
 from shared.serving.access.keys import ADMIN_NAME
 from shared.serving.access.policy import admin_only
@@ -44,7 +47,7 @@ _SHOWN_IDS = 10
 _REASONS = "disagreed|group|shadow|uncertain|audit|reviewers"
 _TASKS = ("intent", "tagging", "qa")
 _FOLDER = files("shared.serving.recording") / "page"
-_ASSETS = {"review.js": "text/javascript; charset=utf-8", "review.css": "text/css; charset=utf-8"}
+_KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 _PHOTO_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 _Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL_CHARS)]
 _RecordId = Annotated[Whole, Field(ge=1, le=_LARGEST_ID)]
@@ -280,6 +283,9 @@ def make_review_router(settings: Settings, models: Callable[[], Sequence[Reviewe
 
 def _add_page(router: APIRouter) -> None:
     html = (_FOLDER / "review.html").read_text("utf-8")
+    french = json.loads((_FOLDER / "french.json").read_text("utf-8"))
+    assets = {name: (_FOLDER / name).read_text("utf-8") for name in ("review.js", "review.css")}
+    assets["french.js"] = translating(french)
     headers = {**headers_of(html), "cache-control": "no-cache", "x-content-type-options": "nosniff"}
 
     @router.get(PAGE, include_in_schema=False)
@@ -288,9 +294,9 @@ def _add_page(router: APIRouter) -> None:
 
     @router.get(PAGE + "/{name}", include_in_schema=False)
     async def asset(name: str) -> Response:
-        if name not in _ASSETS:
+        if name not in assets:
             raise NotFound("there is no such file of the page.")
-        return Response((_FOLDER / name).read_bytes(), headers={**headers, "content-type": _ASSETS[name]})
+        return Response(assets[name], headers={**headers, "content-type": _KINDS[PurePath(name).suffix]})
 
 
 async def _read(

@@ -152,7 +152,7 @@
     const done = view.done_today + doneHere, rest = Math.max(items.length, all - doneHere, 0);
     at("progress-text").textContent = `${done.toLocaleString("en")} done today, ${rest.toLocaleString("en")} left`;
     at("progress").value = done + rest ? done / (done + rest) : 1;
-    at("model").replaceChildren(...view.models.map((model) => make("option", { value: model.name, selected: model.name === view.model }, `${model.name}${model.is_served ? "" : " (not served)"}`)));
+    at("model").replaceChildren(...view.models.map((model) => make("option", { value: model.name, selected: model.name === view.model, translate: model.is_served && "no" }, `${model.name}${model.is_served ? "" : " (not served)"}`)));
     const chip = (name, text) => make("button", { type: "button", "aria-pressed": String(reason === name), onclick: () => { reason = name; say(""); open(true); } }, text);
     at("reasons").replaceChildren(chip(null, "All"), ...Object.entries(REASONS).filter(([name]) => view.counts[name] || name === reason).map(([name, text]) => chip(name, `${text} ${view.counts[name].toLocaleString("en")}`)));
     const audit = view.audit;
@@ -189,7 +189,7 @@
       const picked = String(document.getSelection()).trim();
       if (picked && at("answer")) at("answer").value = picked;
     };
-    return make("div", { class: "passage", tabindex: "0", role: "region", "aria-label": "Passage", onmouseup: take, ontouchend: take }, ...parts);
+    return make("div", { class: "passage", translate: "no", tabindex: "0", role: "region", "aria-label": "Passage", onmouseup: take, ontouchend: take }, ...parts);
   };
   const opinion = (each) => each.labels === null && each.answer === null ? "set it aside" : each.labels !== null ? each.labels.join(", ") || "nothing that is known fits" : each.answer || "there is no answer";
   const people = (item) => {
@@ -206,18 +206,18 @@
     if (item.task === "qa" && !none && item.confidence !== null) rest.push(percent(item.confidence));
     if (item.out_of_scope_score !== null) rest.push(`out of scope ${percent(item.out_of_scope_score)}`);
     if (item.stands_for > 1) rest.push(`asked ${item.stands_for.toLocaleString("en")} times`);
-    return make("p", { class: "answer" }, make("span", { class: "soft" }, "The model says"), make("b", {}, given), make("span", { class: "soft small" }, rest.join(" · ")));
+    return make("p", { class: "answer" }, make("span", { class: "soft" }, "The model says"), make("b", { translate: !none && "no" }, given), make("span", { class: "soft small" }, rest.join(" · ")));
   };
   const drawChoices = () => {
     const item = current();
     const labels = [...new Set([...suggestions(item), ...chosen])];
-    at("choices").replaceChildren(...labels.map((label, place) => make("button", { type: "button", "aria-pressed": String(chosen.includes(label)), onclick: () => choose(label) }, place < MOST_CHOICES ? key(place + 1) : null, label)));
+    at("choices").replaceChildren(...labels.map((label, place) => make("button", { type: "button", "aria-pressed": String(chosen.includes(label)), translate: "no", onclick: () => choose(label) }, place < MOST_CHOICES ? key(place + 1) : null, label)));
   };
   const filter = () => {
     const typed = at("filter").value.trim().toLowerCase();
     const fitting = known().filter((label) => label.toLowerCase().includes(typed));
     fitting.sort((one, other) => other.toLowerCase().startsWith(typed) - one.toLowerCase().startsWith(typed));
-    at("found").replaceChildren(...(typed ? fitting.slice(0, MOST_FOUND) : []).map((label) => make("button", { type: "button", onclick: () => pick(label) }, label)));
+    at("found").replaceChildren(...(typed ? fitting.slice(0, MOST_FOUND) : []).map((label) => make("button", { type: "button", translate: "no", onclick: () => pick(label) }, label)));
     at("add").hidden = !typed || known().includes(at("filter").value.trim());
     at("add").textContent = `Add “${at("filter").value.trim()}” as a new label`;
   };
@@ -236,7 +236,7 @@
     const box = make("section", { class: "card single", "aria-label": "What is to be reviewed" },
       make("p", { class: "why" }, why(item)),
       item.photo ? photo(item, "The photo that was sent") : null,
-      item.text !== null ? make("p", { class: "input" }, item.text) : null,
+      item.text !== null ? make("p", { class: "input", translate: "no" }, item.text) : null,
       item.context ? passage(item) : null,
       answered(item), people(item));
     if (isQa()) {
@@ -270,7 +270,7 @@
       const box = make("input", { type: "checkbox", onchange: () => refresh() });
       box.checked = true;
       const more = item.stands_for > 1 ? ` (${item.stands_for.toLocaleString("en")} times)` : "";
-      list.append(make("li", {}, make("label", {}, box, item.photo ? photo(item, "A photo of the group") : null, make("span", {}, `${item.text || ""}${more}`))));
+      list.append(make("li", {}, make("label", {}, box, item.photo ? photo(item, "A photo of the group") : null, make("span", { translate: "no" }, item.text || ""), make("span", {}, more))));
       return box;
     });
     const picked = () => those.filter((_, place) => boxes[place].checked);
@@ -287,7 +287,7 @@
       make("p", { class: "why" }, "A new group"), make("h2", {}, `${name}: ${count(those.length, "item")}`),
       make("p", { class: "soft" }, "Take out what does not belong. What you leave is asked again, one by one."), list,
       make("label", { for: "group-name" }, "Label for those that are ticked"),
-      make("div", { class: "row" }, field, make("datalist", { id: "labels" }, ...known().map((label) => make("option", { value: label })))),
+      make("div", { class: "row" }, field, make("datalist", { id: "labels" }, ...known().map((label) => make("option", { value: label, translate: "no" })))),
       make("div", { class: "actions" }, give, none,
         make("button", { type: "button", onclick: () => { oneByOne.add(name); draw(); } }, "Look one by one"),
         make("button", { type: "button", onclick: undo }, key("u"), "Undo"))));

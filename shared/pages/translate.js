@@ -1,8 +1,8 @@
-// Says in French what the page says in English. Gradio runs this once, with the dictionary FRENCH (English -> French) before
-// it; in a key, {} is anything, which {} in its value repeats, or {2} for the second. Everything is drawn in English, by
-// the server, by Gradio or by scripts, and translated as it appears: what has no translation stays English. What people
-// wrote, and names of labels and documents, are marked as translate="no" and stay as they are. An element with
-// data-languages="en fr" shows the names of these languages.
+// Says in French what the page says in English. It runs once, with the dictionary FRENCH (English -> French) before it; in a
+// key, {} is anything, which {} in its value repeats, or {2} for the second. Everything is drawn in English, by the server,
+// by Gradio or by scripts, and translated as it appears: what has no translation stays English. What people wrote, and
+// names of labels and documents, are marked as translate="no" and stay as they are. An element with data-languages="en fr"
+// shows the names of these languages.
 const ATTRIBUTES = ["placeholder", "aria-label", "title", "alt"];
 const KEPT = "[translate=no], script, style, code, textarea";
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
