@@ -114,9 +114,8 @@ def _improve(task: Task) -> click.Command:
         candidate = read_bundle(output / "bundle")
         found["candidate"] = {"version": candidate.version, "folder": str(candidate.path)}
         has_recent = (output / "recent").is_dir() and len(read_dataset(output / "recent")) > 0
-        parts = {"test": False, **({"recent": True} if has_recent else {})}
         found["compared"] = {}
-        for name, is_recent in parts.items():
+        for name, is_recent in (("test", False), *((("recent", True),) if has_recent else ())):
             more = [_source(output / "recent", columns)] if is_recent else []
             read = options.read_data(live.path, (), [f"--data.source={json.dumps([source, *more])}"])
             compared = _compared(task, candidate, live, read, device, is_recent=is_recent)
@@ -128,8 +127,8 @@ def _improve(task: Task) -> click.Command:
             what = "What people ask by now, never trained on" if is_recent else "The held-out test part"
             _say([f"{what}: {compared['verdict']} ({page})", *(f"  {note}" for note in compared["notes"])], as_json)
         is_worse = any(_is_worse(each) for each in found["compared"].values())
-        found["next"] = shlex.join(["percept", "promote", str(candidate.path), "--over", str(over), "--data.source",
-                                    source["path"] if len(source) == 1 else json.dumps([source])])  # fmt: skip
+        folders = ["dataset", *(["recent"] if has_recent else [])]
+        found["next"] = _gate(candidate, over, [_source(output / name, columns) for name in folders])
         write_found(output, found)
         _say(
             ["It is worse for sure, so there is nothing to promote." if is_worse else f"Next: {found['next']}"], as_json
@@ -137,6 +136,12 @@ def _improve(task: Task) -> click.Command:
         _end(context, found, as_json, EXIT_WORSE if is_worse else 0)
 
     return improve
+
+
+def _gate(candidate: Bundle, over: Path, sources: list[dict[str, str]]) -> str:
+    """Return the command that asks both bundles what is held out, and what people ask by now."""
+    plain = sources[0]["path"] if len(sources) == len(sources[0]) == 1 else json.dumps(sources)
+    return shlex.join(["percept", "promote", str(candidate.path), "--over", str(over), "--data.source", plain])
 
 
 def _live(over: Path) -> Bundle:

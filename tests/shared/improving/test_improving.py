@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -339,7 +340,8 @@ def test_reviews_become_a_bundle_that_knows_more_and_a_stopped_run_goes_on(tmp_p
     done = improve(out, *fixed)
     assert done.exit_code == 0, done.output
     assert "New labels: cancel" in done.output
-    assert f"Next: percept promote {out / 'bundle'} --over {live.path} --data.source {out / 'dataset'}" in done.output
+    both = json.dumps([{"path": str(out / "dataset")}, {"path": str(out / "recent")}])
+    assert f"Next: percept promote {out / 'bundle'} --over {live.path} --data.source '{both}'" in done.output
     better = read_bundle(out / "bundle")
     assert better.labels == ["cancel", "pay", "ship"]
     assert better.config.name == MODEL
@@ -359,10 +361,11 @@ def test_reviews_become_a_bundle_that_knows_more_and_a_stopped_run_goes_on(tmp_p
     assert other.exit_code == 2
     assert "is another improvement" in other.output
     gated = CliRunner().invoke(main, [
-        "promote", str(out / "bundle"), "--over", str(live.path), "--data.source", str(out / "dataset"), "--registry",
+        *shlex.split(told["next"])[1:], "--registry",
         str(tmp_path / "registry"), "--margin", "40", "--ece-margin", "0.9", "--slowdown", "9", "--json",
     ])  # fmt: skip
-    assert json.loads(gated.stdout)["examples"] > 5, gated.output
+    # The gate asks the new label, too, which the test part of before does not have.
+    assert json.loads(gated.stdout)["examples"] == told["rows"]["test"] + told["recent"], gated.output
     assert read_dataset(out / "dataset").info.splits["test"] == told["rows"]["test"]
 
 
