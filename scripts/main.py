@@ -33,6 +33,7 @@ SUBCOMMANDS = {
     "registry": "Show a model's versions and who promoted which and why; go back to the one before.",
     "shadow": "Compare what a candidate answered silently with what callers got.",
     "review": "Make a dataset of what reviewers said of a service's answers, here or in Label Studio.",
+    "report": "Write a page on a model for people who decide, in English or French.",
     "monitor": "See from records whether what a service is asked has changed, and how good its answers are.",
     "export": "Make model.onnx again, or a copy to serve on a CPU.",
     "package": "Build a bento, test it, and write the Dockerfile of its image.",

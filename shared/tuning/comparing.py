@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,14 +11,11 @@ from typing import Any
 import numpy as np
 
 from shared.errors import ConfigError, DataError
-from shared.runtime.protocol import Runtime
 from shared.training.metrics import reliability_rows
 from shared.training.outcomes import Outcomes
 from shared.training.worth import interval
 from shared.tuning.paired import SURE, Difference, difference, holm
 
-ROUNDS = 30
-"""Of timing; each bundle has its turn in each round, so that what else the machine does meets all alike."""
 LEAST_OF_A_PART = 10
 """Examples of a label or a length, below which nothing is said of it."""
 NAMED_PARTS = 8
@@ -44,19 +40,6 @@ class Entry:
     """As the user named it."""
     version: str = ""
     """The bundle's own name and version."""
-
-
-def timed(runtimes: Sequence[tuple[Runtime, Mapping[str, np.ndarray]]]) -> list[float]:
-    """Return the median milliseconds of each runtime for the first of its golden inputs, taking turns."""
-    found: list[list[float]] = [[] for _ in runtimes]
-    for turn in range(ROUNDS + 2):
-        for (runtime, inputs), times in zip(runtimes, found, strict=True):
-            one = {name: array[:1] for name, array in inputs.items()}
-            started = time.perf_counter()
-            runtime.run(one)
-            if turn >= 2:  # the first ones warm up
-                times.append(1000 * (time.perf_counter() - started))
-    return [float(np.median(times)) for times in found]
 
 
 def compare(entries: Sequence[Entry], language_of: Callable[[str | None], str | None] | None = None) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from shared.bundle.layout import ONNX
 from shared.bundle.read import Bundle
 from shared.errors import DataError
 from shared.runtime.protocol import Runtime
+from shared.runtime.timing import timed
 from shared.task import Task, resolve
 from shared.training.data import TaskData, examples_of
 from shared.training.provenance import leave_out_seen
-from shared.tuning.comparing import Entry, listed, timed
+from shared.tuning.comparing import Entry, listed
 
 
 def judged_alike(
