@@ -31,8 +31,9 @@ _NOUNS = {"broken": ("broken",) * 2, "personal_data": ("row with personal data",
 @click.option("--text", metavar="COLUMN", help="Column with the texts.")
 @click.option("--label", metavar="COLUMN", help="Column with the labels.")
 @click.option("--image", metavar="COLUMN", help="Column with the photos.")
+@click.option("--table", is_flag=True, help="A row is all its columns, none of which is its text unless you name it.")
 def command(
-    data: Path, output: Path, bundle: Path | None, text: str | None, label: str | None, image: str | None
+    data: Path, output: Path, bundle: Path | None, text: str | None, label: str | None, image: str | None, table: bool
 ) -> None:
     """Look at DATA and write a page and findings into the folder OUTPUT.
 
@@ -46,7 +47,7 @@ def command(
     from shared.exploring.wording import counted
 
     with opened(data) as dataset:
-        rows = load_rows(dataset, text=text, label=label, image=image)
+        rows = load_rows(dataset, text=text, label=label, image=image, as_table=table)
         if not len(rows):
             raise ConfigError(f"{data} has no rows.")
         eyes = eyes_on(bundle, rows)

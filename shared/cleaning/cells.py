@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,26 @@ def time_in(cell: Any, column: str) -> datetime | None:
         raise ConfigError(
             f"{column!r} has {str(cell)[:40]!r} in it; expected a time such as 2026-11-30T12:30."
         ) from None
+
+
+def order_of(cell: Any, column: str) -> float:
+    """Return what puts times, or numbers, in order. A time without a zone is taken for UTC.
+
+    >>> order_of("2026-11-30", "opened") < order_of("2026-11-30T12:30", "opened"), order_of(7, "week")
+    (True, 7.0)
+
+    Raises:
+        ConfigError: the cell is empty, or holds something else.
+    """
+    if isinstance(cell, int | float) and math.isfinite(cell):
+        return float(cell)
+    time = time_in(cell, column)
+    if time is None:
+        raise ConfigError(
+            f"a row has no {column!r}, so that it has no place in time. Leave such rows out before: "
+            f"{{step: missing, column: {column}, how: drop}}."
+        )
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def labels_in(cell: Any) -> list[str]:

@@ -92,7 +92,8 @@ class Outliers(_Part):
 
     step: Literal["outliers"]
     column: str
-    how: Literal["drop", "clip"]
+    how: Literal["drop", "clip", "empty"]
+    """`empty`: the cell becomes a missing value, which the step `missing` may fill."""
     least: float | None = None
     most: float | None = None
     reach: float | None = Field(default=None, gt=0)
@@ -148,7 +149,8 @@ class Balance(_Part):
 class Split(_Part):
     """Divide the rows anew; rows that belong together are never divided.
 
-    The shares hold as well as the groups allow, and each split with a share gets a group if there are enough.
+    The shares hold as well as the groups allow, and each split with a share gets a group if there are enough. With
+    `by`, the past trains and what came after it tests, as it is where a model predicts what comes next.
     """
 
     step: Literal["split"]
@@ -157,9 +159,14 @@ class Split(_Part):
     """A column whose values each split gets in proportion."""
     together: Columns = Field(default_factory=list)
     """Columns: rows with the same value in one of them stay together. Near-duplicates of the decisions always do."""
+    by: str | None = None
+    """A column of times or numbers, in place of these: the least train, the next validate, the greatest test. Rows
+    with the same value are never divided; copies and near-duplicates are where their time is."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Split:
+        if self.by is not None and (self.stratify is not None or self.together):
+            raise ValueError("`by` divides by time alone, so `stratify` and `together` cannot hold; leave them out")
         if abs(sum(self.shares.values()) - 1) > 1e-6 or min(self.shares.values()) < 0:
             raise ValueError(f"the shares must add up to 1; came {sum(self.shares.values()):g}")
         return self

@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from shared.cleaning import plan as of
-from shared.cleaning.cells import comparable, finite, has_text, labels_in, number_in, reader_like, time_in, with_texts
+from shared.cleaning.cells import (
+    comparable,
+    finite,
+    has_text,
+    labels_in,
+    number_in,
+    order_of,
+    reader_like,
+    time_in,
+    with_texts,
+)
 from shared.cleaning.working import WEIGHT, Working
 from shared.dataset.splitting import divide
 from shared.errors import ConfigError
@@ -193,6 +203,10 @@ class Steps:
             shown = f"{step.column} is not between {low:g} and {high:g}"
             working.keep(inside, step.step, lambda place: f"{shown}: {cells[place]}")
             return
+        if step.how == "empty":
+            kept_cells = [cell if is_inside else None for cell, is_inside in zip(cells, inside, strict=True)]
+            working.put(step.column, kept_cells)
+            return
         stays_whole = all(cell is None or type(cell) is int for cell in cells) and all(
             float(bound).is_integer() for bound in (low, high) if math.isfinite(bound)
         )
@@ -281,6 +295,9 @@ class Steps:
         working.take(sorted([*range(len(labels)), *more]))
 
     def _split(self, working: Working, step: of.Split, key: str) -> None:
+        if step.by is not None:
+            self._split_by(working, step, step.by, key)
+            return
         labels = [str(cell) for cell in working.column(step.stratify)] if step.stratify else [""] * len(working)
         shares = {str(split): share for split, share in step.shares.items()}
         groups = self._groups(working, step)
@@ -289,6 +306,28 @@ class Steps:
         for group, split in zip(groups, divided, strict=True):
             for place in group:
                 working.splits[place] = split
+
+    def _split_by(self, working: Working, step: of.Split, column: str, key: str) -> None:
+        cells = working.column(column)
+        moments = [order_of(cell, column) for cell in cells]
+        shares = {str(split): share for split, share in step.shares.items()}
+        wanted = [split for split in ("train", "val", "test") if shares.get(split)]
+
+        def learn() -> list[Any]:
+            """Return where each split but the first begins, as JSON has it."""
+            places = sorted(range(len(cells)), key=lambda place: moments[place])
+            ends = np.cumsum([shares[split] for split in wanted])[:-1]
+            begins = [cells[places[min(round(end * len(cells)), len(cells) - 1)]] for end in ends]
+            return [begin if isinstance(begin, int | float) else str(begin) for begin in begins]
+
+        begins = [order_of(begin, column) for begin in working.learned(key, learn)]
+        working.splits[:] = [wanted[int(np.searchsorted(begins, moment, side="right"))] for moment in moments]
+        lacking = [split for split in wanted if split not in working.splits]
+        if lacking and not working.is_applied:
+            raise ConfigError(
+                f"no row is left for {lacking[0]}: too many rows have the same {column!r}. Divide by a finer one, or "
+                "change the shares."
+            )
 
     def _groups(self, working: Working, step: of.Split) -> list[list[int]]:
         """Return the rows that stay together: the same content, the same value of a column, what was decided so."""

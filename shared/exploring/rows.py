@@ -99,7 +99,14 @@ class Rows:
         yield from () if self.image is None else enumerate(self.dataset.photos(self.image))
 
 
-def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = None, image: str | None = None) -> Rows:
+def load_rows(
+    dataset: Dataset,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    image: str | None = None,
+    as_table: bool = False,
+) -> Rows:
     """Return the rows of a dataset.
 
     Args:
@@ -107,6 +114,7 @@ def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = 
         text: the column with the texts; the first that is called so if not given.
         label: likewise.
         image: the column of photos; the first there is if not given.
+        as_table: no column is the texts, the labels or the photos unless it is named: a row is all its cells.
 
     Raises:
         ConfigError: there is no column of that name.
@@ -116,7 +124,8 @@ def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = 
         if name is not None and name not in columns:
             raise ConfigError(f"{dataset.path} has no column {name!r}; it has "
                               f"{', '.join(each for each in columns if each not in PROVENANCE)}.")  # fmt: skip
-    image = image or next((name for name, kind in columns.items() if kind == "image"), None)
+    if not as_table:
+        image = image or next((name for name, kind in columns.items() if kind == "image"), None)
     kept = [name for name, kind in columns.items() if name not in PROVENANCE and kind not in ("image", "binary")]
     values: dict[str, list[Any]] = {name: [] for name in kept}
     splits: list[str] = []
@@ -128,8 +137,8 @@ def load_rows(dataset: Dataset, *, text: str | None = None, label: str | None = 
         splits += [split] * len(batch)
         digests += batch.column(SHA256).to_pylist()
         places += batch.column(PLACE).to_pylist()
-    texts = [name for name in kept if columns[name] == "text"]
-    words = [name for name in kept if columns[name] in ("text", "texts", "int", "bool")]
+    texts = [name for name in kept if columns[name] == "text" and not as_table]
+    words = [] if as_table else [name for name in kept if columns[name] in ("text", "texts", "int", "bool")]
     return Rows(
         dataset,
         values,

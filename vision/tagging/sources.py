@@ -21,6 +21,8 @@ import yaml
 from tqdm import tqdm
 
 from shared.batch.inputs import ahead, is_uri
+from shared.dataset.layout import DATA
+from shared.dataset.read import is_dataset
 from shared.errors import DataError, InputError
 from shared.sources.splits import splits_in
 from shared.sources.tables import as_text
@@ -367,6 +369,7 @@ def _tables_of(folder: PhotoFolder, *, stream: bool) -> dict[str, Table]:
 
 
 def _parquet_files(place: Path) -> dict[str, list[str]]:
+    place = place / DATA if is_dataset(place) else place  # beside its rows, a dataset has what was left out
     files = [place] if place.is_file() else sorted(place.rglob("*.parquet"))
     return _by_split(str(place), map(str, files))
 

@@ -175,10 +175,27 @@ const columns = () => section("columns", "Columns", make("div", { class: "cards"
     : column.categories ? make("div", {}, make("p", { class: "small soft" }, count(column.categories.distinct, "different value")), bars(column.categories.counts.slice(0, 6)))
       : make("p", { class: "small soft" }, column.distinct === undefined ? "" : count(column.distinct, "different value"))))));
 
+// Spearman's coefficient of each two columns of numbers; -1 is in one colour, 1 in the other, and 0 in none
+const correlations = (found) => {
+  const pairs = found.filter((each) => each.measure === "Spearman");
+  const names = [...new Set(data.columns.map((column) => column.name))].filter((name) => pairs.some((each) => each.one === name || each.other === name));
+  if (names.length < 3) return null;
+  const told = names.slice(0, 14), of = new Map(pairs.flatMap((each) => [[`${each.one}\n${each.other}`, each], [`${each.other}\n${each.one}`, each]]));
+  const cell = (one, other) => {
+    const each = of.get(`${one}\n${other}`);
+    if (!each) return make("td", { class: "number soft" }, one === other ? "" : "–");
+    const shade = `color-mix(in srgb, var(--${each.value < 0 ? "minus" : "accent"}) ${Math.round(80 * Math.abs(each.value))}%, transparent)`;
+    return make("td", { class: "number", style: `background:${shade}`, title: `${one} and ${other}: ${each.value.toFixed(2)}, ${count(each.n, "row")}` }, each.value.toFixed(2).replace("-0.00", "0.00"));
+  };
+  return make("div", { class: "correlations", style: "margin-bottom:22px" }, make("h3", {}, "Do they rise together?"),
+    make("p", { class: "soft" }, `Spearman's coefficient of each two columns of numbers: 1 where one rises whenever the other does, -1 where it falls, 0 where neither says anything of the other.${names.length > told.length ? ` The first ${told.length} of ${names.length} columns; all are in the table below.` : ""}`),
+    make("div", { class: "scroll" }, make("table", {}, make("tr", {}, make("th", {}), ...told.map((_, place) => make("th", { class: "number" }, place + 1))),
+      ...told.map((one, place) => make("tr", {}, make("th", {}, `${place + 1} ${one}`), ...told.map((other) => cell(one, other)))))));
+};
 const dependences = () => {
   const found = data.dependences.filter((each) => each.n > 0);
   if (!found.length) return;
-  section("dependences", "What depends on what",
+  section("dependences", "What depends on what", correlations(found),
     make("p", { class: "soft" }, "p is the chance of so strong a dependence between columns that have none, corrected for the number of pairs tried; where many combinations of values have few rows, it is estimated by shuffling at most 1,000 of the rows. A dependence is no cause."),
     more(found, 15, (items) => make("div", { class: "scroll" }, make("table", { class: "stacked" },
       make("tr", {}, ...["column", "column", "measure", "", "value", "rows", "p"].map((name, place) => make("th", { class: place > 3 ? "number" : place === 3 ? "drawn" : null }, name))),

@@ -206,6 +206,69 @@ def test_all_near_copies_of_a_row_stay_with_it(tmp_path: Path):
         run(tmp_path, found, {"step": "decide"}, decisions=[{"sha256": digest(1), "action": "together"}])
 
 
+def test_numbers_that_stand_for_nothing_become_missing_and_are_filled(tmp_path: Path):
+    found = numbers(tmp_path, [1, 2, 9999, None, 3, 9999], ["train"] * 5 + ["test"])
+    emptied = {"step": "outliers", "column": "n", "how": "empty", "most": 100}
+    assert column(run(tmp_path, found, emptied, out="empty"), "n") == [1, 2, None, None, 3, None]
+    filled = run(tmp_path, found, emptied, {"step": "missing", "column": "n", "how": "median"})
+    assert column(filled, "n") == [1, 2, 2, 2, 3, 2]
+    assert len(filled.dataset) == 6
+
+
+def days(*numbers: int) -> list[dict[str, Any]]:
+    return [{"day": f"2026-11-{number:02}", "n": number} for number in numbers]
+
+
+def by_day(shares: dict[str, float], **more: Any) -> dict[str, Any]:
+    return {"step": "split", "shares": shares, "by": "day", **more}
+
+
+def split_of_days(done: Cleaned) -> dict[int, str]:
+    return {row["n"]: split for split, batch in done.dataset.batches() for row in batch.to_pylist()}
+
+
+def test_the_past_trains_and_what_came_later_tests_whatever_the_order_of_the_rows(tmp_path: Path):
+    found = dataset(tmp_path / "in", days(7, 3, 10, 1, 9, 5, 2, 8, 4, 6))
+    done = run(tmp_path, found, by_day({"train": 0.6, "val": 0.2, "test": 0.2}))
+    assert split_of_days(done) == {**dict.fromkeys(range(1, 7), "train"), 7: "val", 8: "val", 9: "test", 10: "test"}
+    by_number = run(tmp_path, found, by_day({"train": 0.5, "test": 0.5}) | {"by": "n"}, out="n")
+    assert split_of_days(by_number) == {n: "train" if n <= 5 else "test" for n in range(1, 11)}
+
+
+def test_a_moment_is_never_divided_and_new_data_are_divided_at_the_same_moment(tmp_path: Path):
+    step = by_day({"train": 0.5, "test": 0.5})
+    found = dataset(tmp_path / "in", days(1, 2, 3, 3, 3, 3, 4, 5))
+    done = run(tmp_path, found, step)
+    assert done.dataset.info.splits == {"train": 2, "test": 6}
+    new = dataset(tmp_path / "new", days(2, 3, 9))
+    again = run(tmp_path, new, step, out="again", fitted=done.dataset.path)
+    assert split_of_days(again) == {2: "train", 3: "test", 9: "test"}
+
+
+def test_times_with_a_zone_are_ordered_by_when_they_are(tmp_path: Path):
+    times = ["2026-11-30T12:00+03:00", "2026-11-30T10:00+00:00", "2026-11-30T09:30", "2026-11-30T23:00"]
+    found = dataset(tmp_path / "in", [{"day": time, "n": place} for place, time in enumerate(times)])
+    done = run(tmp_path, found, by_day({"train": 0.5, "test": 0.5}))
+    assert split_of_days(done) == {0: "train", 2: "train", 1: "test", 3: "test"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "said"),
+    [
+        (days(1, 2), {"stratify": "n"}, "`stratify` and `together` cannot hold"),
+        ([*days(1, 2), {"day": None, "n": 3}], {}, "a row has no 'day'.*how: drop"),
+        ([*days(1, 2), {"day": "soon", "n": 3}], {}, "'soon' in it; expected a time"),
+        (days(4, 4, 4), {}, "no row is left for train: too many rows have the same 'day'"),
+    ],
+)
+def test_a_split_by_time_that_cannot_be_made_is_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], more: dict[str, Any], said: str
+):
+    found = dataset(tmp_path / "in", rows)
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, found, by_day({"train": 0.5, "test": 0.5}, **more))
+
+
 def test_features_are_learned_from_the_training_split_and_applied_to_new_data(tmp_path: Path):
     rows = [
         {"n": float(i), "kind": "ab"[i % 2], "text": f"word{i % 3} and word", "at": "2026-11-30T12:30"}

@@ -340,6 +340,17 @@ def test_the_command_looks_at_a_plain_table_with_the_starter(tmp_path: Path):
     assert "there is nothing at" in again.output
 
 
+def test_in_a_table_no_column_of_words_makes_rows_copies(tmp_path: Path):
+    lines = [f"{row['text']},{row['label']},{number}" for number, row in enumerate(utterances() * 2)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,minutes", *lines]))
+    command = ["explore", str(tmp_path / "rows.csv"), str(tmp_path / "out"), "--table"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert "120 rows: nothing looks wrong" in done.output
+    named = CliRunner().invoke(main, [*command, "--text", "text"])
+    assert "60 duplicates" in named.output
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with launched(tmp_path_factory.mktemp("profile")) as context:
@@ -379,6 +390,31 @@ def opened(browser: Any, tmp_path: Path, done: Examined, width: int = 1280) -> A
 
 def decided(page: Any) -> list[dict[str, Any]]:
     return page.evaluate("Object.values(decisions)")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_columns_of_numbers_are_shown_beside_each_other_by_how_they_rise_together(
+    tmp_path: Path, width: int, browser: Any
+):
+    draw = random.Random(0)
+    rows = [{"up": n, "down": -n, "noise": draw.random(), "name": f"row {n}"} for n in range(60)]
+    page = opened(browser, tmp_path, explored(tmp_path / "d", rows, eyes=None), width)
+    table = page.locator(".correlations table tr").all_inner_texts()
+    cells = [line.split("\t") for line in table]
+    assert [line[0] for line in cells[1:]] == ["1 up", "2 down", "3 noise"]
+    assert cells[1][1:3] == ["", "-1.00"]
+    assert cells[2][1] == "-1.00"
+    assert abs(float(cells[3][1])) < 0.5
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.browser
+def test_two_columns_of_numbers_need_no_table_of_their_own(tmp_path: Path, browser: Any):
+    rows = [{"up": n, "down": -n, "name": f"row {n}"} for n in range(60)]
+    page = opened(browser, tmp_path, explored(tmp_path / "d", rows, eyes=None))
+    assert page.locator("#dependences").count() == 1
+    assert page.locator(".correlations").count() == 0
 
 
 def copies() -> list[dict[str, Any]]:

@@ -9,6 +9,9 @@ import datasets
 import pytest
 from PIL import Image
 
+from shared.dataset.columns import to_table
+from shared.dataset.layout import LEFT_OUT
+from shared.dataset.write import write_dataset
 from shared.errors import DataError
 from tests.photos import class_folders, jpeg
 from vision.images import open_photo
@@ -72,6 +75,26 @@ def test_parquet_with_an_image_column_is_read(tmp_path):
     found = load(tmp_path / "train.parquet")
     assert found.labels == ["blue", "red"]
     assert found.read(found.examples[0]) == jpeg("red", 0)
+
+
+def test_of_a_cleaned_dataset_the_rows_are_read_and_not_what_was_left_out(tmp_path):
+    rows = [
+        {
+            "image": {"bytes": jpeg("red", n), "path": None},
+            "label": "red",
+            **dict.fromkeys(("_source", "_place", "_time", "_licence"), "x"),
+        }
+        | {"_sha256": f"{n:064}"}
+        for n in range(6)
+    ]
+    columns = {"image": "image"} | dict.fromkeys(("label", *(n for n in rows[0] if n.startswith("_"))), "text")
+    parts = [("train", to_table(rows[:4], columns)), ("test", to_table(rows[4:], columns))]
+    gone = {"_source": "x", "_place": "row 9", "step": "decide", "reason": "decided: broken", "row": {"label": "red"}}
+    write_dataset(tmp_path / "set", parts, name="set", columns=columns, history=[], left_out=[gone])
+    found = load(tmp_path / "set")
+    assert (tmp_path / "set" / LEFT_OUT).exists()
+    assert sorted(example.split for example in found.examples) == ["test", "test", *["train"] * 4]
+    assert found.labels == ["red"]
 
 
 def test_label_names_rename_and_merge(tmp_path):
