@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PORT   ?= 3000
 SECONDS ?= 600
+JOBS   ?= 2
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary --constraint constraints.txt
@@ -13,11 +14,11 @@ DEV_READY  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format train loop bench fuzz soak audit openapi clean
+.PHONY: help demo test lint format train loop notebooks bench fuzz soak audit openapi clean
 
 help:  ## Print this list
 	@echo "make TARGET [PORT=$(PORT)] [PYTHON=$(PYTHON)] [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(DEMO_READY)  ## Serve the starter models and the demo page (PORT=3000)
 	@echo "Demo page  http://localhost:$(PORT)/ui"
@@ -25,8 +26,9 @@ demo: $(DEMO_READY)  ## Serve the starter models and the demo page (PORT=3000)
 	@echo "Metrics    http://localhost:$(PORT)/metrics"
 	@$(BIN)/percept serve --port $(PORT) $(ARGS)
 
-test: $(DEV_READY)  ## Run every test (ARGS="-m 'not slow'" skips the slow ones)
-	@$(BIN)/python -m pytest $(ARGS)
+# One thread for the networks in each process: with more, trainings beside each other get in each other's way.
+test: $(DEV_READY)  ## Run every test, in JOBS=2 processes (ARGS="-m 'not slow'" skips the slow ones)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(DEV_READY)  ## Check style, formatting, types and imports between packages
 	@$(BIN)/ruff check .
@@ -43,6 +45,9 @@ train: $(DEV_READY)  ## Train a small tagger and write its bundle, in seconds on
 
 loop: $(DEV_READY)  ## Play a service that learns what it is newly asked, in some minutes (ARGS=--small)
 	@$(BIN)/python examples/loop/loop.py $(ARGS)
+
+notebooks: $(DEV_READY)  ## Run the case studies and write them as pages, in minutes (ARGS=FILE for one)
+	@$(BIN)/jupyter nbconvert --execute --CoalesceStreamsPreprocessor.enabled=True --to html --output-dir runs/notebooks $(or $(ARGS),examples/notebooks/*.ipynb)
 
 bench: $(DEV_READY)  ## Compare speed with other stacks, in 25 minutes (QUICK=1: in 3)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ARGS)

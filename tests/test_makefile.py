@@ -22,6 +22,7 @@ TARGETS = [
     "format",
     "train",
     "loop",
+    "notebooks",
     "bench",
     "fuzz",
     "soak",

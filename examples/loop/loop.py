@@ -14,7 +14,6 @@ import csv
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,14 +27,13 @@ from typing import Any
 
 import httpx
 
-ROOT = Path(__file__).resolve().parents[2]
+from examples.notebooks.world import KEY, ROOT, review, serving, wait_for_records
+
 PARTS = Path(__file__).with_name("utterances.json")
 ENCODER = ROOT / "models" / "intent"
 """Its encoder and tokenizer; the head is learned anew."""
 NAME = "bank"
-KEY = "loop-admin"
 SEED = 7
-START_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -140,55 +138,6 @@ def percept(*args: str | Path, ok: Sequence[int] = (0,), **environment: str) -> 
     return done.stdout
 
 
-@contextmanager
-def serving(play: Play, bundle: Path) -> Iterator[str]:
-    """Yield the address of a service that keeps records, and takes bundles from the registry."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-    (play.folder / "registry" / "versions").mkdir(parents=True, exist_ok=True)
-    environment = {
-        **os.environ,
-        "PERCEPT_RECORDS": play.store,
-        "PERCEPT_RECORDS_LEVEL": "inputs",
-        "PERCEPT_BUNDLES": str(play.folder / "registry" / "versions"),
-        "PERCEPT_ADMIN_KEY": KEY,
-        "PERCEPT_KNOWLEDGE_DOCUMENTS": "none",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.main",
-        "serve",
-        str(bundle),
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--no-ui",
-    ]
-    with (play.folder / "service.log").open("w") as log:
-        service = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        url = f"http://127.0.0.1:{port}"
-        try:
-            end = time.monotonic() + START_S
-            while not _is_ready(url):
-                if service.poll() is not None or time.monotonic() > end:
-                    raise SystemExit(f"the service does not start; see {play.folder / 'service.log'}")
-                time.sleep(0.2)
-            yield url
-        finally:
-            service.terminate()
-            service.wait(30)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", timeout=2).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
 def ask(url: str, asked: Sequence[Utterance], *, consent: bool) -> list[str | None]:
     """Return the intent that each gets; None where it is out of scope."""
     found = []
@@ -211,40 +160,6 @@ def right(play: Play, answers: Sequence[str | None]) -> dict[str, float]:
     return found
 
 
-def review(play: Play, url: str) -> dict[str, int]:
-    """Review what the queue offers, in its order, until so many inputs are reviewed; the oracle knows the truth."""
-    reasons: dict[str, int] = {}
-    done = 0
-    with httpx.Client(base_url=url, headers={"X-API-Key": KEY}, timeout=60) as client:
-        while done < play.size.reviews:
-            asked = {"model": NAME, "limit": min(100, play.size.reviews - done)}
-            answer = client.get("/v1/review", params=asked)
-            answer.raise_for_status()
-            items = answer.json()["items"]
-            if not items:
-                break
-            said = [
-                {"record": each["record"], "labels": [play.truth[each["text"]]], "reason": each["reason"]}
-                for each in items
-            ]
-            client.put("/v1/review", json={"model": NAME, "reviews": said}).raise_for_status()
-            for each in items:
-                reasons[each["reason"]] = reasons.get(each["reason"], 0) + 1
-            done += len(items)
-    return reasons
-
-
-def recorded(play: Play, count: int) -> None:
-    """Wait until the store has so many records: they are written behind the answers."""
-    from shared.records.store import Store
-
-    store = Store(play.store)
-    end = time.monotonic() + 30
-    while sum(found for _, _, found in store.models()) < count and time.monotonic() < end:
-        time.sleep(0.2)
-    store.close()
-
-
 def play_all(play: Play) -> None:
     """Play everything, from the first model to the better one."""
     folder, new = play.folder, sorted(play.new)
@@ -265,11 +180,17 @@ def play_all(play: Play) -> None:
             "--model.weights", ENCODER, "--model.method", "logistic_regression", "--data.test_share", "0.25",
         )  # fmt: skip
         told.append(f"{len(play.data):,} utterances of {play.size.known} intents; it does not know {', '.join(new)}.")
-    with serving(play, live) as url:
+    (folder / "registry" / "versions").mkdir(parents=True, exist_ok=True)
+    settings = {
+        "PERCEPT_RECORDS": play.store,
+        "PERCEPT_RECORDS_LEVEL": "inputs",
+        "PERCEPT_BUNDLES": str(folder / "registry" / "versions"),
+    }
+    with serving(live, log=folder / "service.log", **settings) as url:
         with play.step("Serve it, and ask") as told:
             before = right(play, ask(url, play.later, consent=False))
             answers = ask(url, play.traffic, consent=True)
-            recorded(play, len(play.traffic))
+            wait_for_records(play.store, len(play.traffic))
             silent = sum(answer is None for answer in answers)
             told.append(f"{len(answers):,} utterances, {silent:,} of them out of scope; recorded with their texts.")
         with play.step("Monitor") as told:
@@ -280,7 +201,7 @@ def play_all(play: Play) -> None:
             told.append(f"{len(groups)} new groups: {', '.join(f'{name} ({size})' for name, size in groups)}.")
             play.figures |= {"state": found["state"], "groups": groups}
         with play.step("Review") as told:
-            reasons = review(play, url)
+            reasons = review(url, NAME, play.truth, play.size.reviews)
             told.append(f"{sum(reasons.values()):,} inputs: {', '.join(f'{n} {why}' for why, n in reasons.items())}.")
             play.figures["reviewed"] = reasons
         better = folder / "better"
