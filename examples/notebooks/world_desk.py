@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
 
 from examples.notebooks.world import ROOT, Site
 
@@ -74,13 +76,11 @@ class Desk:
             by_form = place % 3 == 0 and ticket.opened < "2026-10"  # when the web form was closed
             (self._forms if by_form else self.tickets).append(ticket)
 
-    def database(self, file: str | Path) -> None:
-        """Write the desk's SQLite database: the tickets that came by mail."""
-        with sqlite3.connect(file) as connection:
-            connection.execute("CREATE TABLE tickets (id INTEGER PRIMARY KEY, opened TEXT, message TEXT, team TEXT)")
-            rows = [(each.number, each.opened, each.text, each.label) for each in self.tickets]
-            connection.executemany("INSERT INTO tickets VALUES (?, ?, ?, ?)", rows)
-        connection.close()
+    def fill(self, url: str) -> None:
+        """Write the tickets that came by mail into the table `tickets` of a database."""
+        rows = [(each.number, each.opened, each.text, each.label) for each in self.tickets]
+        table = pd.DataFrame(rows, columns=["id", "opened", "message", "team"])
+        table.to_sql("tickets", sa.create_engine(url), index=False)
 
     def api(self) -> Site:
         """Start the API of the web form, which was open until September: 50 tickets a page; it wants a token."""
