@@ -43,7 +43,9 @@ class FitCLI(LightningCLI):
     """LightningCLI with the arguments that every task shares."""
 
     recipe: dict[str, Any]
-    """All settings as they were given, before what depends on the machine was set."""
+    """All settings as they were given, before what depends on the machine was set, without those that are None."""
+    settings: dict[str, Any]
+    """The same with those."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add run folder, bundle options, callbacks with their defaults, and what the module takes from the data."""
@@ -86,6 +88,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Set what depends on the machine and on other settings, where the user set nothing."""
         config = self.config
+        self.settings = yaml.safe_load(self.parser.dump(config, skip_validation=True, skip_unset=False))
         self.recipe = yaml.safe_load(self.parser.dump(config, skip_validation=True))
         module = cast("type[TaskModule]", self.model_class)
         module.complete(config.model)

@@ -45,4 +45,4 @@ def ground_of(task: Task, args: Sequence[str], *, folds: int = 0) -> Ground:
     if folds and cli.trainer.world_size > 1:
         raise ConfigError("folds are trained one after the other on one device: set --trainer.devices 1.")
     data: TaskData = cli.datamodule
-    return Ground(cli.recipe, [source.fingerprint for source in data.sources], alike_photos(data) if folds else ())
+    return Ground(cli.settings, [source.fingerprint for source in data.sources], alike_photos(data) if folds else ())

@@ -367,6 +367,12 @@ def test_what_a_search_starts_from_is_read_once_and_refused_at_once(args: list[s
     assert "nothing.csv" in result.output
 
 
+def test_a_setting_that_nobody_set_may_be_searched(args: list[str], tmp_path: Path):
+    ground = ground_of(TASK, args)
+    assert ground.recipe["model"]["teacher"] is None
+    Searching(Search(TASK, args, {"model.teacher": ["one", "other"]}), ground, tmp_path / "study")
+
+
 def test_a_task_without_a_space_asks_for_one():
     result = CliRunner().invoke(main, ["tune", "answer-writer", "--data.source", "x"])
     assert "no search space comes with Percept for answer-writer" in result.output
