@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +23,20 @@ if TYPE_CHECKING:
 
 THUMB_PX = 320
 _MOST = 1e12
-_amount = click.FloatRange(0, _MOST)
 _file = click.Path(path_type=Path)
+
+
+class _Amount(click.FloatRange):
+    """A number from 0 on."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return found
+
+
+_amount = _Amount(0, _MOST)
 
 
 @click.command()
@@ -99,7 +112,7 @@ def command(
             training_minutes,
         )
     )
-    write_whole(output, page.encode("utf-8"))
+    write_whole(output, page.encode("utf-8", "replace"))
     click.echo(f"Look at {output}")
 
 
@@ -124,9 +137,11 @@ def _of_bundle(folder: Path | None, examples: Sequence[str], context: str | None
     found: dict[str, Any] = {"bundle": bundle, "measured": measured_of(bundle)}
     if bundle.config.onnx is not None or examples:
         runtime = choose_runtime(bundle, "cpu")
-        found["milliseconds"] = timed([(runtime, bundle.golden.inputs)])[0]
-        found["examples"] = [_asked(bundle, runtime, each, context) for each in examples]
-        runtime.close()
+        try:
+            found["milliseconds"] = timed([(runtime, bundle.golden.inputs)])[0]
+            found["examples"] = [_asked(bundle, runtime, each, context) for each in examples]
+        finally:
+            runtime.close()
     return found
 
 
@@ -143,8 +158,8 @@ def _asked(bundle: Bundle, runtime: Runtime, asked: str, context: str | None) ->
     task = bundle.config.task
     if task not in ("intent", "qa", "tagging"):
         raise ConfigError(f"--example is for intents, questions and photos; this is a bundle for {task}.")
-    options = PredictOptions(top_k=1 if task == "qa" else None, context=context)
-    predicted = list(resolve(find_task(task).predict)(bundle, runtime, [asked], options))
+    wanted = PredictOptions(top_k=1 if task == "qa" else None, context=context)
+    predicted = list(resolve(find_task(task).predict)(bundle, runtime, [asked], wanted))
     if len(predicted) != 1 or predicted[0].is_error:
         what = predicted[0].text if predicted else "there is nothing in it"
         raise ConfigError(f"--example {asked!r} cannot be answered: {what}. Name one text or one photo.")
@@ -153,7 +168,7 @@ def _asked(bundle: Bundle, runtime: Runtime, asked: str, context: str | None) ->
         return Example(asked, [(said["intent"], said["confidence"])] if said["intent"] is not None else [])
     if task == "qa":
         return Example(asked, [(each["text"], each["score"]) for each in said["answers"]])
-    return Example(asked, [(each["label"], each["score"]) for each in said["tags"]], _small(Path(asked)))
+    return Example(asked, [(each["label"], each["score"]) for each in said["tags"]], _small(Path(said["file"])))
 
 
 def _small(photo: Path) -> str:

@@ -37,7 +37,8 @@ def evaluate(
         others for which none is; both at the bundle's threshold.
       - `recall_at_acceptance`: the latter, were the threshold to keep `acceptance` of exactly these utterances.
       - `right`: share of all that is answered rightly: the right intent, or none.
-    `per_label`: one row per label: `support`, `precision`, `recall`, `f1` of the best intent, `kept`.
+    `per_label`: one row per label: `support`, `precision`, `recall`, `f1` of the best intent, `kept`, and
+      `right`, the share for which the best intent is right and named.
     `confusions`: `label`, `given`, `count`, `of`, the most frequent first, at the threshold.
     `reliability` -> name: the bins behind `ece`.
 
@@ -161,9 +162,11 @@ def _per_label(
     inside = targets >= 0
     if not inside.any():
         return []
+    best = probabilities.argmax(axis=1)
     rows = []
     for i, (precision, recall, f1, support) in enumerate(_label_scores(probabilities[inside], targets[inside])):
-        kept = ratio(int(named[targets == i].sum()), support)
+        of_it = targets == i
         rows.append({"label": labels[i], "support": support, "precision": precision, "recall": recall, "f1": f1,
-                     "kept": kept})  # fmt: skip
+                     "kept": ratio(int(named[of_it].sum()), support),
+                     "right": ratio(int((named & (best == i))[of_it].sum()), support)})  # fmt: skip
     return rows

@@ -308,6 +308,8 @@ class Steps:
                 working.splits[place] = split
 
     def _split_by(self, working: Working, step: of.Split, column: str, key: str) -> None:
+        if not len(working):
+            return
         cells = working.column(column)
         moments = [order_of(cell, column) for cell in cells]
         shares = {str(split): share for split, share in step.shares.items()}

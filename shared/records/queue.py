@@ -219,8 +219,9 @@ def audited(store: Store, model: str, *, since: datetime | None = None) -> list[
 
 def _rows(connection: sa.Connection, model: str) -> tuple[tuple[int, str | None], list[Any]]:
     """Return how many records there are with their task, and small columns of those that have an input."""
-    columns = [RECORDS.c[name] for name in ("id", "request_id", "item", "version", "outcome", "labels", "confidence",
-                                            "out_of_scope_score", "share", "answer", "same", "task")]  # fmt: skip
+    columns = [RECORDS.c[name] for name in ("id", "time", "request_id", "item", "version", "outcome", "labels",
+                                            "confidence", "out_of_scope_score", "share", "answer", "same",
+                                            "task")]  # fmt: skip
     has_input = sa.or_(RECORDS.c.text.is_not(None), RECORDS.c.photo.is_not(None)).label("has_input")
     query = sa.select(*columns, has_input).where(RECORDS.c.model == model, RECORDS.c.shadow_of.is_(None))
     found = list(connection.execute(query.order_by(RECORDS.c.id.desc()).limit(MOST_RECORDS)))

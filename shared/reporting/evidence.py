@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,8 +15,15 @@ from shared.errors import BundleError, ConfigError
 from shared.intervals import wilson
 
 RIGHT, NEAR, WRONG, NONE = "right", "near", "wrong", "none"
+OUT_OF_SCOPE = "(none)"
+"""In tables of confusions, what belongs to no label."""
 MAX_JSON_BYTES = 64 << 20
 _SHOWN_PROBLEMS = 3
+_MOST = 10**9
+"""Of anything that is counted, and of any number in a bundle's metrics."""
+_ROUNDING = 1e-4
+"""Shares of words that differ by less are the same: bundles round them to five digits."""
+Count = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 @dataclass(frozen=True)
@@ -32,64 +38,77 @@ class Outcome:
     low: float
     high: float
     """95 % interval of the share right (Wilson). Of a mean of numbers from 0 to 1 it is rather too wide than too
-    narrow: none varies more than as many answers that are right or wrong."""
+    narrow: none varies more than as many answers that are right or wrong. 0 to 1 where nothing is known of it."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything is known of it."""
+        return self.high - self.low < 1
 
 
 class _Said(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Measure(_Said):
-    """A figure that a person measured."""
+class _Figure(_Said):
+    """A value with its 95 % interval, where that is known."""
 
     name: str
     value: float
     low: float | None = None
     high: float | None = None
-    unit: str | None = None
-    """SHARE for one from 0 to 1, which the page shows of 100."""
-    better: Literal["lower", "higher"] = "higher"
-    baseline: float | None = None
-    examples: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> Measure:
+    def _is_consistent(self) -> Self:
         if (self.low is None) != (self.high is None):
             raise ValueError("an interval needs both low and high")
         if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
             raise ValueError(f"{self.value:g} is not within the interval {self.low:g} to {self.high:g}")
-        shares = [each for each in (self.value, self.low, self.high, self.baseline) if each is not None]
-        if self.unit == SHARE and not all(0 <= each <= 1 for each in shares):
-            raise ValueError("a share is a number from 0 to 1")
+        return self
+
+    def expect_shares(self) -> None:
+        """Raise ValueError if one of its numbers is not from 0 to 1."""
+        if not all(0 <= each <= 1 for each in (self.value, self.low, self.high) if each is not None):
+            raise ValueError(f"{self.name}: a share is a number from 0 to 1")
+
+
+class Measure(_Figure):
+    """A figure that a person measured."""
+
+    unit: str | None = None
+    """SHARE for one from 0 to 1, which the page shows of 100."""
+    better: Literal["lower", "higher"] = "higher"
+    baseline: float | None = None
+    examples: int | None = Field(default=None, ge=1, le=_MOST)
+
+    @model_validator(mode="after")
+    def _is_a_share(self) -> Self:
+        if self.unit == SHARE:
+            self.expect_shares()
+            if self.baseline is not None and not 0 <= self.baseline <= 1:
+                raise ValueError("the baseline of a share is a number from 0 to 1")
         return self
 
 
 SHARE = "share"
 
 
-class Model(_Said):
+class Model(_Figure):
     """A model that was compared by the first measure."""
 
-    name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
 
-
-class Weakness(_Said):
+class Weakness(_Figure):
     """Where the first measure is worst."""
 
-    name: str
-    value: float
-    examples: int | None = Field(default=None, ge=1)
+    examples: int | None = Field(default=None, ge=1, le=_MOST)
 
 
 class Counts(_Said):
     """What became of the cases that were tried."""
 
-    right: int = Field(ge=0)
-    wrong: int = Field(ge=0)
-    none: int = Field(default=0, ge=0)
+    right: Count
+    wrong: Count
+    none: Count = 0
 
     @model_validator(mode="after")
     def _counts_something(self) -> Counts:
@@ -122,6 +141,12 @@ class Results(_Said):
     limits: list[str] = []
     recommendations: list[str] = []
 
+    @model_validator(mode="after")
+    def _has_shares(self) -> Self:
+        for each in [*self.models, *self.weak] if self.measures[0].unit == SHARE else ():
+            each.expect_shares()
+        return self
+
 
 class _Found(BaseModel):
     """What another command printed; it may say more by now."""
@@ -134,14 +159,19 @@ class Confusion(_Found):
 
     label: str
     given: str | None
-    """None and "(none)" where nothing was given."""
-    count: int = Field(ge=0)
-    of: int = Field(ge=0)
+    """None and OUT_OF_SCOPE where nothing was given."""
+    count: Count
+    of: Count
 
     @property
     def is_silence(self) -> bool:
         """Whether nothing was given."""
-        return self.given in (None, "(none)")
+        return self.given in (None, OUT_OF_SCOPE)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether nothing should have been given."""
+        return self.label == OUT_OF_SCOPE
 
 
 class Rules(_Found):
@@ -179,9 +209,11 @@ class _Row(_Found):
     """A label of `per_label`."""
 
     label: str
-    support: int = Field(ge=0)
+    support: Count
     recall: float | None = Field(default=None, ge=0, le=1)
     kept: float | None = Field(default=None, ge=0, le=1)
+    right: float | None = Field(default=None, ge=0, le=1)
+    """Of intents: that the best one is right and named. Bundles of before December 2026 do not say it."""
 
 
 class _Split(_Found):
@@ -201,9 +233,11 @@ class Label:
     name: str
     examples: int
     share: float
+    least: float
+    """Less than `share` where the bundle only says between which two the share is."""
     low: float
     high: float
-    """95 % interval (Wilson)."""
+    """95 % interval (Wilson), of `least` and of `share`."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +286,7 @@ class Part(_Found):
 
     kind: str
     name: str
-    examples: int
+    examples: Count
     first: float
     second: float
 
@@ -261,7 +295,7 @@ class Comparison(_Found):
     """`percept compare --json`."""
 
     measure: str
-    examples: int
+    examples: Count
     bundles: list[Compared] = Field(min_length=2)
     """The best first."""
     pairs: list[Pair]
@@ -298,7 +332,7 @@ class Group(_Found):
     """Records that are alike and fit no label."""
 
     name: str
-    size: int
+    size: Count
     texts: list[str] = []
 
 
@@ -308,7 +342,7 @@ class Share(_Found):
     value: float
     low: float
     high: float
-    said: int | None = None
+    said: Count = 0
 
 
 class Quality(_Found):
@@ -316,7 +350,7 @@ class Quality(_Found):
 
     audited: Share | None = None
     corrected: Share | None = None
-    said: int = 0
+    said: Count = 0
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -330,7 +364,7 @@ class _Model(_Found):
 class _Window(_Found):
     since: str = Field(alias="from")
     to: str
-    records: int
+    records: Count
 
 
 class Monitoring(_Found):
@@ -344,14 +378,39 @@ class Monitoring(_Found):
     quality: Quality | None = None
 
 
+class Check(_Found):
+    """One thing that the gate looked at."""
+
+    kind: str
+    name: str
+    state: str
+
+
+class _Promotion(_Found):
+    is_live: bool
+
+
 class Gate(_Found):
     """`percept promote --json`."""
 
     verdict: Literal["passes", "refused", "undecided"]
-    examples: int
-    more: int = 0
+    examples: Count
+    more: Count = 0
     candidate: _Model
     over: _Model
+    checks: list[Check] = []
+    is_forced: bool = False
+    promotion: _Promotion | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the candidate was promoted, and not rolled back."""
+        return self.promotion is not None and self.promotion.is_live
+
+    @property
+    def is_rolled_back(self) -> bool:
+        """Whether the candidate was promoted and is not live any more."""
+        return self.promotion is not None and not self.promotion.is_live
 
 
 @dataclass(frozen=True)
@@ -389,11 +448,14 @@ class Evidence:
             return
         if self.comparison is not None:
             self.comparison.of(self.bundle)
-        about = {"monitoring": self.monitoring.model if self.monitoring is not None else None,
-                 "gate": self.gate.candidate if self.gate is not None else None}  # fmt: skip
-        for name, model in about.items():
-            if model is not None and model.name != self.bundle.name:
-                raise ConfigError(f"the {name} is of {model.name}, and not of {self.bundle.name}. Name the right file.")
+        name, version = self.bundle.name, self.bundle.version
+        if self.monitoring is not None and self.monitoring.model.name != name:
+            raise ConfigError(f"the monitoring is of {self.monitoring.model.name}, and not of {name}. Name the right "
+                              "file.")  # fmt: skip
+        judged = self.gate.candidate if self.gate is not None else None
+        if judged is not None and (judged.name, judged.version) != (name, version):
+            raise ConfigError(f"the gate is of {judged.name} {judged.version}, and not of {name} {version}. Name the "
+                              "right file.")  # fmt: skip
 
 
 FoundT = TypeVar("FoundT", bound=BaseModel)
@@ -446,7 +508,7 @@ def measured_of(bundle: Bundle) -> Measured | None:
             "again: percept export."
         ) from error
     fair = found.cross_fitted if split == "val" else None
-    overall = {name: float(value) for name, value in {**found.overall, **(fair or {})}.items() if _is_number(value)}
+    overall = {name: float(value) for name, value in {**found.overall, **(fair or {})}.items() if is_number(value)}
     return Measured(
         split="test" if split == "test" else "val",
         overall=overall,
@@ -458,35 +520,50 @@ def measured_of(bundle: Bundle) -> Measured | None:
     )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether something in a bundle is a number that can be counted with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
 
 
 def outcome(kind: str, examples: int, **parts: float) -> Outcome:
     """Return what becomes of the examples; shares below 0, which come of rounded metrics, are 0.
 
+    Of no examples, nothing is known of the interval.
+
     >>> outcome("known", 100, right=0.9, wrong=0.1).low.__round__(3)
     0.826
     """
     known = {name: min(1.0, max(0.0, share)) for name, share in parts.items()}
-    low, high = wilson(known[RIGHT], examples)
+    low, high = wilson(known[RIGHT], examples) if examples else (0.0, 1.0)
     return Outcome(kind, examples, known, float(low), float(high))
+
+
+def counted(results: Results | None) -> Outcome | None:
+    """Return what became of the cases that people tried, if they counted that."""
+    if results is None or results.outcomes is None:
+        return None
+    counts = results.outcomes.model_dump()
+    cases = sum(counts.values())
+    return outcome("results", cases, **{name: count / cases for name, count in counts.items()})
 
 
 def outcome_of(results: Results | None) -> Outcome | None:
     """Return what became of what people tried: as they counted it, else by the first share of which more is better."""
-    if results is None:
-        return None
-    if results.outcomes is not None:
-        counts = results.outcomes.model_dump()
-        cases = sum(counts.values())
-        return outcome("results", cases, **{name: count / cases for name, count in counts.items()})
+    found = counted(results)
+    if found is not None or results is None:
+        return found
     first = next((each for each in results.measures if each.unit == SHARE and each.better == "higher"), None)
     if first is None:
         return None
-    found = outcome("results", first.examples or 1, right=first.value, wrong=1 - first.value)
-    low, high = (first.low, first.high) if first.low is not None and first.high is not None else (first.value,) * 2
-    return replace(found, low=low, high=high)
+    found = outcome("share", first.examples or 0, right=first.value, wrong=1 - first.value)
+    if first.low is None or first.high is None:
+        return found
+    return replace(found, low=first.low, high=first.high)
+
+
+def _count(share: float, of: int) -> int:
+    """Return how many they were: bundles round shares to five digits, and what is left by that is not wrong."""
+    return round(share * of)
 
 
 def _intents(_bundle: Bundle, overall: Mapping[str, float]) -> list[Outcome]:
@@ -497,11 +574,15 @@ def _intents(_bundle: Bundle, overall: Mapping[str, float]) -> list[Outcome]:
     found = []
     if known > 0 and kept is not None and all_right is not None:
         # `right` is of all utterances, and counts silence about those without an intent as right.
-        right = (all_right * (known + foreign) - (refused or 0.0) * foreign) / known
-        right = min(max(right, 0.0), kept)
-        found.append(outcome("known", known, right=right, wrong=kept - right, none=1 - kept))
+        named = _count(kept, known)
+        right = _count(all_right, known + foreign) - _count(refused or 0.0, foreign)
+        right = min(max(right, 0), named)
+        found.append(
+            outcome("known", known, right=right / known, wrong=(named - right) / known, none=1 - named / known)
+        )
     if foreign > 0 and refused is not None:
-        found.append(outcome("foreign", foreign, right=refused, wrong=1 - refused))
+        silent = _count(refused, foreign) / foreign
+        found.append(outcome("foreign", foreign, right=silent, wrong=1 - silent))
     return found
 
 
@@ -513,9 +594,11 @@ def _answers(_bundle: Bundle, overall: Mapping[str, float]) -> list[Outcome]:
     if asked > 0 and answered is not None and all_f1 is not None and (silent is not None or not others):
         # `f1_at_threshold` is of all questions, and counts silence about the unanswerable as 1.
         right = (all_f1 * (asked + others) - (silent or 0.0) * others) / asked
-        right = min(max(right, 0.0), answered)
+        answered = _count(answered, asked) / asked
+        right = answered if answered - right < _ROUNDING else max(right, 0.0)
         found.append(outcome("answerable", asked, right=right, wrong=answered - right, none=1 - answered))
     if others > 0 and silent is not None:
+        silent = _count(silent, others) / others
         found.append(outcome("unanswerable", others, right=silent, wrong=1 - silent))
     return found
 
@@ -528,8 +611,10 @@ def _tags(bundle: Bundle, overall: Mapping[str, float]) -> list[Outcome]:
         return []
     has_one = bundle.config.problem_type == "single_label_classification" and not bundle.config.label_parents
     if has_one and untagged is not None:
-        right = min(recall, 1 - untagged)
-        return [outcome("photos", photos, right=right, wrong=1 - untagged - right, none=untagged)]
+        tagged = photos - _count(untagged, photos)
+        right = min(_count(recall, photos), tagged)
+        shares = right / photos, (tagged - right) / photos, 1 - tagged / photos
+        return [outcome("photos", photos, **dict(zip((RIGHT, WRONG, NONE), shares, strict=True)))]
     found = [outcome("labels", photos, right=recall, none=1 - recall)]
     if precision is not None:
         found.append(outcome("tags", photos, right=precision, wrong=1 - precision))
@@ -568,10 +653,14 @@ def _labels(task: str, rows: Sequence[_Row]) -> list[Label]:
     """Return the labels with examples, the worst first."""
     found = []
     for row in rows:
-        share = row.recall
-        if task == "intent" and share is not None and row.kept is not None:
-            share = min(share, row.kept)  # the best intent is right, and is named
-        if share is not None and row.support > 0:
-            low, high = wilson(share, row.support)
-            found.append(Label(row.label, row.support, share, float(low), float(high)))
+        share = least = row.recall
+        if task == "intent" and row.right is not None:
+            share = least = row.right
+        elif task == "intent" and row.recall is not None and row.kept is not None:
+            # The best intent is right, and is named. The two together are only known to be within these.
+            share = min(row.recall, row.kept)
+            least = max(share - (1 - max(row.recall, row.kept)), 0.0)
+        if share is not None and least is not None and row.support > 0:
+            low, high = float(wilson(least, row.support)[0]), float(wilson(share, row.support)[1])
+            found.append(Label(row.label, row.support, share, least, low, high))
     return sorted(found, key=lambda each: (each.share, -each.examples, each.name))

@@ -19,15 +19,20 @@ from shared.reporting.evidence import (
     RIGHT,
     SHARE,
     WRONG,
+    Check,
     Comparison,
     Confusion,
     Evidence,
     Example,
+    Gate,
+    Label,
     Measure,
     Measured,
     Outcome,
     Rules,
-    outcome_of,
+    Share,
+    counted,
+    is_number,
 )
 from shared.reporting.wording import Words
 from shared.reporting.worth import DAYS, Assumed, break_even, limits, main_outcome, worth_of
@@ -41,6 +46,8 @@ SHOWN_GROUPS = 5
 SHOWN_SETS = 12
 SHOWN_TEXT = 120
 """Characters of a text that somebody sent."""
+LEAST_CONFUSED = 3
+"""Times that a label was taken for another, below which nothing is advised."""
 LEAST_EXAMPLES = 5
 """Of a label, below which nothing is said of it."""
 SURE = 0.05
@@ -51,6 +58,11 @@ UNCALIBRATED = 0.05
 """Mean gap between confidence and share right from which on confidences are not to be relied on."""
 _LIMITED = re.compile(r"non-?\s?commercial|\bNC\b|\bunknown\b|\bnone\b|\bresearch\b", re.IGNORECASE)
 _PARTS = (RIGHT, NEAR, WRONG, NONE)
+_SPAN = re.compile(r"(\S+) to (\S+) (.+)")
+"""A length as a comparison names it, such as "5 to 14 words"."""
+_LEAST_RECORDS = 100
+"""With which `percept monitor` begins to tell."""
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def _lead(told: Telling) -> list[str]:
     lines = []
     if evidence.results is not None:
         lines.append(evidence.results.question)
-        tried = outcome_of(evidence.results) if evidence.results.outcomes is not None else None
+        tried = counted(evidence.results)
         if tried is not None:
             lines += [_outcome_line(words, tried), words("interval lead", low=words.of_hundred(tried.low),
                                                          high=words.of_hundred(tried.high))]  # fmt: skip
@@ -173,7 +185,8 @@ def _what(told: Telling) -> list[Block]:
                 "items": [_example(words, each) for each in evidence.examples],
             }
         )
-    blocks.append(_list(words("learned from"), _datasets(words, config.provenance.dataset), SHOWN_SETS, words))
+    learned_from = _datasets(words, config.provenance.dataset) or [words("unknown")]
+    blocks.append(_list(words("learned from"), learned_from, SHOWN_SETS, words))
     if evidence.measured is not None and evidence.measured.confusions:
         lines = [_confusion_line(words, each) for each in evidence.measured.confusions[:SHOWN_CONFUSED]]
         blocks.append(_list(words("mistakes"), lines))
@@ -190,17 +203,24 @@ def _datasets(words: Words, entries: Sequence[dict[str, Any]]) -> list[str]:
     """Return where the examples are from, with their number and licence; files of one origin together."""
     counts: Counter[tuple[str, str]] = Counter()
     for entry in entries:
-        name = str(entry.get("origin") or entry.get("name") or words("unknown"))
-        counts[name, str(entry.get("licence") or words("unknown"))] += int(entry.get("examples") or 0)
+        count = entry.get("examples")
+        counts[_origin(words, entry), str(entry.get("licence") or words("unknown"))] += (
+            int(count) if is_number(count) else 0
+        )
     return [
         words("of dataset", name=name, count=words.count(count, "example"), licence=licence)
         for (name, licence), count in counts.items()
     ]
 
 
+def _origin(words: Words, entry: dict[str, Any]) -> str:
+    return str(entry.get("origin") or entry.get("name") or words("unknown"))
+
+
 def _confusion_line(words: Words, found: Confusion) -> str:
     key = "mistake none" if found.is_silence else "mistake"
-    return words(key, label=found.label, given=found.given, count=found.count, of=found.of)
+    label = words("out of scope") if found.is_foreign else found.label
+    return words(key, label=label, given=found.given, count=words.number(found.count), of=words.number(found.of))
 
 
 # --- How good it is
@@ -211,10 +231,8 @@ def _good(told: Telling) -> list[Block]:
     measured = evidence.measured
     blocks: list[Block] = []
     if evidence.results is not None:
-        if evidence.results.outcomes is not None:
-            tried = outcome_of(evidence.results)
-            assert tried is not None
-            blocks.append(_hundred(words, tried))
+        tried = counted(evidence.results)
+        blocks += [_hundred(words, tried)] if tried is not None else []
         blocks += _results_table(told)
     if measured is not None and measured.outcomes:
         blocks += [_quote(words("by makers"), words("on other data"))] if blocks else []
@@ -349,11 +367,8 @@ def _open_rules(words: Words, rules: Rules | None) -> list[str]:
 
 def _sure(told: Telling) -> list[Block]:
     evidence, words = told.evidence, told.words
-    blocks: list[Block] = []
-    if evidence.results is not None and evidence.results.outcomes is not None:
-        tried = outcome_of(evidence.results)
-        assert tried is not None
-        blocks.append(_interval(words, tried))
+    tried = counted(evidence.results)
+    blocks: list[Block] = [_interval(words, tried)] if tried is not None else []
     for each in evidence.results.measures if evidence.results is not None else ():
         if each.low is not None:
             blocks.append(_text(words("results interval", name=_capital(each.name), range=_between(words, each))))
@@ -393,8 +408,7 @@ def _weak(told: Telling) -> list[Block]:
     if evidence.measured is not None:
         labels = [each for each in evidence.measured.labels if each.examples >= LEAST_EXAMPLES]
         if len(labels) > 1:
-            rows_ = [_bar(words, each.name, each.share, each.low, each.high,
-                          note=words.count(each.examples, "example")) for each in labels[:SHOWN_WEAK]]  # fmt: skip
+            rows_ = [_label_bar(words, each) for each in labels[:SHOWN_WEAK]]
             weak = _surely_weak(evidence.measured)
             said = words("surely weak", labels=words.listed(weak[:SHOWN_WEAK])) if weak else words("maybe weak")
             blocks += [_bars(None, words("weak labels"), rows_), _text(said)]
@@ -402,19 +416,38 @@ def _weak(told: Telling) -> list[Block]:
             blocks.append(_text(words("weak few", number=words.number(LEAST_EXAMPLES))))
     parts = _parts_of(evidence)
     if parts and evidence.comparison is not None:
-        rows_ = [_bar(words, words(f"part {kind}", name=name), value, note=words.count(count, "example"))
+        rows_ = [_bar(words, _part(words, kind, name), value, note=words.count(count, "example"))
                  for kind, name, value, count in parts[:SHOWN_PARTS]]  # fmt: skip
         measure = words.known(evidence.comparison.measure)
         blocks.append(_bars(None, words("weak parts", measure=measure), rows_))
     return blocks or [_text(words("weak unknown"))]
 
 
+def _label_bar(words: Words, label: Label) -> Block:
+    shown = words("at most", value=words.of_hundred(label.share)) if label.least < label.share else None
+    note = words.count(label.examples, "example")
+    return _bar(words, label.name, label.share, label.low, label.high, note=note, shown=shown)
+
+
+def _part(words: Words, kind: str, name: str) -> str:
+    """Return what a part of a comparison is called, in words of the page."""
+    span = _SPAN.fullmatch(name) if kind == "length" else None
+    if span is not None:
+        name = words("span", low=span[1], high=span[2], unit=words.known(span[3]))
+    elif kind == "language":
+        name = words.languages([words.known(name)])
+    return words(f"part {kind}", name=name)
+
+
 def _surely_weak(measured: Measured) -> list[str]:
-    """Return labels that are found less often than all are on average, by more than chance among so many labels."""
+    """Return labels that are found less often than all are on average, by more than chance among so many labels.
+
+    Where only limits of the shares are known, a label's upper one is held against the average of the lower ones.
+    """
     labels = [each for each in measured.labels if each.examples >= LEAST_EXAMPLES]
     if len(labels) < 2:
         return []
-    mean = sum(each.share for each in labels) / len(labels)
+    mean = sum(each.least for each in labels) / len(labels)
     return [each.name for each in labels
             if at_most(round(each.share * each.examples), each.examples, mean) * len(labels) < SURE]  # fmt: skip
 
@@ -427,7 +460,8 @@ def at_most(found: int, count: int, share: float) -> float:
     """
     if found >= count or not 0 < share < 1:
         return 1.0
-    each = np.arange(found + 1)
+    # What is left out is beyond ten standard deviations.
+    each = np.arange(max(0, found - math.ceil(10 * math.sqrt(count))), found + 1)
     ways = math.lgamma(count + 1) - np.array([math.lgamma(i + 1) + math.lgamma(count - i + 1) for i in each])
     return float(np.exp(ways + each * math.log(share) + (count - each) * math.log1p(-share)).sum())
 
@@ -465,16 +499,41 @@ def _beside(told: Telling) -> list[Block]:
         ]
         lead = words("beside measure", measure=_capital(words.known(comparison.measure)),
                      count=words.count(comparison.examples, "example"))  # fmt: skip
-        blocks += [_bars(None, lead, rows), *(_text(each) for each in _ranked(words, comparison, ours.name))]
+        blocks += [
+            _bars(None, lead, rows),
+            *(_text(words(key, names=words.listed(names))) for key, names in _ranked(comparison, ours.name).items()),
+        ]
         head = [words("bundle"), words("milliseconds"), words("megabytes")]
         costs = [[each.name, words("ms", number=words.number(each.milliseconds)),
                   words("mb", number=words.number(each.megabytes))] for each in comparison.bundles]  # fmt: skip
         blocks.append(_table(None, head, costs))
     if gate is not None:
-        over = f"{gate.over.name} {gate.over.version}"
-        said = words(f"gate {gate.verdict}", count=words.count(gate.examples, "example"), over=over)
-        blocks.append(_quote(words("gate"), said, None if gate.verdict == "passes" else "warn"))
+        is_fine = gate.verdict == "passes" and not gate.is_rolled_back
+        blocks.append(_quote(words("gate"), " ".join(_gate_lines(words, gate)), None if is_fine else "warn"))
     return blocks
+
+
+def _gate_lines(words: Words, gate: Gate) -> list[str]:
+    """Return what the gate found, and what came of it."""
+    said = {"count": words.count(gate.examples, "example"), "over": f"{gate.over.name} {gate.over.version}"}
+    if gate.verdict == "refused":
+        said["why"] = words.listed(_failed(words, gate.checks)) if gate.checks else words("fails unknown")
+    lines = [words(f"gate {gate.verdict}", **said)]
+    lines += [words("gate forced")] if gate.is_forced and gate.promotion is not None else []
+    return [*lines, words("gate rolled back")] if gate.is_rolled_back else lines
+
+
+def _failed(words: Words, checks: Sequence[Check]) -> list[str]:
+    """Return what a candidate is refused for."""
+    failed = [each for each in checks if each.state == "fails"]
+    labels = [words.quoted(each.name) for each in failed if each.kind == "label"]
+    named = words.listed(labels) if labels else ""
+    if len(labels) > _MOST_NAMED:
+        named = f"{', '.join(labels[:_MOST_NAMED])} {words('and more', number=len(labels) - _MOST_NAMED)}"
+    known = ("quality", "calibration", "speed", "labels")
+    kinds = dict.fromkeys(each.kind if each.kind in known else "unknown" for each in failed if each.kind != "label")
+    lines = [words("fails label", names=named)] if labels else []
+    return [*(words(f"fails {kind}") for kind in kinds), *lines] or [words("fails unknown")]
 
 
 def _models(words: Words, first: Measure, models: Iterable[Any]) -> Block:
@@ -489,25 +548,27 @@ def _models(words: Words, first: Measure, models: Iterable[Any]) -> Block:
     return _bars(None, words("beside results", name=_capital(first.name), unit=unit, better=better), rows)
 
 
-def _ranked(words: Words, comparison: Comparison, ours: str) -> list[str]:
+def _ranked(comparison: Comparison, ours: str) -> dict[str, list[str]]:
+    """Return the bundles that ours is better than, worse than, or cannot be told from."""
     groups: dict[str, list[str]] = {"is better": [], "is worse": [], "cannot tell": []}
     for each in comparison.bundles:
         pair = comparison.pair(ours, each.name) if each.name != ours else None
         if pair is not None:
-            groups["cannot tell" if not pair.is_sure else "is better" if pair.first == ours else "is worse"].append(
-                each.name
-            )
-    return [words(key, names=words.listed(names)) for key, names in groups.items() if names]
+            is_better = pair.first == ours
+            groups["cannot tell" if not pair.is_sure else "is better" if is_better else "is worse"].append(each.name)
+    return {key: names for key, names in groups.items() if names}
 
 
 # --- In use
 
 
 def _use(told: Telling) -> list[Block]:
-    found, words = told.evidence.monitoring, told.words
+    found, bundle, words = told.evidence.monitoring, told.evidence.bundle, told.words
     if found is None:
-        return [_text(words("use unknown"))] if told.evidence.bundle is not None else []
+        return [_text(words("use unknown"))] if bundle is not None else []
+    is_other = bundle is not None and found.model.version != bundle.version
     blocks = [
+        *([_text(words("other version", version=found.model.version), "warn")] if is_other else []),
         _text(words("window", count=words.count(found.window.records, "record"), since=words.date(found.window.since),
                     to=words.date(found.window.to))),
         _text(words(f"state {found.state}"), None if found.state == "quiet" else "warn"),
@@ -534,11 +595,18 @@ def _quality_lines(told: Telling) -> list[str]:
     if quality is not None and quality.audited is not None:
         of = quality.audited
         lines.append(words("audited", value=words.of_hundred(of.value), low=words.of_hundred(of.low),
-                           high=words.of_hundred(of.high), count=words.count(of.said or 0, "record")))  # fmt: skip
-    if quality is not None and quality.value is not None and quality.low is not None and quality.high is not None:
-        lines.append(words("feedback", value=words.of_hundred(quality.value), low=words.of_hundred(quality.low),
-                           high=words.of_hundred(quality.high), count=words.count(quality.said, "record")))  # fmt: skip
+                           high=words.of_hundred(of.high), count=words.count(of.said, "record")))  # fmt: skip
+    if quality is not None and quality.corrected is not None:
+        lines.append(_feedback(words, "feedback corrected", quality.corrected, quality.said))
+    elif quality is not None and quality.value is not None and quality.low is not None and quality.high is not None:
+        of = Share(value=quality.value, low=quality.low, high=quality.high)
+        lines.append(_feedback(words, "feedback", of, quality.said))
     return lines or [words("no feedback")]
+
+
+def _feedback(words: Words, key: str, share: Share, said: int) -> str:
+    return words(key, value=words.of_hundred(share.value), low=words.of_hundred(share.low),
+                 high=words.of_hundred(share.high), count=words.count(said, "record"))  # fmt: skip
 
 
 def _short(text: str) -> str:
@@ -563,20 +631,25 @@ def _worth(told: Telling) -> list[Block]:
     money = assumed.currency
     lines: list[tuple[str, list[str] | None]] = [
         ("right answers", [words.number(each.right, 0) for each in worths]),
-        ("wrong answers", [words.number(each.wrong, 0) for each in worths]),
+        ("wrong answers", _each([each.wrong for each in worths], lambda value: words.number(value, 0))
+                          or [words("unknown")] * len(worths)),
         ("hours saved", _each([each.hours for each in worths], words.number)),
         ("money saved", _each([each.saved for each in worths], lambda value: words.money(value, money))),
         ("cost of wrong", _each([each.cost for each in worths], lambda value: words.money(value, money))),
         ("net", _each([each.net for each in worths], lambda value: words.money(value, money))),
-    ]
+    ]  # fmt: skip
     rows = [[words(key), *cells] for key, cells in lines if cells is not None]
     blocks.append(_text(words("worth given", given=words.listed(_given(told)))))
     blocks.append(
         _table(None, [words("per"), *(words(key) for key, _ in spans)], rows, has_sum=worths[0].net is not None)
     )
+    if found.kind == "share":
+        blocks.append(_text(words("worth of share")))
     per, cases = spans[-1]
     low, high = limits(assumed, found, cases)
-    if low.net is not None and high.net is not None:
+    if not found.has_interval:
+        blocks.append(_text(words("worth unsure"), "warn"))
+    elif low.net is not None and high.net is not None:
         ends = sorted([low.net, high.net])
         least, most = (words.money(end, money) for end in ends)
         blocks.append(_text(words("worth range", low=least, high=most, per=words(per))))
@@ -595,9 +668,9 @@ def _given(told: Telling) -> list[str]:
     assumed, words = told.assumed, told.words
     found = []
     if assumed.per_day is not None:
-        found.append(words("given per day", number=words.number(assumed.per_day)))
+        found.append(words("given per day", cases=words.count(assumed.per_day, "results")))
     if assumed.minutes_saved is not None:
-        found.append(words("given minutes", number=words.number(assumed.minutes_saved)))
+        found.append(words("given minutes", minutes=words.count(assumed.minutes_saved, "minute")))
     if assumed.cost_per_hour is not None:
         found.append(words("given hour", money=words.money(assumed.cost_per_hour, assumed.currency)))
     if assumed.cost_of_wrong is not None:
@@ -639,7 +712,7 @@ def _risks(told: Telling) -> list[Block]:
     )
     lines += [words("risk drift", state=state), words("risk privacy")]
     limited = [
-        f"{each.get('origin') or each.get('name')} ({each.get('licence') or words('unknown')})"
+        f"{_origin(words, each)} ({each.get('licence') or words('unknown')})"
         for each in config.provenance.dataset
         if _LIMITED.search(str(each.get("licence") or "unknown"))
     ]
@@ -680,11 +753,13 @@ def _cost(told: Telling) -> list[Block]:
 
 def _next(told: Telling) -> list[Block]:
     """Return what the evidence asks for, the most urgent first."""
-    lines = [*_first_things(told), *_of_data(told), *_of_others(told), *_of_use(told)]
+    first, groups = _first_things(told), _groups(told.evidence)
+    is_fine = not first and "is worse" not in groups
+    lines = [*first, *_of_data(told), *_of_others(told.words, groups), *_of_use(told, is_fine=is_fine)]
     results, words = told.evidence.results, told.words
     if not told.assumed.is_counted and not told.assumed.value:
         lines.append(words("next value"))
-    blocks = [{"kind": "steps", "items": lines}]
+    blocks = [{"kind": "steps", "items": lines}] if lines else []
     if results is not None and results.recommendations:
         blocks.insert(0, _list(words("recommended"), results.recommendations))
     return blocks
@@ -704,18 +779,33 @@ def _first_things(told: Telling) -> list[str]:
         lines.append(words("next not better"))
     if rules is not None and rules.undecided:
         lines.append(words("next not shown"))
-    if evidence.gate is not None and evidence.gate.verdict == "refused":
-        lines.append(words("next refused"))
-    if evidence.gate is not None and evidence.gate.verdict == "undecided":
-        more = evidence.gate.more
-        lines.append(words("next gate", number=words.number(more)) if more else words("next gate more"))
+    lines += _of_gate(words, evidence.gate) if evidence.gate is not None else []
     if evidence.monitoring is not None and evidence.monitoring.state == "alarm":
         lines.append(words("next alarm"))
+    audited = evidence.monitoring.quality and evidence.monitoring.quality.audited if evidence.monitoring else None
+    if audited and _is_poor(evidence, audited):
+        lines.append(words("next poor", value=words.of_hundred(audited.value)))
     found = main_outcome(evidence)
     net = worth_of(told.assumed, found.parts, 100).net if found is not None else None
     if net is not None and net < 0:
         lines.append(words("next loses"))
     return lines
+
+
+def _of_gate(words: Words, gate: Gate) -> list[str]:
+    if gate.is_rolled_back:
+        return [words("next rolled back")]
+    if gate.is_live:
+        return [words("next forced")] if gate.is_forced else []
+    if gate.verdict == "undecided":
+        return [words("next gate", number=words.number(gate.more)) if gate.more else words("next gate more")]
+    return [words("next refused")] if gate.verdict == "refused" else []
+
+
+def _is_poor(evidence: Evidence, audited: Share) -> bool:
+    """Return whether reviewed answers are surely worse than what was measured before, or mostly wrong."""
+    before = main_outcome(evidence)
+    return audited.high < max(0.5, before.low if before is not None else 0.0)
 
 
 def _of_data(told: Telling) -> list[str]:
@@ -736,40 +826,41 @@ def _of_data(told: Telling) -> list[str]:
         weak = _surely_weak(measured)[:3]
         if weak:
             lines.append(words("next labels", labels=words.listed([words.quoted(each) for each in weak])))
-        for each in [each for each in measured.confusions if not each.is_silence and each.count >= 3][:2]:
+        confused = [each for each in measured.confusions if not (each.is_silence or each.is_foreign)]
+        for each in [each for each in confused if each.count >= LEAST_CONFUSED][:2]:
             lines.append(words("next confused", label=words.quoted(each.label), given=words.quoted(str(each.given))))
-    if not (measured and measured.labels):
+    if evidence.comparison is not None and not (measured and measured.labels):
+        measure = words.known(evidence.comparison.measure)
         for kind, name, value, _ in _parts_of(evidence)[:1]:
-            lines.append(words("next parts", name=words(f"part {kind}", name=name), value=words.of_hundred(value)))
+            part = _part(words, kind, name)
+            lines.append(words("next parts", name=part, value=words.of_hundred(value), measure=measure))
     return lines
 
 
-def _of_others(told: Telling) -> list[str]:
-    evidence, words = told.evidence, told.words
+def _groups(evidence: Evidence) -> dict[str, list[str]]:
     if evidence.comparison is None or evidence.bundle is None:
-        return []
-    ours = evidence.comparison.of(evidence.bundle).name
-    lines, equals = [], []
-    for each in evidence.comparison.bundles:
-        pair = evidence.comparison.pair(ours, each.name) if each.name != ours else None
-        if pair is not None and pair.is_sure and pair.first == each.name:
-            lines.append(words("next other", name=each.name))
-        elif pair is not None and not pair.is_sure:
-            equals.append(each.name)
-    return lines[:1] or ([words("next cannot tell", names=words.listed(equals))] if equals else [])
+        return {}
+    return _ranked(evidence.comparison, evidence.comparison.of(evidence.bundle).name)
 
 
-def _of_use(told: Telling) -> list[str]:
+def _of_others(words: Words, groups: dict[str, list[str]]) -> list[str]:
+    if "is worse" in groups:
+        return [words("next other", name=groups["is worse"][0])]
+    return [words("next cannot tell", names=words.listed(groups["cannot tell"]))] if "cannot tell" in groups else []
+
+
+def _of_use(told: Telling, *, is_fine: bool) -> list[str]:
+    """Return what to do in use; `is_fine` says that nothing speaks against letting it work."""
     evidence, words = told.evidence, told.words
     if evidence.bundle is None:
         return []
     found = evidence.monitoring
     if found is None:
-        return [words("next monitor")]
-    lines = [words("next few")] if found.state == "too few" else []
+        return [words("next monitor")] if is_fine else []
+    lines = [words("next few")] if found.state == "too few" and found.window.records < _LEAST_RECORDS else []
     if found.quality is None or found.quality.audited is None:
         lines.append(words("next review"))
-    return [*lines, words("next quiet")] if found.state == "quiet" else lines
+    return [*lines, words("next quiet")] if found.state == "quiet" and is_fine else lines
 
 
 # --- Blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -23,6 +24,8 @@ class Words:
 
     >>> Words("en").number(1234.6), Words("fr").number(1234.6).replace("\\u202f", "_"), Words("fr").number(3.456)
     ('1,235', '1_235', '3,46')
+    >>> Words("en").number(0.0004)
+    '0.0004'
     """
 
     def __init__(self, language: Language) -> None:
@@ -37,13 +40,14 @@ class Words:
 
     def number(self, value: float, digits: int | None = None) -> str:
         """Return a number with so many digits behind the point; if not given, with as many as matter: three in all."""
-        if digits is None:
+        shown = digits
+        if shown is None:
             size = abs(value)
-            digits = 0 if size >= 100 or value == int(value) else 1 if size >= 10 else 2 if size >= 0.1 else 3
-            text = f"{value:,.{digits}f}"
-            text = text.rstrip("0").rstrip(".") if "." in text else text
-        else:
-            text = f"{value:,.{digits}f}"
+            small = 2 - math.floor(math.log10(size)) if 0 < size < 0.1 else 2
+            shown = 0 if size >= 100 or value == int(value) else 1 if size >= 10 else small
+        text = f"{round(value, shown) + 0.0:,.{shown}f}"  # + 0.0: a small loss is not shown as minus nothing
+        if digits is None and "." in text:
+            text = text.rstrip("0").rstrip(".")
         text = text.replace("-", "\N{MINUS SIGN}")
         if self.language == "fr":
             return text.replace(",", _THIN).replace(".", ",")
@@ -59,18 +63,19 @@ class Words:
         >>> Words("en").of_hundred(0.934), Words("en").of_hundred(0.9996), Words("fr").of_hundred(0.004)
         ('93', 'more than 99.9', '0,4')
         """
-        if share > 0.9995 and share < 1:
-            return self("more than", number=self.number(99.9))
-        if 0 < share < 0.0005:
-            return self("less than", number=self.number(0.1))
         digits = 1 if 0 < share < 0.01 or 0.99 < share < 1 else 0
-        return self.number(round(100 * share, digits), digits)
+        shown = round(100 * share, digits)
+        if shown >= 100 and share < 1:
+            return self("more than", number=self.number(99.9))
+        if shown <= 0 and share > 0:
+            return self("less than", number=self.number(0.1))
+        return self.number(shown, digits)
 
-    def count(self, number: int, noun: str) -> str:
-        """Return a number with what is counted: "1 example", "2 examples"."""
+    def count(self, number: float, noun: str) -> str:
+        """Return a number with what is counted: "1 example", "2 examples"; French has the plural from 2 on."""
         one, many = _SAID["nouns"][noun][self.language]
-        is_one = number == 1 or (self.language == "fr" and number == 0)
-        return f"{self.number(number, 0)}{_HARD if self.language == 'fr' else ' '}{one if is_one else many}"
+        is_one = abs(number) < 2 if self.language == "fr" else number == 1
+        return f"{self.number(number)}{_HARD if self.language == 'fr' else ' '}{one if is_one else many}"
 
     def listed(self, names: Sequence[str]) -> str:
         """Return names as a sentence lists them.

@@ -63,6 +63,13 @@ def test_each_label_has_scikit_learns_precision_and_recall():
             assert row[name] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_label_is_right_where_it_is_the_best_and_named():
+    given = np.where(1 - SCORES >= 0.4, PROBABILITIES.argmax(axis=1), -1)
+    for i, row in enumerate(measured()["per_label"]):
+        assert row["right"] == pytest.approx((given[i == TARGETS] == i).mean(), abs=1e-5)
+        assert row["right"] < min(row["recall"], row["kept"])
+
+
 def test_confusions_name_what_belongs_to_no_intent():
     found = measured()["confusions"]
     given = np.where(1 - SCORES >= 0.4, PROBABILITIES.argmax(axis=1), -1)

@@ -245,6 +245,13 @@ def test_a_moment_is_never_divided_and_new_data_are_divided_at_the_same_moment(t
     assert split_of_days(again) == {2: "train", 3: "test", 9: "test"}
 
 
+def test_no_row_can_be_split_by_time(tmp_path: Path):
+    found = dataset(tmp_path / "in", days(1, 2, 3))
+    none = {"step": "limits", "column": "n", "measure": "value", "least": 9}
+    with pytest.raises(ConfigError, match="leaves no row"):
+        run(tmp_path, found, none, by_day({"train": 0.5, "test": 0.5}))
+
+
 def test_times_with_a_zone_are_ordered_by_when_they_are(tmp_path: Path):
     times = ["2026-11-30T12:00+03:00", "2026-11-30T10:00+00:00", "2026-11-30T09:30", "2026-11-30T23:00"]
     found = dataset(tmp_path / "in", [{"day": time, "n": place} for place, time in enumerate(times)])

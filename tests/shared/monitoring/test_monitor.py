@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.main import main
 from shared.bundle.read import Bundle
+from shared.records.queue import draw
+from shared.records.reviewing import Review, keep_reviews
 from shared.records.store import Store
 from tests.language_bundles import make_intent_bundle
 from tests.shared.monitoring.conftest import Write, answers
@@ -101,6 +104,20 @@ def test_feedback_in_the_store_becomes_quality(bundle: Bundle, write: Write):
     assert "90 % of 40 answers with feedback are right (95 % interval 76.9 % to 96 %)" in result.output
     assert "no random sample" in result.output
     assert "which is optimistic" in result.output
+
+
+def test_reviews_of_a_random_sample_in_the_store_become_quality(bundle: Bundle, write: Write):
+    url = write([replace(row, text=f"text {place}") for place, row in enumerate(answers(bundle, 300))])
+    store = Store(url)
+    drawn = sorted(store.newest(bundle.config.name, 300), key=lambda row: draw(row["id"]))[:40]
+    said = [Review(row["id"], row["labels"] if place >= 10 else ["another"], None, None, "audit")
+            for place, row in enumerate(drawn)]  # fmt: skip
+    assert keep_reviews(store, bundle.config.name, "ada", said) == ([], 0)
+    store.close()
+    found = json.loads(monitor(bundle, url, "--json").output)["quality"]["audited"]
+    assert found["said"] == 40
+    assert found["value"] == pytest.approx(0.75)
+    assert found["low"] < 0.75 < found["high"]
 
 
 def test_the_window_is_a_day_unless_another_is_asked_for(bundle: Bundle, write: Write):

@@ -95,6 +95,54 @@ def test_validation_data_are_read_as_they_were_cross_fitted(tmp_path: Path):
     assert found.outcomes[0].parts["wrong"] == pytest.approx(0.05)
 
 
+def test_what_metrics_lose_by_rounding_is_no_wrong_answer(tmp_path: Path):
+    """Shares of thirds: as bundles have them, they do not sum to those of all."""
+    known, foreign, named, silent = 2999, 97, 2998, 61
+    overall = {
+        "examples": known + foreign,
+        "out_of_scope": foreign,
+        "kept": round(named / known, 5),
+        "out_of_scope_recall": round(silent / foreign, 5),
+        "right": round((named + silent) / (known + foreign), 5),
+    }
+    intents = measured_of(intent_bundle(tmp_path / "intent", {"test": {"overall": overall}}))
+    assert intents is not None
+    assert [each.parts["wrong"] for each in intents.outcomes] == [0.0, pytest.approx(36 / 97)]
+    overall = {"examples": 300, "unanswerable": 77, "answered": round(200 / 300, 5), "silent": round(50 / 77, 5),
+               "f1_at_threshold": round(250 / 377, 5)}  # fmt: skip
+    answers = measured_of(saying(make_qa_bundle(tmp_path / "qa"), test={"overall": overall}))
+    assert answers is not None
+    assert answers.outcomes[0].parts["wrong"] == 0.0
+    overall = {"examples": 300, "micro_recall": round(100 / 300, 5), "untagged": round(200 / 300, 5)}
+    tagger = make_tagger_bundle(tmp_path / "tagger", problem_type="single_label_classification")
+    photos = measured_of(saying(tagger, test={"overall": overall}))
+    assert photos is not None
+    assert photos.outcomes[0].parts["wrong"] == 0.0
+
+
+def test_a_label_gets_the_share_that_is_right_and_named(tmp_path: Path):
+    found = measured_of(intent_bundle(tmp_path))
+    assert found is not None
+    probabilities, scores, targets = answered()
+    for label in found.labels:
+        rows = targets == ("book_flight", "play_music", "weather").index(label.name)
+        right = (scores <= 0.5) & (probabilities.argmax(axis=1) == targets)
+        assert label.share == label.least == pytest.approx(right[rows].mean(), abs=1e-4)
+
+
+def test_an_older_bundle_only_says_between_which_shares_a_label_is(tmp_path: Path):
+    rows = [
+        {"label": "weather", "support": 100, "recall": 0.9, "kept": 0.8},
+        {"label": "play_music", "support": 100, "recall": 1.0, "kept": 0.9},
+    ]
+    found = measured_of(intent_bundle(tmp_path, {"test": {**metrics(), "per_label": rows}}))
+    assert found is not None
+    label, known = found.labels
+    assert known.least == known.share == 0.9
+    assert (label.least, label.share) == (pytest.approx(0.7), 0.8)
+    assert (label.low, label.high) == pytest.approx((float(wilson(0.7, 100)[0]), float(wilson(0.8, 100)[1])))
+
+
 def test_a_bundle_that_says_nothing_gives_no_outcome(tmp_path: Path):
     assert measured_of(make_tagger_bundle(tmp_path)) is None  # it has a figure, but no examples
     empty = measured_of(intent_bundle(tmp_path / "intent", {"test": {"overall": {"examples": 0}}}))
@@ -122,6 +170,11 @@ def test_what_is_no_number_is_not_counted(tmp_path: Path):
     assert not found.outcomes
 
 
+def results(**more: Any) -> str:
+    measure = {"name": "n", "value": 1, "unit": "share"}
+    return json.dumps({"title": "t", "question": "q", "measures": [measure], **more})
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -133,6 +186,12 @@ def test_what_is_no_number_is_not_counted(tmp_path: Path):
         ('{"title": "t", "question": "q", "measures": [{"name": "n", "value": 5, "low": 1}]}', "both low and high"),
         ('{"title": "t", "question": "q", "measures": [{"name": "n", "value": 5, "unit": "share"}]}', "from 0 to 1"),
         ('{"title": "t", "question": "q", "measures": [{"name": "n", "value": NaN}]}', "finite"),
+        (results(models=[{"name": "a", "value": 1, "low": 0.5}]), "models.0: .*both low and high"),
+        (results(models=[{"name": "a", "value": 5}]), "a: a share is a number from 0 to 1"),
+        (results(weak=[{"name": "a", "value": -1}]), "a: a share is a number from 0 to 1"),
+        (results(outcomes={"right": 10**400, "wrong": 0}), "outcomes.right"),
+        (results(weak=[{"name": "a", "value": 1, "examples": 10**400}]), "weak.0.examples"),
+        (results(cost={"megabytes": 10**400}), "cost.megabytes"),
     ],
 )
 def test_results_that_are_wrong_are_refused_with_what_is_wrong(tmp_path: Path, content: str, said: str):
