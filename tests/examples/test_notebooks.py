@@ -50,5 +50,5 @@ def test_no_cell_is_longer_than_a_screen(path: Path):
 def test_shows_nothing_of_the_machine_that_it_was_run_on(path: Path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     shown = "\n".join(str(output) for cell in cells for output in cell.outputs if "image/png" not in str(output))
-    assert re.findall(r"(?:/home/|/root/|/work/|/tmp/|/Users/)\S+", shown) == []
+    assert re.findall(r"/(?:home|root|work|tmp|Users)/\S+", shown) == []
     assert [output for cell in cells for output in cell.outputs if output.output_type == "error"] == []
