@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -328,23 +328,25 @@ def enter(tab: Page, key: str = "kéy ✓", label: str = "Administrator's key") 
     tab.keyboard.press("Enter")
 
 
-@pytest.mark.browser
-@pytest.mark.server
-@pytest.mark.slow
-def test_a_person_reviews_on_the_page_with_keys(intent_bundle: Bundle, tmp_path: Path, store: Store, file: Path):
-    ids = write(
-        store,
-        wrong("a", "<b onclick=alert(1)>one</b>", labels=["weather"]),
-        *(record(f"g{n}", text=f"bitcoin {n}", outcome="out_of_scope", **SURE) for n in range(3)),
-        *(wrong(f"u{n}", f"unsure {n}", confidence=0.1 + n / 10) for n in range(4)),
-    )
+def fill(store: Store, text: str, comment: str, unsure: Sequence[Any]) -> None:
+    """Keep a text that a customer called wrong, a new group `crypto` of three, and records that are not sure."""
+    new = (record(f"g{n}", text=f"bitcoin {n}", outcome="out_of_scope", **SURE) for n in range(3))
+    ids = write(store, wrong("a", text, labels=["weather"]), *new, *unsure)
     kept = store.find("a", 0, None)
     assert kept is not None
-    store.give_feedback(kept, "a", 0, "shop", labels=["play_music"], comment="<i>no</i>")
+    store.give_feedback(kept, "a", 0, "shop", labels=["play_music"], comment=comment)
     with store.writing() as connection:
         found = {"groups": [{"name": "crypto", "size": 3, "records": ids[1:4]}]}
         values = {"time": _now(), "model": "tiny-intent", "version": "1", "state": "alarm", "found": found}
         connection.execute(sa.insert(FINDINGS).values(**values))
+
+
+@pytest.mark.browser
+@pytest.mark.server
+@pytest.mark.slow
+def test_a_person_reviews_on_the_page_with_keys(intent_bundle: Bundle, tmp_path: Path, store: Store, file: Path):
+    unsure = [wrong(f"u{n}", f"unsure {n}", confidence=0.1 + n / 10) for n in range(4)]
+    fill(store, "<b onclick=alert(1)>one</b>", "<i>no</i>", unsure)
     problems: list[str] = []
     with (
         running(intent_bundle, tmp_path, file) as server,
@@ -421,19 +423,7 @@ def test_a_person_reviews_on_the_page_with_keys(intent_bundle: Bundle, tmp_path:
 def test_the_page_speaks_french_and_leaves_nothing_in_english(
     intent_bundle: Bundle, tmp_path: Path, store: Store, file: Path
 ):
-    ids = write(
-        store,
-        wrong("a", "Undo", labels=["weather"]),
-        *(record(f"g{n}", text=f"bitcoin {n}", outcome="out_of_scope", **SURE) for n in range(3)),
-        wrong("u", "All done", confidence=0.2),
-    )
-    kept = store.find("a", 0, None)
-    assert kept is not None
-    store.give_feedback(kept, "a", 0, "Boutique", labels=["play_music"], comment="zut")
-    with store.writing() as connection:
-        found = {"groups": [{"name": "crypto", "size": 3, "records": ids[1:4]}]}
-        values = {"time": _now(), "model": "tiny-intent", "version": "1", "state": "alarm", "found": found}
-        connection.execute(sa.insert(FINDINGS).values(**values))
+    fill(store, "Undo", "zut", [wrong("u", "All done", confidence=0.2)])
     said: list[str] = []
     with (
         running(intent_bundle, tmp_path, file) as server,
